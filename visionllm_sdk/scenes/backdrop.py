@@ -1,0 +1,98 @@
+"""Choosing a background, and telling which colours stand out from it."""
+
+from __future__ import annotations
+
+from visionllm_sdk.scenes.dice import Dice
+from visionllm_sdk.scenes.layers import BLUEPRINT_FILL
+from visionllm_sdk.scenes.options import SceneOptions
+from visionllm_sdk.scenes.palette import difference, draw_colour, hsv, lab
+from visionllm_sdk.scenes.spec import RGB, Background, BackgroundKind, Look
+
+PLAIN_TO_SEE = 30.0
+"""Least colour difference (CIE 1976) between an object and every tone behind it."""
+_CLOSE_TONES = (5.0, 36.0)
+_DRAUGHT = {"plain": 1, "gradient": 2, "noise": 2, "stripes": 2, "checks": 2, "blobs": 3}
+"""Number of tones of each kind of background."""
+
+
+class Backdrop:
+    """A background that knows its tones as they are seen."""
+
+    def __init__(self, background: Background) -> None:
+        self.background = background
+        self._labs = [lab(tone) for tone in background.tones]
+
+    def shows(self, rgb: RGB, *, least: float = PLAIN_TO_SEE) -> bool:
+        """Whether `rgb` differs from every tone by at least `least`."""
+        seen = lab(rgb)
+        return all(difference(seen, tone) >= least for tone in self._labs)
+
+
+def sample_background(dice: Dice, options: SceneOptions, look: Look, short: int) -> Backdrop:
+    """A background in front of which most of the wanted colours can be seen.
+
+    Args:
+        short: the canvas' shorter side in pixels; patterns scale with it.
+    """
+    if look == "blueprint":
+        return Backdrop(_blueprint(dice, short))
+    best, most = None, -1
+    for _ in range(8):
+        backdrop = Backdrop(_natural(dice, dice.choice(options.backgrounds), short))
+        seen = sum(backdrop.shows(draw_colour(dice, word)) for word in options.colours)
+        if seen >= 0.7 * len(options.colours):
+            return backdrop
+        if seen > most:
+            best, most = backdrop, seen
+    assert best is not None, "eight were drawn"
+    return best
+
+
+def _blueprint(dice: Dice, short: int) -> Background:
+    line = tuple(min(c + dice.integer(14, 30), 255) for c in BLUEPRINT_FILL)
+    return Background(
+        kind="grid", tones=(BLUEPRINT_FILL, (line[0], line[1], line[2])), period=max(short // 12, 6)
+    )
+
+
+def _natural(dice: Dice, kind: BackgroundKind, short: int) -> Background:
+    tones = [_tone(dice)]
+    while len(tones) < _DRAUGHT.get(kind, 1):
+        tones.append(_neighbour(dice, tones[0]))
+    coarse = {"noise": (1.0, 3.99), "blobs": (short / 5, short / 2)}
+    low, high = coarse.get(kind, (short / 16, short / 5))
+    return Background(
+        kind=kind,
+        tones=tuple(tones),
+        angle=round(dice.uniform(0, 360), 1) if dice.chance(0.6) else dice.choice((0.0, 45.0, 90.0)),
+        period=round(dice.uniform(max(low, 1), max(high, 2)), 2),
+        seed=dice.seed(),
+    )
+
+
+def _tone(dice: Dice) -> RGB:
+    """Greys and pale tones most of the time, sometimes muted or strong ones."""
+    family = dice.weighted((2, 3, 3, 2, 1.2))
+    hue = dice.uniform(0, 360)
+    if family == 0:
+        return hsv(0, 0, dice.choice((1.0, 0.96, 0.9, 0.1, 0.03)))
+    if family == 1:
+        return hsv(hue, dice.uniform(0, 0.06), dice.uniform(0.1, 1.0))
+    if family == 2:
+        return hsv(hue, dice.uniform(0.08, 0.3), dice.uniform(0.75, 1.0))
+    if family == 3:
+        return hsv(hue, dice.uniform(0.15, 0.45), dice.uniform(0.25, 0.8))
+    return hsv(hue, dice.uniform(0.5, 0.9), dice.uniform(0.3, 0.9))
+
+
+def _neighbour(dice: Dice, tone: RGB) -> RGB:
+    """A second tone near the first: seen as a pattern, never mistaken for objects."""
+    base = lab(tone)
+    other = tone
+    for _ in range(12):
+        spread = dice.uniform(15, 70)
+        red, green, blue = (min(max(round(c + dice.uniform(-spread, spread)), 0), 255) for c in tone)
+        other = (red, green, blue)
+        if _CLOSE_TONES[0] <= difference(base, lab(other)) <= _CLOSE_TONES[1]:
+            return other
+    return other

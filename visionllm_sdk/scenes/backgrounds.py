@@ -1,0 +1,98 @@
+"""Drawing what lies behind the objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from visionllm_sdk.scenes.spec import Background
+
+Pixels = NDArray[np.float32]
+"""(H, W, 3), 0..255."""
+
+
+def draw_background(background: Background, width: int, height: int) -> Pixels:
+    """The background alone, (H, W, 3) float32 in 0..255."""
+    return _PAINTERS[background.kind](background, width, height)
+
+
+def _tones(background: Background) -> Pixels:
+    return np.asarray(background.tones, dtype=np.float32)  # (T, 3)
+
+
+def _mixed(background: Background, share: Pixels) -> Pixels:
+    """The first tone blended towards the last by `share` (H, W)."""
+    tones = _tones(background)
+    return tones[0] + share[..., None] * (tones[-1] - tones[0])
+
+
+def _axes(background: Background, width: int, height: int) -> tuple[Pixels, Pixels]:
+    """Pixel centres along and across the background's direction, from the middle of the canvas, in pixels."""
+    angle = np.float32(np.radians(background.angle))
+    x = np.arange(width, dtype=np.float32) + np.float32(0.5 - width / 2)
+    y = (np.arange(height, dtype=np.float32) + np.float32(0.5 - height / 2))[:, None]
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return x * cosine + y * sine, y * cosine - x * sine
+
+
+def _wave(position: Pixels, period: float) -> Pixels:
+    """0 and 1 by turns over `period` pixels, with edges one pixel soft."""
+    phase = np.abs(position / np.float32(period) % 1 - np.float32(0.5)) - np.float32(0.25)
+    return np.clip(phase * np.float32(period) + np.float32(0.5), 0, 1)
+
+
+def _plain(background: Background, width: int, height: int) -> Pixels:
+    return np.broadcast_to(_tones(background)[0], (height, width, 3)).copy()
+
+
+def _gradient(background: Background, width: int, height: int) -> Pixels:
+    along, _ = _axes(background, width, height)
+    low, high = float(along.min()), float(along.max())
+    return _mixed(background, (along - np.float32(low)) / np.float32(max(high - low, 1.0)))
+
+
+def _noise(background: Background, width: int, height: int) -> Pixels:
+    """Grains of `period` pixels between the two tones."""
+    grain = max(round(background.period), 1)
+    rows, columns = -(-height // grain), -(-width // grain)
+    random = np.random.Generator(np.random.PCG64(background.seed)).random((rows, columns), dtype=np.float32)
+    share = random if grain == 1 else random.repeat(grain, axis=0).repeat(grain, axis=1)
+    return _mixed(background, share[:height, :width])
+
+
+def _stripes(background: Background, width: int, height: int) -> Pixels:
+    along, _ = _axes(background, width, height)
+    return _mixed(background, _wave(along, background.period))
+
+
+def _checks(background: Background, width: int, height: int) -> Pixels:
+    along, across = _axes(background, width, height)
+    first, second = _wave(along, background.period), _wave(across, background.period)
+    return _mixed(background, first + second - 2 * first * second)
+
+
+def _blobs(background: Background, width: int, height: int) -> Pixels:
+    """Soft patches of all tones: random weights on a coarse grid, smoothly enlarged."""
+    rows, columns = (int(side / background.period) + 2 for side in (height, width))
+    random = np.random.Generator(np.random.PCG64(background.seed)).random((rows, columns, 4))
+    tones = _tones(background)
+    weight = random[..., : len(tones)] ** 4 + 1e-3
+    coarse = (weight / weight.sum(axis=-1, keepdims=True)) @ tones.astype(np.float64)
+    small = Image.fromarray(np.rint(coarse).astype(np.uint8))
+    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
+
+
+def _grid(background: Background, width: int, height: int) -> Pixels:
+    """Thin lines of the last tone on the first, as on drafting paper."""
+    x, y = (np.arange(side, dtype=np.float32) % np.float32(background.period) < 1 for side in (width, height))
+    return _mixed(background, (x[None, :] | y[:, None]).astype(np.float32))
+
+
+_PAINTERS: Final[dict[str, Callable[[Background, int, int], Pixels]]] = {
+    "plain": _plain, "gradient": _gradient, "noise": _noise, "stripes": _stripes, "checks": _checks,
+    "blobs": _blobs, "grid": _grid,
+}  # fmt: skip
