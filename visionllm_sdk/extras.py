@@ -14,7 +14,8 @@ def import_extra(module: str, *, extra: str) -> ModuleType:
     """Import `module`, which the extra `visionllm-sdk[extra]` installs.
 
     Raises:
-        MissingExtraError: the package is not installed. An import error *inside* an installed package is passed
+        MissingExtraError: the package is not installed. An import error *inside* an installed package is
+        passed
             on as it is: installing the extra again would not cure it.
     """
     try:

@@ -1,0 +1,95 @@
+"""Results in the forms of other libraries: COCO dictionaries and `supervision` objects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from visionllm_sdk.errors import InputError
+from visionllm_sdk.extras import import_extra
+
+if TYPE_CHECKING:
+    from visionllm_sdk.results import Detections, Poses
+
+__all__ = ["detections_to_coco", "detections_to_supervision", "poses_to_coco"]
+
+
+def detections_to_coco(
+    result: Detections, *, image_id: int, file_name: str, categories: dict[str, int] | None
+) -> dict[str, Any]:
+    """See `Detections.to_coco`."""
+    ids = categories or {name: number for number, name in enumerate(result.class_names(), start=1)}
+    annotations = []
+    for number, detection in enumerate(result.detections, start=1):
+        if detection.label not in ids:
+            raise InputError("a detected label has no category id", value=detection.label, limit=sorted(ids))
+        entry: dict[str, Any] = {
+            "id": number,
+            "image_id": image_id,
+            "category_id": ids[detection.label],
+            "bbox": list(detection.box.xywh),
+            "area": detection.box.area,
+            "iscrowd": 0,
+            "score": detection.score,
+        }
+        if detection.mask is not None:
+            entry |= {"segmentation": detection.mask.to_coco(), "area": float(detection.mask.area)}
+        annotations.append(entry)
+    return {
+        "images": [_image_entry(result, image_id, file_name)],
+        "categories": [{"id": number, "name": name} for name, number in ids.items()],
+        "annotations": annotations,
+    }
+
+
+def poses_to_coco(result: Poses, *, image_id: int, file_name: str, category_id: int) -> dict[str, Any]:
+    """See `Poses.to_coco`."""
+    annotations = []
+    for number, pose in enumerate(result.poses, start=1):
+        triples = [value for k in pose.keypoints for value in (k.x, k.y, 2 if k.visible else 1)]
+        annotations.append(
+            {
+                "id": number,
+                "image_id": image_id,
+                "category_id": category_id,
+                "keypoints": triples,
+                "num_keypoints": len(pose.keypoints),
+                "bbox": list(pose.box.xywh),
+                "area": pose.box.area,
+                "iscrowd": 0,
+                "score": pose.score,
+            }
+        )
+    order = {name: position for position, name in enumerate(result.names, start=1)}
+    bones = [[order[a], order[b]] for a, b in result.skeleton if a in order and b in order]
+    category = {
+        "id": category_id,
+        "name": result.label,
+        "keypoints": list(result.names),
+        "skeleton": bones,
+    }
+    return {
+        "images": [_image_entry(result, image_id, file_name)],
+        "categories": [category],
+        "annotations": annotations,
+    }
+
+
+def _image_entry(result: Detections | Poses, image_id: int, file_name: str) -> dict[str, Any]:
+    return {"id": image_id, "width": result.width, "height": result.height, "file_name": file_name}
+
+
+def detections_to_supervision(result: Detections) -> Any:
+    """See `Detections.to_supervision`."""
+    supervision = import_extra("supervision", extra="eval")
+    names = result.class_names()
+    masks = [d.mask for d in result.detections if d.mask is not None]
+    whole = len(masks) == len(result.detections) and len(masks) > 0
+    return supervision.Detections(
+        xyxy=result.boxes().astype(np.float32),
+        mask=np.stack([mask.to_numpy() for mask in masks]) if whole else None,
+        confidence=np.array([d.score for d in result.detections], dtype=np.float32),
+        class_id=np.array([names.index(d.label) for d in result.detections], dtype=int),
+        data={"class_name": np.array([d.label for d in result.detections], dtype=str)},
+    )
