@@ -1,0 +1,170 @@
+"""Dynamic-resolution tiles: an image of any shape as square crops and a thumbnail (paper, section 3.1)."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from visionllm_sdk.errors import ImageError, LimitError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Grid = tuple[int, int]
+"""Columns, rows."""
+
+_LARGEST_GRID = 64
+
+
+@functools.lru_cache(maxsize=16)
+def candidate_grids(max_tiles: int) -> tuple[Grid, ...]:
+    """All grids of at most ``max_tiles`` tiles, by rising area, then by columns.
+
+    Grids of one area never tie for an image (a grid of another area lies between them), so that their order
+    is free.
+
+    Raises:
+        LimitError: ``max_tiles`` below 1 or above 64.
+    """
+    if not 1 <= max_tiles <= _LARGEST_GRID:
+        raise LimitError(
+            "the number of tiles is out of range",
+            value=max_tiles,
+            limit=f"1 to {_LARGEST_GRID}",
+            remedy="Correct max_tiles.",
+        )
+    return tuple(
+        (columns, area // columns)
+        for area in range(1, max_tiles + 1)
+        for columns in range(1, area + 1)
+        if area % columns == 0
+    )
+
+
+def choose_grid(width: int, height: int, *, max_tiles: int, tile_size: int) -> Grid:
+    """The grid whose aspect ratio is closest to the image's.
+
+    On a tie a later, larger grid wins only if the image has more than half of that grid's pixels.
+
+    Args:
+        width: of the image in pixels.
+        height: of the image in pixels.
+        max_tiles: most tiles, the thumbnail not counted.
+        tile_size: side of a tile in pixels.
+
+    Returns:
+        Columns and rows.
+
+    Raises:
+        ImageError: an empty image.
+        LimitError: ``max_tiles`` out of range.
+    """
+    if width < 1 or height < 1:
+        raise ImageError("the image is empty", value=(width, height), remedy="Pass an image of at least 1x1.")
+    ratio = width / height
+    best, best_distance = (1, 1), float("inf")
+    for grid in candidate_grids(max_tiles):
+        columns, rows = grid
+        distance = abs(ratio - columns / rows)
+        large_enough = width * height > 0.5 * tile_size * tile_size * columns * rows
+        if distance < best_distance or (distance == best_distance and large_enough):
+            best, best_distance = grid, distance
+    return best
+
+
+def resize_bicubic(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Anti-aliased bicubic resize in two passes, the one that leaves fewer pixels first.
+
+    Each pass rounds to 8 bits, so the order shows in the last bit. Libraries of different age take different
+    orders; naming it keeps the pixels equal to the reference whatever is installed.
+
+    Args:
+        image: RGB.
+        width: of the result in pixels.
+        height: of the result in pixels.
+    """
+    across_first = width * image.height <= image.width * height
+    middle = (width, image.height) if across_first else (image.width, height)
+    return image.resize(middle, Image.Resampling.BICUBIC).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def cut_tiles(image: Image.Image, *, max_tiles: int, tile_size: int) -> list[Image.Image]:
+    """Resize to the chosen grid and cut row by row; append the thumbnail unless the grid is 1x1.
+
+    Args:
+        image: RGB.
+        max_tiles: most tiles, the thumbnail not counted.
+        tile_size: side of a tile in pixels.
+
+    Returns:
+        RGB tiles of ``tile_size`` squared; the last one shows the whole image.
+    """
+    columns, rows = choose_grid(*image.size, max_tiles=max_tiles, tile_size=tile_size)
+    thumbnail = resize_bicubic(image, tile_size, tile_size)
+    if (columns, rows) == (1, 1):
+        return [thumbnail]
+    resized = resize_bicubic(image, columns * tile_size, rows * tile_size)
+    tiles = [
+        resized.crop((x, y, x + tile_size, y + tile_size))
+        for y in range(0, rows * tile_size, tile_size)
+        for x in range(0, columns * tile_size, tile_size)
+    ]
+    return [*tiles, thumbnail]
+
+
+def pad_to_square(image: Image.Image, fill: tuple[int, int, int]) -> Image.Image:
+    """Centre the image on a square of its longer side; the released model's other input mode.
+
+    Args:
+        image: RGB.
+        fill: colour of the margins, 0..255.
+    """
+    side = max(image.size)
+    square = Image.new("RGB", (side, side), fill)
+    square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return square
+
+
+def tile_array(
+    tiles: list[Image.Image], *, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> NDArray[np.float32]:
+    """Normalised pixel values of equally large RGB tiles.
+
+    Args:
+        tiles: RGB images of one size.
+        mean: per channel, for values in 0..1.
+        std: per channel, for values in 0..1.
+
+    Returns:
+        Array of (tiles, 3, side, side), float32.
+    """
+    pixels = np.stack([np.asarray(tile, dtype=np.uint8) for tile in tiles])  # (T, S, S, 3)
+    scaled = pixels.astype(np.float32) * np.float32(1 / 255)
+    normal = (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    return np.ascontiguousarray(normal.transpose(0, 3, 1, 2))
+
+
+def thumbnail_mask(mask: NDArray[np.bool_], tile_size: int) -> NDArray[np.bool_]:
+    """A region mask at image resolution, brought to the thumbnail's resolution.
+
+    A region that would vanish keeps the one pixel that its centre of mass falls into.
+
+    Args:
+        mask: (height, width), bool.
+        tile_size: side of the thumbnail in pixels.
+
+    Returns:
+        (tile_size, tile_size), bool.
+    """
+    area = Image.fromarray(mask.astype(np.uint8) * 255, mode="L")
+    small = np.asarray(area.resize((tile_size, tile_size), Image.Resampling.BOX)) >= 128
+    if mask.any() and not small.any():
+        rows, columns = np.nonzero(mask)
+        height, width = mask.shape
+        y = min(int((rows.mean() + 0.5) * tile_size / height), tile_size - 1)
+        x = min(int((columns.mean() + 0.5) * tile_size / width), tile_size - 1)
+        small[y, x] = True
+    return small
