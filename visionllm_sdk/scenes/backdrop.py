@@ -31,8 +31,7 @@ class Backdrop:
 def sample_background(dice: Dice, options: SceneOptions, look: Look, short: int) -> Backdrop:
     """A background in front of which most of the wanted colours can be seen.
 
-    Args:
-        short: the canvas' shorter side in pixels; patterns scale with it.
+    Patterns scale with `short`, the canvas' shorter side in pixels.
     """
     if look == "blueprint":
         return Backdrop(_blueprint(dice, short))

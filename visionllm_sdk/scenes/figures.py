@@ -1,9 +1,9 @@
 """Articulated figures: a person seen from the front and a dog seen from the side.
 
-A figure is posed once, in units of its own height or length, and then placed on the canvas. Its joints are the
-keypoints that data sets name: 17 of COCO for a person, 17 of AP-10K for a dog. "Left" is the figure's left: at the
-right of the picture for a person, who faces the viewer, and on the near side for a dog that looks to the
-picture's left.
+A figure is posed once, in units of its own height or length, and then placed on the canvas. Its joints are
+the keypoints that data sets name: 17 of COCO for a person, 17 of AP-10K for a dog. "Left" is the figure's
+left: at the right of the picture for a person, who faces the viewer, and on the near side for a dog that
+looks to the picture's left.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ import math
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from visionllm_sdk.scenes.dice import Dice
-from visionllm_sdk.scenes.palette import blend, hsv, shifted
+from visionllm_sdk.scenes.palette import blend, shifted
 from visionllm_sdk.scenes.spec import RGB, Figure, Point
 
 PERSON_KEYPOINTS: Final = (
-    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
-    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
-    "right_ankle",
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder",
+    "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee",
+    "right_knee", "left_ankle", "right_ankle",
 )  # fmt: skip
 DOG_KEYPOINTS: Final = (
-    "left_eye", "right_eye", "nose", "neck", "root_of_tail", "left_shoulder", "left_elbow", "left_front_paw",
-    "right_shoulder", "right_elbow", "right_front_paw", "left_hip", "left_knee", "left_back_paw", "right_hip",
-    "right_knee", "right_back_paw",
+    "left_eye", "right_eye", "nose", "neck", "root_of_tail", "left_shoulder", "left_elbow",
+    "left_front_paw", "right_shoulder", "right_elbow", "right_front_paw", "left_hip", "left_knee",
+    "left_back_paw", "right_hip", "right_knee", "right_back_paw",
 )  # fmt: skip
 KEYPOINTS: Final = {"person": PERSON_KEYPOINTS, "dog": DOG_KEYPOINTS}
 PERSON_SKELETON: Final = (
@@ -45,9 +44,6 @@ DOG_SKELETON: Final = (
 )  # fmt: skip
 SKELETONS: Final = {"person": PERSON_SKELETON, "dog": DOG_SKELETON}
 
-Plain = Callable[[RGB], bool]
-"""Tells whether a colour is plain to see in front of what lies behind."""
-
 
 class Part(NamedTuple):
     """One painted piece: a disc (one point), a round-ended path, or a filled polygon with rounded edge."""
@@ -56,153 +52,6 @@ class Part(NamedTuple):
     radius: float
     rgb: RGB
     filled: bool = False
-
-
-# ---- poses ----
-
-
-def pose_person(dice: Dice, plain: Plain) -> Figure:
-    """A person of height 1, hips at the origin, in a random pose and random clothes."""
-    lean = dice.uniform(-12, 12)
-    neck = _step((0.0, 0.0), 180 + lean, 0.30)
-    joints: dict[str, Point] = {}
-    for side, sign in (("left", 1.0), ("right", -1.0)):
-        shoulder = _step(_step(neck, lean, 0.035), 90 + lean, sign * 0.105)
-        # Limbs hang at 0 degrees and swing outwards with the angle, on both sides of the body.
-        swing = dice.uniform(8, 165)
-        bend = dice.uniform(-15, 85) if swing > 60 else dice.uniform(-10, 70)
-        elbow = _step(shoulder, sign * swing + lean, 0.155)
-        wrist = _step(elbow, sign * (swing + bend) + lean, 0.15)
-        hip = _step((0.0, 0.0), 90 + lean / 2, sign * 0.07)
-        stride = dice.uniform(2, 38)
-        knee = _step(hip, sign * stride, 0.23)
-        ankle = _step(knee, sign * (stride - dice.uniform(0, 45)), 0.22)
-        for name, point in zip(
-            ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"),
-            (shoulder, elbow, wrist, hip, knee, ankle),
-            strict=True,
-        ):
-            joints[f"{side}_{name}"] = point
-    tilt = lean + dice.uniform(-12, 12)
-    head = _step(neck, 180 + tilt, 0.125)
-    joints |= _face(head, tilt, dice.uniform(-0.025, 0.025))
-    return Figure(
-        joints={name: joints[name] for name in PERSON_KEYPOINTS},
-        head=head,
-        head_radius=0.1,
-        limb=dice.uniform(0.065, 0.085),
-        colours=_clothes(dice, plain),
-    )
-
-
-def _face(head: Point, tilt: float, turn: float) -> dict[str, Point]:
-    """Nose, eyes and ears of a head that looks at the viewer, turned a little to one side."""
-
-    def at(across: float, down: float) -> Point:
-        return _step(_step(head, tilt, down), 90 + tilt, across)
-
-    return {
-        "nose": at(turn * 1.3, 0.03),
-        "left_eye": at(turn + 0.042, -0.005),
-        "right_eye": at(turn - 0.042, -0.005),
-        "left_ear": at(0.1, 0.01),
-        "right_ear": at(-0.1, 0.01),
-    }
-
-
-def pose_dog(dice: Dice, plain: Plain) -> Figure:
-    """A dog with a trunk of length 0.5 about the origin, looking to one side, in a random stance and coat."""
-    facing = -1.0 if dice.chance(0.5) else 1.0
-    near, far = ("left", "right") if facing < 0 else ("right", "left")
-    neck = (facing * 0.33, -0.17)
-    head = (neck[0] + facing * dice.uniform(0.06, 0.12), neck[1] - dice.uniform(0.06, 0.16))
-    nod = dice.uniform(-12, 20)
-    nose = _step(head, facing * (90 - nod), 0.185)
-    joints: dict[str, Point] = {
-        f"{near}_eye": _step(head, facing * (125 - nod), 0.05),
-        f"{far}_eye": _step(head, facing * (112 - nod), 0.105),
-        "nose": nose,
-        "neck": neck,
-        "root_of_tail": (-facing * 0.35, -0.08),
-    }
-    apart = dice.uniform(10, 30)
-    for side, depth, sign in ((near, 0.0, 1.0), (far, 0.055, -1.0)):
-        swing = sign * apart * (1 if dice.chance(0.5) else 0.6) + dice.uniform(-10, 10)
-        shoulder = (facing * (0.23 + depth), 0.03 - depth / 2)
-        elbow = _step(shoulder, facing * swing, 0.16)
-        joints[f"{side}_shoulder"], joints[f"{side}_elbow"] = shoulder, elbow
-        joints[f"{side}_front_paw"] = _step(elbow, facing * (swing - dice.uniform(-5, 30)), 0.17)
-        kick = -sign * apart + dice.uniform(-10, 10)
-        hip = (facing * (-0.26 + depth), 0.03 - depth / 2)
-        knee = _step(hip, facing * (kick + 8), 0.16)
-        joints[f"{side}_hip"], joints[f"{side}_knee"] = hip, knee
-        joints[f"{side}_back_paw"] = _step(knee, facing * (kick - dice.uniform(0, 25)), 0.17)
-    tail = _step(joints["root_of_tail"], -facing * dice.uniform(60, 165), dice.uniform(0.18, 0.27))
-    return Figure(
-        joints={name: joints[name] for name in DOG_KEYPOINTS},
-        head=head,
-        head_radius=0.115,
-        limb=dice.uniform(0.07, 0.095),
-        tail=tail,
-        colours=_coat(dice, plain),
-    )
-
-
-def _step(start: Point, angle: float, length: float) -> Point:
-    """The point `length` away: 0 degrees is down, 90 to the picture's right."""
-    turn = math.radians(angle)
-    return start[0] + math.sin(turn) * length, start[1] + math.cos(turn) * length
-
-
-# ---- colours ----
-
-
-def _pick(draw: Callable[[], RGB], good: Plain) -> RGB:
-    """A drawn colour that is good, or the last of a dozen tries."""
-    colour = draw()
-    for _ in range(11):
-        if good(colour):
-            break
-        colour = draw()
-    return colour
-
-
-def _cloth(dice: Dice) -> RGB:
-    if dice.chance(0.25):
-        return hsv(0, 0, dice.uniform(0.1, 0.95))
-    return hsv(dice.uniform(0, 360), dice.uniform(0.45, 0.95), dice.uniform(0.4, 0.95))
-
-
-def _clothes(dice: Dice, plain: Plain) -> dict[str, RGB]:
-    def skin() -> RGB:
-        return hsv(dice.uniform(16, 30), dice.uniform(0.25, 0.6), dice.uniform(0.35, 0.97))
-
-    def hair() -> RGB:
-        return hsv(dice.uniform(10, 45), dice.uniform(0.2, 0.75), dice.uniform(0.08, 0.75))
-
-    return {
-        "skin": _pick(skin, plain),
-        "hair": _pick(hair, plain),
-        "shirt": _pick(lambda: _cloth(dice), plain),
-        "trousers": _pick(lambda: _cloth(dice), plain),
-        "shoes": _pick(
-            lambda: hsv(dice.uniform(0, 360), dice.uniform(0, 0.6), dice.uniform(0.1, 0.95)), plain
-        ),
-    }
-
-
-def _coat(dice: Dice, plain: Plain) -> dict[str, RGB]:
-    def fur() -> RGB:
-        if dice.chance(0.4):
-            return hsv(30, dice.uniform(0, 0.1), dice.choice((0.1, 0.2, 0.45, 0.6, 0.95)))
-        return hsv(dice.uniform(18, 38), dice.uniform(0.35, 0.75), dice.uniform(0.3, 0.9))
-
-    coat = _pick(fur, plain)
-    collar = hsv(dice.uniform(0, 360), 0.85, 0.85)
-    return {"coat": coat, "ears": shifted(coat, -0.22 if max(coat) > 110 else 0.22), "collar": collar}
-
-
-# ---- placing and painting ----
 
 
 def moved(figure: Figure, *, scale: float, turn: float, offset: Point) -> Figure:
@@ -322,4 +171,3 @@ def _towards(start: Point, goal: Point, share: float) -> Point:
 
 
 _PAINTERS: Final[dict[str, Callable[[Figure], list[Part]]]] = {"person": _person_parts, "dog": _dog_parts}
-POSES: Final[dict[str, Callable[[Dice, Plain], Figure]]] = {"person": pose_person, "dog": pose_dog}

@@ -1,4 +1,4 @@
-"""Painting one object: a crop of colour and coverage, drawn large and reduced, ready to be laid on a canvas."""
+"""Painting one object: a crop of colour and coverage, drawn large and reduced, to be laid on a canvas."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The contours of the shapes, as polygons that fit the unit circle.
+"""The contours of the shapes, as polygons in units of half their extent.
 
-A contour is a list of closed rings of points, (K, 2) float64 with x to the right and y down: the first ring is
-filled, the others are holes. Ten shapes are drawn in every scene; four more are held back for adapters.
+A contour is a list of closed rings of points, (K, 2) float64 with x to the right and y down: the first ring
+is filled, the others are holes. Ten shapes are drawn in every scene; four more are held back for adapters.
 
 A square stays a square however it is turned; a *diamond* is a rhombus clearly narrower than high, so that the
 two never meet.
@@ -20,7 +20,7 @@ Contour = list[Ring]
 
 
 def contour(kind: str, proportion: float) -> Contour:
-    """Rings of a shape that just fit the circle of radius 1 about the origin.
+    """Rings of an upright shape about the origin; the longer side of its box is 2.
 
     Args:
         kind: one of `SHAPES` or `HELD_BACK_SHAPES`.
@@ -28,9 +28,13 @@ def contour(kind: str, proportion: float) -> Contour:
     """
     rings = _BUILDERS[kind](proportion)
     outer = rings[0]
-    centre = (outer.min(axis=0) + outer.max(axis=0)) / 2
-    radius = np.sqrt(((outer - centre) ** 2).sum(axis=1).max())
-    return [(ring - centre) / radius for ring in rings]
+    low, high = outer.min(axis=0), outer.max(axis=0)
+    return [(ring - (low + high) / 2) * (2 / (high - low).max()) for ring in rings]
+
+
+def reach(kind: str) -> float:
+    """Farthest that a turned shape reaches from its centre, as a share of its extent."""
+    return _REACH.get(kind, 0.64)
 
 
 def _between(low: float, high: float, share: float) -> float:
@@ -160,6 +164,7 @@ def _house(share: float) -> Contour:
     return [outer, _points((-0.2, 0.99), (-0.2, 0.35), (0.2, 0.35), (0.2, 0.99))]
 
 
+_REACH: Final = {"circle": 0.5, "ring": 0.5, "crescent": 0.52, "gear": 0.52, "diamond": 0.5, "square": 0.708}
 _BUILDERS: Final[dict[str, Callable[[float], Contour]]] = {
     "circle": _circle, "square": _square, "triangle": _triangle, "star": _star, "pentagon": _pentagon,
     "heart": _heart, "cross": _cross, "diamond": _diamond, "ring": _ring, "crescent": _crescent,

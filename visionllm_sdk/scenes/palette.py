@@ -7,6 +7,7 @@ no drawn colour could be called by two of them: red against pink, orange and bro
 from __future__ import annotations
 
 import colorsys
+import math
 from typing import Final, NamedTuple
 
 from visionllm_sdk.scenes.dice import Dice
@@ -27,12 +28,23 @@ PALETTE: Final[dict[str, tuple[_Range, ...]]] = {
     "green": (_Range((95, 150), (0.55, 1.0), (0.42, 0.85)), _Range((110, 130), (0.8, 1.0), (0.85, 1.0), 0.2)),
     "blue": (_Range((203, 242), (0.65, 1.0), (0.55, 1.0)),),
     "yellow": (_Range((50, 61), (0.70, 1.0), (0.90, 1.0)),),
-    "purple": (_Range((268, 300), (0.48, 1.0), (0.42, 0.78)), _Range((268, 282), (0.6, 0.9), (0.78, 0.95), 0.3)),
+    "purple": (
+        _Range((268, 300), (0.48, 1.0), (0.42, 0.78)),
+        _Range((268, 282), (0.6, 0.9), (0.78, 0.95), 0.3),
+    ),
     "orange": (_Range((21, 39), (0.82, 1.0), (0.90, 1.0)),),
-    "pink": (_Range((322, 351), (0.26, 0.58), (0.92, 1.0)), _Range((322, 334), (0.58, 0.78), (0.95, 1.0), 0.3)),
-    "brown": (_Range((13, 33), (0.50, 0.90), (0.30, 0.56)), _Range((18, 28), (0.65, 0.8), (0.56, 0.63), 0.2)),
+    "pink": (
+        _Range((322, 348), (0.26, 0.58), (0.92, 1.0)),
+        _Range((322, 334), (0.58, 0.78), (0.95, 1.0), 0.3),
+        _Range((346, 351), (0.23, 0.32), (0.97, 1.0), 0.15),
+    ),
+    "brown": (
+        _Range((17, 33), (0.50, 0.90), (0.30, 0.56)),
+        _Range((12, 17), (0.50, 0.70), (0.36, 0.54), 0.15),
+        _Range((18, 28), (0.65, 0.8), (0.56, 0.63), 0.2),
+    ),
     "black": (_Range((0, 360), (0.0, 0.25), (0.0, 0.15)),),
-    "white": (_Range((0, 360), (0.0, 0.05), (0.94, 1.0)),),
+    "white": (_Range((0, 360), (0.0, 0.04), (0.94, 1.0)),),
 }  # fmt: skip
 
 
@@ -96,13 +108,13 @@ def lab(rgb: RGB) -> Lab:
 
 
 def _linear(channel: float) -> float:
-    return channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4
+    return channel / 12.92 if channel <= 0.04045 else math.pow((channel + 0.055) / 1.055, 2.4)
 
 
 def _cube(value: float) -> float:
-    return value ** (1 / 3) if value > 0.008856 else 7.787 * value + 16 / 116
+    return math.cbrt(value) if value > 0.008856 else 7.787 * value + 16 / 116
 
 
 def difference(first: Lab, second: Lab) -> float:
     """How different two colours look: CIE 1976 distance. 2 is just noticeable, 30 is plain to see."""
-    return sum((a - b) ** 2 for a, b in zip(first, second, strict=True)) ** 0.5
+    return math.dist(first, second)

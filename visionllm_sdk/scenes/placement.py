@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from visionllm_sdk.scenes.dice import Dice
 from visionllm_sdk.scenes.layers import coverage
 from visionllm_sdk.scenes.options import SceneOptions
+from visionllm_sdk.scenes.outlines import reach
 from visionllm_sdk.scenes.palette import Lab, difference, lab
 from visionllm_sdk.scenes.spec import RGB, ObjectSpec, Point
 
@@ -33,8 +34,8 @@ class Placement:
 
     def spot(self, dice: Dice, item: ObjectSpec) -> Point:
         """A random centre; mostly with the whole object on the canvas."""
-        reach = item.diameter / 2 * (0.75 if self._options.max_cut and dice.chance(0.12) else 1.02)
-        x, y = (dice.uniform(reach, max(side - reach, reach)) for side in self._size)
+        margin = _reach(item) * (0.75 if self._options.max_cut and dice.chance(0.12) else 1.02)
+        x, y = (dice.uniform(margin, max(side - margin, margin)) for side in self._size)
         return round(x, 2), round(y, 2)
 
     def fits(self, item: ObjectSpec) -> bool:
@@ -96,14 +97,14 @@ class Placement:
         return mask, int(solid.sum())
 
     def _inside(self, item: ObjectSpec) -> bool:
-        (x, y), reach = item.centre, _reach(item)
+        (x, y), margin = item.centre, _reach(item)
         width, height = self._size
-        return reach <= x <= width - reach and reach <= y <= height - reach
+        return margin <= x <= width - margin and margin <= y <= height - margin
 
 
 def _reach(item: ObjectSpec) -> float:
     """Radius in pixels that certainly holds the object; a figure's box may be as wide as high."""
-    return item.diameter * (0.71 if item.is_figure else 0.5)
+    return item.diameter * (0.71 if item.is_figure else reach(item.kind))
 
 
 def _near(first: ObjectSpec, second: ObjectSpec) -> bool:

@@ -84,7 +84,8 @@ def _through_camera(canvas: Pixels, effects: Effects) -> Image.Image:
 
 def _bytes(canvas: Pixels) -> NDArray[np.uint8]:
     # Half up, not rint: the same cut on every platform, and cheaper.
-    return (np.clip(canvas, 0, 255) + np.float32(0.5)).astype(np.uint8)
+    rounded: NDArray[np.uint8] = (np.clip(canvas, 0, 255) + np.float32(0.5)).astype(np.uint8)
+    return rounded
 
 
 def _noisy(canvas: Pixels, effects: Effects) -> Pixels:

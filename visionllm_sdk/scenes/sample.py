@@ -1,7 +1,7 @@
 """Drawing random scenes that a person could describe without doubt.
 
-Every object is plain to see: its colour differs from everything behind it, at least 60 % of it is visible, and
-its size word and colour word could not be another. One integer seed fixes the whole scene.
+Every object is plain to see: its colour differs from everything behind it, at least 60 % of it is visible,
+and its size word and colour word could not be another. One integer seed fixes the whole scene.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from visionllm_sdk.scenes.layers import BLUEPRINT_FILL
 from visionllm_sdk.scenes.options import SceneOptions
 from visionllm_sdk.scenes.palette import draw_colour
 from visionllm_sdk.scenes.placement import Placement
+from visionllm_sdk.scenes.poses import POSES
 from visionllm_sdk.scenes.spec import RGB, Effects, ObjectSpec, Point, SceneSpec
 
 SCENE_STREAM = 0
@@ -129,8 +130,11 @@ class _Painter:
     def draw(self, *, small: bool) -> ObjectSpec | None:
         """An object at the origin; None when no colour of those wanted would be seen."""
         dice, options = self._dice, self._options
-        low, high = options.figure_extent
-        if options.figures and dice.chance(options.figures) and high * self._short >= _MIN_FIGURE:
+        if (
+            options.figures
+            and dice.chance(options.figures)
+            and options.figure_extent[1] * self._short >= _MIN_FIGURE
+        ):
             return self._figure(dice.choice(options.figure_kinds), small=small)
         return self._shape(small=small)
 
@@ -178,7 +182,7 @@ class _Painter:
         low = max(low, _MIN_FIGURE / self._short)
         share = _clear_share(low + (high - low) * dice.random() ** (2.0 if small else 1.2))
         diameter = share * self._short
-        pose = figures.POSES[kind](dice, lambda rgb: self._blueprint or self._backdrop.shows(rgb, least=22))
+        pose = POSES[kind](dice, lambda rgb: self._blueprint or self._backdrop.shows(rgb, least=22))
         turned = figures.moved(pose, scale=100.0, turn=dice.uniform(-15, 15), offset=(0.0, 0.0))
         x1, y1, x2, y2 = figures.extent(figures.parts(kind, turned))
         scale = diameter / max(x2 - x1, y2 - y1)

@@ -87,8 +87,7 @@ class ObjectSpec(_Part):
         rgb: the exact base colour.
         size: size word, by `diameter` against the canvas' shorter side.
         centre: centre of the drawn extent before rotation.
-        diameter: of the circle around the unrotated shape's centre that just holds it; for figures the
-            longer side of the drawn extent.
+        diameter: longer side of the drawn extent in pixels; of a shape, before it is turned.
         rotation: of a shape about `centre`; 0 is upright. Figures carry theirs in the joints.
         proportion: 0..1, where the shape stands between its slim and its stout form.
     """

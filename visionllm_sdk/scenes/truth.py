@@ -92,6 +92,7 @@ def by_colour_and_kind(item: ObjectSpec) -> str | None:
     return item.kind if item.colour is None else f"{item.colour} {item.kind}"
 
 
+Mask = NDArray[np.bool_]
 NAMINGS: Final = {"kind": by_kind, "colour": by_colour, "colour and kind": by_colour_and_kind}
 
 
@@ -123,7 +124,7 @@ def mask_boxes(masks: Masks) -> NDArray[np.float32]:
 
 def _keypoints(item: ObjectSpec, rendered: Rendered, index: int) -> NDArray[np.float32]:
     assert item.figure is not None
-    above = rendered.amodal[index + 1 :].any(axis=0)
+    above: Mask = rendered.amodal[index + 1 :].any(axis=0)
     height, width = above.shape
     table = np.zeros((len(KEYPOINTS[item.kind]), 3), dtype=np.float32)
     for row, name in enumerate(KEYPOINTS[item.kind]):
