@@ -10,6 +10,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,6 +69,7 @@ def fetch(url: str, *, policy: UrlPolicy, max_bytes: int) -> tuple[bytes, str]:
         # No proxy, cookie or credential of this process is to be used for a stranger's URL.
         with httpx.Client(trust_env=False, follow_redirects=False, timeout=policy.timeout) as client:
             for _ in range(policy.max_redirects + 1):
+                _check_time(target, deadline)
                 answer = _request(client, target, policy, max_bytes, deadline)
                 if isinstance(answer, bytes):
                     return answer, _name(target)
@@ -80,23 +83,43 @@ def _request(
     client: httpx.Client, url: httpx.URL, policy: UrlPolicy, max_bytes: int, deadline: float
 ) -> bytes | str:
     """One request: the body, or where it redirects to."""
-    address = _checked_address(url, policy)
-    host = f"[{address}]" if address.version == 6 else str(address)
-    stream = client.stream(
-        "GET",
-        url.copy_with(host=host),
-        headers={"Host": url.netloc.decode("ascii"), "Accept": "image/*", "Accept-Encoding": "identity"},
-        extensions={"sni_hostname": url.host},
-    )
-    with stream as response:
+    with _connect(client, url, _checked_addresses(url, policy)) as response:
         if response.status_code in _REDIRECTS and "location" in response.headers:
             return str(response.headers["location"])
         _check_answer(response, url)
-        return _read(response, _name(url), max_bytes, deadline)
+        return _read(response, url, max_bytes, deadline)
 
 
-def _checked_address(url: httpx.URL, policy: UrlPolicy) -> _Address:
-    """Resolve the host; the first address, if all of them are allowed."""
+@contextmanager
+def _connect(client: httpx.Client, url: httpx.URL, addresses: list[_Address]) -> Iterator[httpx.Response]:
+    """Send the request to the first of the checked addresses that accepts a connection."""
+    import httpx
+
+    for number, address in enumerate(addresses, start=1):
+        host = f"[{address}]" if address.version == 6 else str(address)
+        request = client.build_request(
+            "GET",
+            url.copy_with(host=host),
+            headers={
+                "Host": url.netloc.decode("ascii"),
+                "Accept": "image/*",
+                "Accept-Encoding": "identity",
+            },
+            extensions={"sni_hostname": url.host},  # the certificate must still be that of the name
+        )
+        try:
+            response = client.send(request, stream=True)
+        except httpx.ConnectError:
+            if number == len(addresses):
+                raise
+            continue
+        with closing(response):
+            yield response
+        return
+
+
+def _checked_addresses(url: httpx.URL, policy: UrlPolicy) -> list[_Address]:
+    """Resolve the host; its addresses, if every one of them is allowed."""
     name = _name(url)
     if url.scheme not in ("http", "https") or not url.host:
         raise ImageError("only http and https URLs are fetched", value=name, limit="http://, https://")
@@ -107,17 +130,16 @@ def _checked_address(url: httpx.URL, policy: UrlPolicy) -> _Address:
     try:
         found = socket.getaddrinfo(url.host, url.port or 443, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise ImageError(f"the host is unknown: {error}", value=url.host, remedy="Check the URL.") from error
+        raise ImageError("the host is unknown", value=url.host, remedy="Check the URL.") from error
     addresses = [ipaddress.ip_address(entry[4][0]) for entry in found]
-    hidden = [address for address in addresses if not _is_public(address)]
-    if hidden and not policy.allow_private:
+    if not policy.allow_private and not all(_is_public(address) for address in addresses):
         raise ImageError(
             "the URL leads to an address that is not public",
-            value=f"{url.host} = {hidden[0]}",
+            value=url.host,
             limit="public addresses",
             remedy="Read the file directly, or pass UrlPolicy(allow_private=True) for URLs that you trust.",
         )
-    return addresses[0]
+    return addresses
 
 
 def _is_public(address: _Address) -> bool:
@@ -145,20 +167,26 @@ def _check_answer(response: httpx.Response, url: httpx.URL) -> None:
         raise ImageError("the answer is compressed", value=_name(url), limit="plain image files")
 
 
-def _read(response: httpx.Response, name: str, max_bytes: int, deadline: float) -> bytes:
+def _read(response: httpx.Response, url: httpx.URL, max_bytes: int, deadline: float) -> bytes:
     data = bytearray()
     for chunk in response.iter_bytes(65536):
         data += chunk
         if len(data) > max_bytes:
             raise ImageError(
                 "the download is too large",
-                value=name,
+                value=_name(url),
                 limit=f"{max_bytes} bytes",
                 remedy="Use a smaller image.",
             )
-        if time.monotonic() > deadline:
-            raise ImageError("the download takes too long", value=name, remedy="Raise UrlPolicy.timeout.")
+        _check_time(url, deadline)
     return bytes(data)
+
+
+def _check_time(url: httpx.URL, deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise ImageError(
+            "the download takes too long", value=_name(url), remedy="Raise UrlPolicy.timeout, or retry later."
+        )
 
 
 def _name(url: httpx.URL) -> str:

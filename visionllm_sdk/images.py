@@ -123,6 +123,8 @@ def load_image(
         data, name = fetch(source, policy=_policy(source, allow_urls), max_bytes=limits.max_bytes)
         return _from_bytes(data, name, limits, frame)
     if isinstance(source, str | os.PathLike):
+        if not os.fspath(source):
+            raise ImageError("the path of the image is empty", value=repr(source), remedy="Pass a path.")
         return _from_path(Path(source), limits, frame)
     raise ImageError(
         "this is not an image source",
@@ -167,7 +169,8 @@ def _from_path(path: Path, limits: ImageLimits, frame: int | None) -> LoadedImag
     except (OSError, ValueError) as error:  # no permission, name too long, null byte in the name
         if isinstance(error, ImageError):
             raise
-        raise ImageError(f"the image file cannot be read: {error}", value=str(path)) from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"the image file cannot be read: {reason}", value=str(path)) from error
     return _from_bytes(data, str(path), limits, frame)
 
 
