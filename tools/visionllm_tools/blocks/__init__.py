@@ -1,0 +1,1 @@
+"""Transformer blocks that several decoders share: deformable attention, fusion with labels, boxes, positions."""

@@ -1,0 +1,221 @@
+"""Multi-scale deformable attention and the encoder and decoder layers around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.models.grounding_dino.configuration_grounding_dino import GroundingDinoConfig
+from transformers.models.grounding_dino.modeling_grounding_dino import (
+    GroundingDinoDecoderLayer,
+    GroundingDinoDeformableLayer,
+    GroundingDinoMultiscaleDeformableAttention,
+)
+
+from visionllm_tools.blocks.attention import PackedAttention
+from visionllm_tools.blocks.positions import Shapes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pyramid:
+    """Image features of all levels as one sequence of S tokens, finest level first.
+
+    Attributes:
+        tokens: (B, S, C).
+        shapes: height and width of each level.
+        ratios: (B, L, 2) share of each padded level (width, height) that is image.
+        padding: (B, S) bool, True where a token is padding; None when nothing is padded.
+    """
+
+    tokens: Tensor
+    shapes: Shapes
+    ratios: Tensor
+    padding: Tensor | None
+
+    def with_tokens(self, tokens: Tensor) -> Pyramid:
+        """The same geometry around other tokens (B, S, C)."""
+        return Pyramid(tokens=tokens, shapes=self.shapes, ratios=self.ratios, padding=self.padding)
+
+    def level(self, index: int) -> Tensor:
+        """Tokens of one level as a map (B, C, H, W)."""
+        start = sum(height * width for height, width in self.shapes[:index])
+        height, width = self.shapes[index]
+        return self.tokens[:, start : start + height * width].transpose(1, 2).unflatten(2, (height, width))
+
+
+def sample_levels(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of bilinear samples from every level; zero outside of a map.
+
+    Args:
+        values: (B, S, heads, C) of all levels.
+        shapes: the pyramid.
+        locations: (B, Q, heads, L, P, 2) as (x, y) in [0, 1] of each level.
+        weights: (B, Q, heads, L, P).
+
+    Returns:
+        (B, Q, heads * C).
+    """
+    batch, _, heads, width = values.shape
+    queries, points = locations.shape[1], locations.shape[4]
+    maps = values.permute(0, 2, 3, 1).flatten(0, 1)  # (B * heads, C, S)
+    grids = (2 * locations - 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # (B * heads, L, Q, P, 2)
+    shares = weights.permute(0, 2, 3, 1, 4).flatten(0, 1)  # (B * heads, L, Q, P)
+    total = values.new_zeros(batch * heads, width, queries)
+    start = 0
+    for level, (height, columns) in enumerate(shapes):
+        flat = maps[:, :, start : start + height * columns].unflatten(2, (height, columns))
+        found = F.grid_sample(flat, grids[:, level], padding_mode="zeros", align_corners=False)
+        total = total + torch.einsum("ncqp,nqp->ncq", found, shares[:, level])
+        start += height * columns
+    return total.unflatten(0, (batch, heads)).permute(0, 3, 1, 2).reshape(batch, queries, heads * width)
+
+
+class DeformableAttention(GroundingDinoMultiscaleDeformableAttention):
+    """The library's deformable attention with a leaner computation: no attention weights kept or returned."""
+
+    def forward(  # type: ignore[override]
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        position_embeddings: Tensor | None = None,
+        reference_points: Tensor | None = None,
+        spatial_shapes_list: Shapes = (),
+        **unused: Any,
+    ) -> tuple[Tensor, None]:
+        """Attend to a few sampled points per query (Deformable DETR, section 4.1).
+
+        Args:
+            hidden_states: queries (B, Q, C).
+            encoder_hidden_states: the pyramid's tokens (B, S, C).
+            attention_mask: (B, S) bool, True where a token is image; None when nothing is padded.
+            position_embeddings: added to the queries, broadcastable to (B, Q, C).
+            reference_points: (B, Q, L, 2) points or (B, Q, L, 4) boxes, relative to each level.
+            spatial_shapes_list: the pyramid.
+            unused: arguments of the library's layers that carry nothing new.
+
+        Returns:
+            (B, Q, C) and None.
+        """
+        queries = hidden_states if position_embeddings is None else hidden_states + position_embeddings
+        values = self.value_proj(encoder_hidden_states)
+        if attention_mask is not None:
+            values = values.masked_fill(~attention_mask[..., None], 0.0)
+        values = values.unflatten(-1, (self.n_heads, -1))
+        assert reference_points is not None
+        locations = self._locations(queries, reference_points, spatial_shapes_list)
+        weights = self.attention_weights(queries).unflatten(-1, (self.n_heads, -1)).softmax(-1)
+        weights = weights.unflatten(-1, (self.n_levels, self.n_points))
+        return self.output_proj(sample_levels(values, spatial_shapes_list, locations, weights)), None
+
+    def _locations(self, queries: Tensor, references: Tensor, shapes: Shapes) -> Tensor:
+        """Sampling points (B, Q, heads, L, P, 2): offsets in cells around points, in box sizes around boxes."""
+        offsets = self.sampling_offsets(queries).unflatten(-1, (self.n_heads, self.n_levels, self.n_points, 2))
+        centres = references[:, :, None, :, None, :2]
+        if references.shape[-1] == 4:
+            return centres + offsets * (references[:, :, None, :, None, 2:] * (0.5 / self.n_points))
+        sizes = offsets.new_tensor([[width, height] for height, width in shapes])
+        return centres + offsets / sizes[:, None, :]
+
+
+class DeformableEncoderLayer(GroundingDinoDeformableLayer):
+    """Deformable self-attention over the pyramid and a feed-forward network, both post-norm."""
+
+    def __init__(self, config: GroundingDinoConfig) -> None:
+        super().__init__(config)
+        self.self_attn = DeformableAttention(config, config.encoder_attention_heads, config.encoder_n_points)
+
+    def encode(self, pyramid: Pyramid, positions: Tensor, references: Tensor) -> Tensor:
+        """Update the tokens.
+
+        Args:
+            pyramid: tokens (B, S, C) and their geometry.
+            positions: (B, S, C) position and level embeddings.
+            references: (B, S, L, 2).
+
+        Returns:
+            (B, S, C).
+        """
+        tokens, _ = self(
+            pyramid.tokens,
+            attention_mask=None if pyramid.padding is None else ~pyramid.padding,
+            position_embeddings=positions,
+            reference_points=references,
+            spatial_shapes_list=pyramid.shapes,
+        )
+        return tokens  # type: ignore[no-any-return]
+
+
+class DeformableDecoderLayer(GroundingDinoDecoderLayer):
+    """Self-attention of the queries, attention to the labels, deformable attention to the image, feed-forward."""
+
+    def __init__(self, config: GroundingDinoConfig) -> None:
+        super().__init__(config)
+        heads, width, dropout = config.decoder_attention_heads, config.d_model, config.attention_dropout
+        self.self_attn = PackedAttention(width=width, heads=heads, dropout=dropout)
+        self.encoder_attn_text = PackedAttention(width=width, heads=heads, dropout=dropout)
+        self.encoder_attn = DeformableAttention(config, heads, config.decoder_n_points)
+
+    def decode(
+        self,
+        queries: Tensor,
+        *,
+        positions: Tensor,
+        boxes: Tensor,
+        pyramid: Pyramid,
+        labels: Tensor,
+        label_mask: Tensor | None,
+        query_mask: Tensor | None,
+    ) -> Tensor:
+        """Update the queries.
+
+        Args:
+            queries: (B, Q, C).
+            positions: (B, Q, C) embedded reference boxes.
+            boxes: (B, Q, L, 4) reference boxes relative to each padded level.
+            pyramid: encoded image.
+            labels: (B, N, C) encoded labels.
+            label_mask: (B, 1, 1, N) bool, True where a label exists; None when all exist.
+            query_mask: broadcastable to (B, heads, Q, Q), True where a query may see another; None when all may.
+
+        Returns:
+            (B, Q, C).
+        """
+        (updated,) = self(
+            queries,
+            position_embeddings=positions,
+            reference_points=boxes,
+            spatial_shapes_list=pyramid.shapes,
+            vision_encoder_hidden_states=pyramid.tokens,
+            vision_encoder_attention_mask=None if pyramid.padding is None else ~pyramid.padding,
+            text_encoder_hidden_states=labels,
+            text_encoder_attention_mask=label_mask,
+            self_attn_mask=query_mask,
+        )
+        return updated  # type: ignore[no-any-return]
+
+
+def initialise_deformable(module: nn.Module) -> None:
+    """Start every deformable attention inside `module` as in Deformable DETR: a star of points, equal weights."""
+    for part in module.modules():
+        if isinstance(part, GroundingDinoMultiscaleDeformableAttention):
+            _initialise_attention(part)
+
+
+@torch.no_grad()
+def _initialise_attention(part: GroundingDinoMultiscaleDeformableAttention) -> None:
+    angles = torch.arange(part.n_heads) * (2.0 * torch.pi / part.n_heads)
+    star = torch.stack([angles.cos(), angles.sin()], dim=-1)
+    star = star / star.abs().amax(-1, keepdim=True)  # onto the unit square, (heads, 2)
+    reach = torch.arange(1, part.n_points + 1)[:, None]
+    offsets = (star[:, None, None] * reach).expand(-1, part.n_levels, -1, -1)
+    part.sampling_offsets.weight.zero_()
+    part.sampling_offsets.bias.copy_(offsets.flatten())
+    for layer in (part.attention_weights, part.value_proj, part.output_proj):
+        layer.bias.zero_()
+    part.attention_weights.weight.zero_()
+    nn.init.xavier_uniform_(part.value_proj.weight)
+    nn.init.xavier_uniform_(part.output_proj.weight)

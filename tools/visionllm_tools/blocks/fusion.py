@@ -1,0 +1,144 @@
+"""Image and label tokens that look at each other: the fused encoder layer of Grounding DINO."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers.models.grounding_dino.configuration_grounding_dino import GroundingDinoConfig
+from transformers.models.grounding_dino.modeling_grounding_dino import (
+    GroundingDinoBiMultiHeadAttention,
+    GroundingDinoFusionLayer,
+    GroundingDinoTextEnhancerLayer,
+)
+
+from visionllm_tools.blocks.attention import PackedAttention
+from visionllm_tools.blocks.deformable import DeformableEncoderLayer, Pyramid
+
+_LIMIT = 50_000.0
+"""Scores are clamped to this magnitude, as in GLIP, so that half precision stays finite."""
+
+
+class FusionAttention(GroundingDinoBiMultiHeadAttention):
+    """Attention in both directions from one score matrix: image to labels and labels to image."""
+
+    def forward(
+        self,
+        vision_features: Tensor,
+        text_features: Tensor,
+        vision_attention_mask: Tensor | None = None,
+        text_attention_mask: Tensor | None = None,
+    ) -> tuple[tuple[Tensor, None], tuple[Tensor, None]]:
+        """Attend both ways.
+
+        Args:
+            vision_features: (B, S, C).
+            text_features: (B, N, C).
+            vision_attention_mask: (B, S) bool, True where a token is padding.
+            text_attention_mask: (B, N) bool, True where a label is padding.
+
+        Returns:
+            Updates (B, S, C) and (B, N, C), each with None in place of the weights.
+        """
+        query = self._heads(self.vision_proj(vision_features) * self.scale)
+        key = self._heads(self.text_proj(text_features))
+        vision_value = self._heads(self.values_vision_proj(vision_features))
+        text_value = self._heads(self.values_text_proj(text_features))
+        scores = query @ key.transpose(-1, -2)  # (B, heads, S, N)
+        scores = (scores - scores.max()).clamp(-_LIMIT, _LIMIT)
+        to_image = scores - scores.amax(-2, keepdim=True)
+        to_image = to_image.clamp(min=-_LIMIT)
+        if vision_attention_mask is not None:
+            to_image = to_image.masked_fill(vision_attention_mask[:, None, :, None], float("-inf"))
+        if text_attention_mask is not None:
+            scores = scores.masked_fill(text_attention_mask[:, None, None, :], float("-inf"))
+        drop = nn.functional.dropout
+        vision = drop(scores.softmax(-1), p=self.dropout, training=self.training) @ text_value
+        text = drop(to_image.softmax(-2), p=self.dropout, training=self.training).transpose(-1, -2) @ vision_value
+        out_vision = self.out_vision_proj(vision.transpose(1, 2).flatten(2))
+        return (out_vision, None), (self.out_text_proj(text.transpose(1, 2).flatten(2)), None)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, T, C / heads)
+
+
+class FusionLayer(GroundingDinoFusionLayer):
+    """Pre-norm fusion with layer scale, around the lean attention."""
+
+    def __init__(self, config: GroundingDinoConfig) -> None:
+        super().__init__(config)
+        self.attn = FusionAttention(config)
+
+
+class LabelLayer(GroundingDinoTextEnhancerLayer):
+    """Self-attention among the labels."""
+
+    def __init__(self, config: GroundingDinoConfig) -> None:
+        super().__init__(config)
+        self.self_attn = PackedAttention(
+            width=config.d_model, heads=config.encoder_attention_heads // 2, dropout=config.attention_dropout
+        )
+
+
+class FusedEncoderLayer(nn.Module):
+    """Fusion, label self-attention, deformable self-attention: one encoder layer of Grounding DINO."""
+
+    def __init__(self, config: GroundingDinoConfig) -> None:
+        super().__init__()
+        self.text_enhancer_layer = LabelLayer(config)
+        self.fusion_layer = FusionLayer(config)
+        self.deformable_layer = DeformableEncoderLayer(config)
+
+    def forward(
+        self,
+        pyramid: Pyramid,
+        labels: Tensor,
+        *,
+        positions: Tensor,
+        references: Tensor,
+        label_positions: Tensor,
+        label_mask: Tensor,
+        label_attention: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Update image tokens and labels.
+
+        Args:
+            pyramid: image tokens (B, S, C).
+            labels: (B, N, C).
+            positions: (B, S, C) position and level embeddings of the tokens.
+            references: (B, S, L, 2).
+            label_positions: (B, N, C).
+            label_mask: (B, N) bool, True where a label exists.
+            label_attention: see `between_labels`.
+
+        Returns:
+            Tokens (B, S, C) and labels (B, N, C).
+        """
+        (tokens, _), (labels, _) = self.fusion_layer(
+            vision_features=pyramid.tokens,
+            text_features=labels,
+            attention_mask_vision=pyramid.padding,
+            attention_mask_text=~label_mask,
+        )
+        labels, _ = self.text_enhancer_layer(
+            labels, attention_masks=label_attention, position_embeddings=label_positions
+        )
+        return self.deformable_layer.encode(pyramid.with_tokens(tokens), positions, references), labels
+
+
+def between_labels(mask: Tensor, *, mixed_heads: int | None = None) -> Tensor:
+    """Which labels see each other: all that exist; a padding row sees itself, so that softmax stays finite.
+
+    Args:
+        mask: (B, N) bool, True where a label exists.
+        mixed_heads: the released code repeats the masks in another order than its attention reads them, so that
+            head h of item b gets the mask of item (b * heads + h) mod B. Give the number of heads to reproduce
+            this; it makes no difference for a single item or for equally many labels.
+
+    Returns:
+        (B, 1 or heads, N, N) bool.
+    """
+    own = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+    seen = mask[:, None, :] & mask[:, :, None] | own
+    if mixed_heads is None:
+        return seen[:, None]
+    return seen.repeat(mixed_heads, 1, 1).unflatten(0, (len(mask), mixed_heads))

@@ -1,0 +1,1 @@
+"""Detection, grounding and segmentation: the decoder behind `[DET]`, `[GRD]` and `[SEG]`."""

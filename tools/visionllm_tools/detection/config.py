@@ -1,0 +1,142 @@
+"""Numbers of the detector, readable from the released `gdino_config` and writable back to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+from transformers.models.grounding_dino.configuration_grounding_dino import GroundingDinoConfig
+
+from visionllm_sdk.errors import ConfigError
+
+_NO_TEXT_BACKBONE = {"model_type": "bert", "num_hidden_layers": 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig:
+    """Grounding DINO without its text backbone, plus a mask head. Names follow the released `gdino_config`.
+
+    Attributes:
+        backbone_config: the library's backbone configuration (`model_type` `swin`, `resnet`, ...), with four
+            outputs at strides 4, 8, 16 and 32.
+        num_queries: object queries.
+        d_model: channels of queries, tokens and labels.
+        mask_dim: channels of the mask features.
+        l_hidden_size: channels of the super-link states that `patch2query` reads.
+        num_embs: super-link queries per label.
+        max_text_len: labels in one pass; more are handled in groups.
+        norm: normalisation of the mask features' convolutions; `GN` is the only one released.
+        shortest_edge: default input size in pixels, with `longest_edge` as the limit. Extra field.
+        longest_edge: see `shortest_edge`. Extra field.
+        logit_scale: factor on every class logit; 1 in released weights. Extra field.
+        logit_bias: constant added to every class logit; 0 in released weights. Extra field.
+        suppression: IoU above which a worse detection of the same label is dropped; None (released) keeps all.
+            Extra field.
+        mixed_label_masks: reproduce the released code's mix-up of label masks between the items of a batch
+            (`between_labels`); only batches with different numbers of labels differ. Extra field.
+        usable_only: take encoder proposals from usable tokens only (image, not at the very border). The released
+            model may propose others, which all get the reference box (1, 1, 1, 1). Extra field.
+        extra: fields of the file that this class does not use, kept so that writing returns what was read.
+    """
+
+    backbone_config: dict[str, Any]
+    num_queries: int = 900
+    d_model: int = 256
+    encoder_layers: int = 6
+    encoder_ffn_dim: int = 2048
+    encoder_attention_heads: int = 8
+    encoder_n_points: int = 4
+    decoder_layers: int = 6
+    decoder_ffn_dim: int = 2048
+    decoder_attention_heads: int = 8
+    decoder_n_points: int = 4
+    num_feature_levels: int = 4
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    activation_dropout: float = 0.0
+    activation_function: str = "relu"
+    text_enhancer_dropout: float = 0.0
+    fusion_droppath: float = 0.1
+    fusion_dropout: float = 0.0
+    positional_embedding_temperature: int = 20
+    max_text_len: int = 256
+    mask_dim: int = 256
+    l_hidden_size: int = 4096
+    num_embs: int = 4
+    norm: str = "GN"
+    shortest_edge: int = 800
+    longest_edge: int = 1333
+    logit_scale: float = 1.0
+    logit_bias: float = 0.0
+    suppression: float | None = None
+    mixed_label_masks: bool = False
+    usable_only: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("encoder_attention_heads", "decoder_attention_heads"):
+            heads = getattr(self, name)
+            if heads < 1 or self.d_model % heads:
+                raise ConfigError(
+                    f"gdino_config.{name} does not divide d_model",
+                    value=heads,
+                    limit=f"a divisor of {self.d_model}",
+                    remedy="Change one of the two numbers.",
+                )
+        if self.norm != "GN":
+            raise ConfigError(
+                "gdino_config.norm is unknown", value=self.norm, limit="GN", remedy="Set norm to 'GN'."
+            )
+        if self.d_model % 32:
+            raise ConfigError(
+                "gdino_config.d_model does not fit the 32 groups of its normalisation",
+                value=self.d_model,
+                limit="multiples of 32",
+                remedy="Choose a multiple of 32.",
+            )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> DetectorConfig:
+        """Read the released form.
+
+        Args:
+            data: the `gdino_config` object of a checkpoint's `config.json`.
+
+        Raises:
+            ConfigError: `backbone_config` is missing, or numbers do not fit together.
+        """
+        if "backbone_config" not in data:
+            raise ConfigError(
+                "gdino_config has no backbone_config",
+                remedy="Add one with a model_type, such as 'swin' or 'resnet', and four outputs.",
+            )
+        known = {item.name for item in fields(cls)} - {"extra"}
+        own = {name: value for name, value in data.items() if name in known}
+        return cls(**own, extra={name: value for name, value in data.items() if name not in known})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The released form, with the fields that `from_dict` found and did not need."""
+        own = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "extra"}
+        return {**self.extra, **own}
+
+    def backbone(self) -> PretrainedConfig:
+        """The library's configuration of the backbone, with outputs at strides 4, 8, 16 and 32."""
+        data = {name: value for name, value in self.backbone_config.items() if name not in _OBSOLETE}
+        model_type = data.pop("model_type", None)
+        if model_type is None:
+            raise ConfigError(
+                "backbone_config has no model_type", remedy="Name one, such as 'swin' or 'resnet'."
+            )
+        return AutoConfig.for_model(model_type, **data)
+
+    def library(self) -> GroundingDinoConfig:
+        """The configuration that the library's blocks are built from."""
+        names = {item.name for item in fields(GroundingDinoConfig)} & {item.name for item in fields(self)}
+        numbers = {name: getattr(self, name) for name in names if name != "backbone_config"}
+        return GroundingDinoConfig(**numbers, text_config=dict(_NO_TEXT_BACKBONE))
+
+
+_OBSOLETE = frozenset({"torch_dtype", "transformers_version", "hidden_size", "num_layers", "stage_names"})
+"""Fields that older library versions wrote and that newer ones derive."""
