@@ -37,7 +37,11 @@ def sample_background(dice: Dice, options: SceneOptions, look: Look, short: int)
         return Backdrop(_blueprint(dice, short))
     best, most = None, -1
     for _ in range(8):
-        backdrop = Backdrop(_natural(dice, dice.choice(options.backgrounds), short))
+        kind = dice.choice(options.backgrounds)
+        if kind == "plain" and options.background_colours:
+            backdrop = Backdrop(plain_background(dice, dice.choice(options.background_colours)))
+        else:
+            backdrop = Backdrop(_natural(dice, kind, short))
         seen = sum(backdrop.shows(draw_colour(dice, word)) for word in options.colours)
         if seen >= 0.7 * len(options.colours):
             return backdrop
@@ -45,6 +49,11 @@ def sample_background(dice: Dice, options: SceneOptions, look: Look, short: int)
             best, most = backdrop, seen
     assert best is not None, "eight were drawn"
     return best
+
+
+def plain_background(dice: Dice, word: str) -> Background:
+    """One tone that `word`, of `BACKGROUND_COLOURS`, names."""
+    return Background(kind="plain", tones=(draw_colour(dice, word),))
 
 
 def _blueprint(dice: Dice, short: int) -> Background:

@@ -27,7 +27,8 @@ def _tones(background: Background) -> Pixels:
 def _mixed(background: Background, share: Pixels) -> Pixels:
     """The first tone blended towards the last by `share` (H, W)."""
     tones = _tones(background)
-    return tones[0] + share[..., None] * (tones[-1] - tones[0])
+    mixed: Pixels = tones[0] + share[..., None] * (tones[-1] - tones[0])
+    return mixed
 
 
 def _axes(background: Background, width: int, height: int) -> tuple[Pixels, Pixels]:
@@ -41,8 +42,8 @@ def _axes(background: Background, width: int, height: int) -> tuple[Pixels, Pixe
 
 def _wave(position: Pixels, period: float) -> Pixels:
     """0 and 1 by turns over `period` pixels, with edges one pixel soft."""
-    phase = np.abs(position / np.float32(period) % 1 - np.float32(0.5)) - np.float32(0.25)
-    return np.clip(phase * np.float32(period) + np.float32(0.5), 0, 1)
+    phase: Pixels = np.abs(position / np.float32(period) % 1 - np.float32(0.5)) - np.float32(0.25)
+    return (phase * np.float32(period) + np.float32(0.5)).clip(0, 1)
 
 
 def _plain(background: Background, width: int, height: int) -> Pixels:

@@ -8,6 +8,8 @@ from visionllm_sdk.scenes.palette import shifted
 from visionllm_sdk.scenes.spec import RGB, ObjectSpec, Outline, Shading, Texture
 
 _SLENDER = frozenset({"ring", "crescent", "cross", "star", "key", "gear"})
+_DARKER = -0.3
+"""How much lower in value an outline in the shape's own colour is."""
 _MIN_DIAMETER = 22.0
 """Pixels below which a line or a pattern would eat the shape."""
 
@@ -28,7 +30,7 @@ def decorate(dice: Dice, item: ObjectSpec, chance: float, backdrop: Backdrop) ->
 def _outline(dice: Dice, item: ObjectSpec, backdrop: Backdrop) -> Outline | None:
     if item.kind in _SLENDER and item.diameter < 1.5 * _MIN_DIAMETER:
         return None
-    rgb = dice.choice(((0, 0, 0), (255, 255, 255), (60, 60, 60), shifted(item.rgb, -0.3)))
+    rgb = dice.choice(((0, 0, 0), (255, 255, 255), (60, 60, 60), shifted(item.rgb, _DARKER)))
     if not backdrop.shows(rgb, least=22) or rgb == item.rgb:
         return None
     width = dice.uniform(0.018, 0.028 if item.kind in _SLENDER else 0.045)
@@ -42,6 +44,18 @@ def _shading(dice: Dice) -> Shading:
         angle=round(dice.uniform(-180, 180), 1),
         strength=round(dice.uniform(0.1, 0.25) if gloss else dice.uniform(0.05, 0.11), 3),
     )
+
+
+def recoloured(item: ObjectSpec, colour: str, rgb: RGB) -> ObjectSpec:
+    """The same shape in another colour: patterns and lines follow where they were tones of the old one."""
+    update: dict[str, object] = {"colour": colour, "rgb": rgb}
+    if item.texture is not None:
+        amount = (max(item.texture.rgb) - max(item.rgb)) / 255
+        away = -abs(amount) if max(rgb) >= 120 else abs(amount)
+        update["texture"] = item.texture.model_copy(update={"rgb": shifted(rgb, away)})
+    if item.outline is not None and item.outline.rgb == shifted(item.rgb, _DARKER):
+        update["outline"] = item.outline.model_copy(update={"rgb": shifted(rgb, _DARKER)})
+    return item.model_copy(update=update)
 
 
 def _texture(dice: Dice, item: ObjectSpec, backdrop: Backdrop) -> Texture | None:

@@ -16,6 +16,7 @@ SHAPES: Final = (
 FIGURES: Final = ("person", "dog")
 HELD_BACK_SHAPES: Final = ("gear", "arrow", "key", "house")
 COLOURS: Final = ("red", "green", "blue", "yellow", "purple", "orange", "pink", "brown", "black", "white")
+BACKGROUND_COLOURS: Final = (*COLOURS, "gray")
 SIZES: Final = ("small", "medium", "large")
 
 SIZE_RANGES: Final = {"small": (0.08, 0.16), "medium": (0.19, 0.28), "large": (0.32, 0.45)}
@@ -49,7 +50,10 @@ class ObjectFacts:
 
 @dataclass(frozen=True, slots=True)
 class SceneFacts:
-    """A canvas of `width` x `height` pixels and its visible things, in drawing order (last on top)."""
+    """A canvas of `width` x `height` pixels and its visible things, in drawing order (last on top).
+
+    `background` is a colour word of `BACKGROUND_COLOURS` where one names it: a plain background; else None.
+    """
 
     width: int
     height: int

@@ -156,7 +156,7 @@ def _turned(angle: float, x: Coverage, y: Coverage) -> tuple[Coverage, Coverage]
 
 def _soft(distance: Coverage, radius: float) -> Coverage:
     """1 where a distance (in radii) is positive, 0 where negative, with an edge of one pixel."""
-    return np.clip(distance * np.float32(radius) + np.float32(0.5), 0, 1)
+    return (distance * np.float32(radius) + np.float32(0.5)).clip(0, 1)
 
 
 def _stripes(texture: Texture, x: Coverage, y: Coverage, radius: float) -> Coverage:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from visionllm_sdk.errors import ConfigError
-from visionllm_sdk.scenes.facts import COLOURS, FIGURES, HELD_BACK_SHAPES, SHAPES, SIZES
+from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, COLOURS, FIGURES, HELD_BACK_SHAPES, SHAPES, SIZES
 from visionllm_sdk.scenes.spec import BACKGROUND_KINDS, BackgroundKind, Look
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -30,6 +30,7 @@ class SceneOptions(BaseModel):
         figure_extent: longer side of a figure as a share of the canvas' shorter side.
         looks: "blueprint" only when named here.
         backgrounds: kinds of background of the natural look.
+        background_colours: words for plain backgrounds, of `BACKGROUND_COLOURS`; () leaves them free.
         overlap: probability of a scene in which objects may hide part of each other.
         max_occlusion: largest share of an object that others may hide.
         max_cut: largest share of an object that the canvas border may cut off.
@@ -54,6 +55,7 @@ class SceneOptions(BaseModel):
     figure_extent: tuple[float, float] = (0.3, 0.75)
     looks: tuple[Look, ...] = Field(default=("natural",), min_length=1)
     backgrounds: tuple[BackgroundKind, ...] = Field(default=BACKGROUND_KINDS, min_length=1)
+    background_colours: tuple[str, ...] = ()
     overlap: Share = 0.4
     max_occlusion: float = Field(default=0.4, ge=0, le=0.4)
     max_cut: float = Field(default=0.12, ge=0, le=0.2)
@@ -76,6 +78,7 @@ class SceneOptions(BaseModel):
         for name, known in (
             ("kinds", SHAPES + HELD_BACK_SHAPES),
             ("colours", COLOURS),
+            ("background_colours", BACKGROUND_COLOURS),
             ("sizes", SIZES),
             ("figure_kinds", FIGURES),
         ):

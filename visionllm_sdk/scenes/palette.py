@@ -48,9 +48,13 @@ PALETTE: Final[dict[str, tuple[_Range, ...]]] = {
 }  # fmt: skip
 
 
+_GRAY: Final = (_Range((0, 360), (0.0, 0.06), (0.35, 0.78)),)
+"""Backgrounds may be gray; things are not, because gray is too near to black and white in dim light."""
+
+
 def draw_colour(dice: Dice, word: str) -> RGB:
-    """A random colour that `word` names and no other word does."""
-    ranges = PALETTE[word]
+    """A random colour that `word` names and no other word does: a colour of things, or "gray"."""
+    ranges = _GRAY if word == "gray" else PALETTE[word]
     box = ranges[dice.weighted([r.weight for r in ranges])]
     return hsv(dice.uniform(*box.hue), dice.uniform(*box.saturation), dice.uniform(*box.value))
 
@@ -65,6 +69,13 @@ def colour_word(rgb: RGB, *, slack: float = 0.04) -> str | None:
         if any(_inside(box, hue * 360, saturation, value, slack) for box in ranges):
             return word
     return None
+
+
+def background_word(rgb: RGB) -> str | None:
+    """Like `colour_word`, with "gray" among the words."""
+    hue, saturation, value = colorsys.rgb_to_hsv(*(c / 255 for c in rgb))
+    gray = any(_inside(box, hue * 360, saturation, value, 0.01) for box in _GRAY)
+    return "gray" if gray else colour_word(rgb, slack=0.0)
 
 
 def _inside(box: _Range, hue: float, saturation: float, value: float, slack: float) -> bool:

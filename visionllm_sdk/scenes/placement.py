@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from visionllm_sdk.scenes.layers import coverage
 from visionllm_sdk.scenes.options import SceneOptions
 from visionllm_sdk.scenes.outlines import reach
 from visionllm_sdk.scenes.palette import Lab, difference, lab
+from visionllm_sdk.scenes.render import on_canvas
 from visionllm_sdk.scenes.spec import RGB, ObjectSpec, Point
 
 _TOUCHING_COLOURS = 25.0
@@ -74,7 +76,7 @@ class Placement:
             return True
         other = self.items[index]
         allowed = self._options.max_occlusion if other.diameter >= _SMALL else _SMALL_OCCLUSION
-        return left >= (1 - min(allowed, self._options.max_occlusion)) * full and _told_apart(item, other)
+        return left >= (1 - min(allowed, self._options.max_occlusion)) * full and _differ(item, other)
 
     def _seen(self, index: int) -> tuple[NDArray[np.bool_], int]:
         """What is visible of an object now, and its pixels on the canvas with nothing above."""
@@ -90,10 +92,8 @@ class Placement:
         left, top, alpha = coverage(item)
         solid = alpha > 0.5
         mask = np.zeros((height, width), dtype=bool)
-        x1, y1 = max(left, 0), max(top, 0)
-        x2, y2 = min(left + solid.shape[1], width), min(top + solid.shape[0], height)
-        if x1 < x2 and y1 < y2:
-            mask[y1:y2, x1:x2] = solid[y1 - top : y2 - top, x1 - left : x2 - left]
+        target, crop = on_canvas(left, top, solid.shape, mask.shape)
+        mask[target] = solid[crop]
         return mask, int(solid.sum())
 
     def _inside(self, item: ObjectSpec) -> bool:
@@ -112,7 +112,12 @@ def _near(first: ObjectSpec, second: ObjectSpec) -> bool:
     return math.dist(first.centre, second.centre) < _reach(first) + _reach(second) + gap
 
 
-def _told_apart(first: ObjectSpec, second: ObjectSpec) -> bool:
+def told_apart(item: ObjectSpec, others: Iterable[ObjectSpec]) -> bool:
+    """Whether `item` could not run together with those of the `others` that may touch it."""
+    return all(_differ(item, other) for other in others if _near(item, other))
+
+
+def _differ(first: ObjectSpec, second: ObjectSpec) -> bool:
     return all(
         difference(one, two) >= _TOUCHING_COLOURS for one in _colours(first) for two in _colours(second)
     )

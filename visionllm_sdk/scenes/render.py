@@ -13,6 +13,7 @@ from visionllm_sdk.scenes.backgrounds import Pixels, draw_background
 from visionllm_sdk.scenes.layers import Layer, paint
 from visionllm_sdk.scenes.spec import Effects, SceneSpec
 
+Mask = NDArray[np.bool_]
 Masks = NDArray[np.bool_]
 
 
@@ -54,19 +55,28 @@ def visible_masks(amodal: Masks) -> Masks:
     return visible
 
 
-def _lay(layer: Layer, canvas: Pixels, mask: Masks) -> None:
+def on_canvas(
+    left: int, top: int, size: tuple[int, ...], canvas: tuple[int, ...]
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where a crop of `size` (h, w) at (left, top) meets a canvas (H, W): slices of the canvas and the crop.
+
+    Both are empty when they do not meet.
+    """
+    y1, x1 = max(top, 0), max(left, 0)
+    y2, x2 = min(top + size[0], canvas[0]), min(left + size[1], canvas[1])
+    if y1 >= y2 or x1 >= x2:
+        return np.s_[:0, :0], np.s_[:0, :0]
+    return np.s_[y1:y2, x1:x2], np.s_[y1 - top : y2 - top, x1 - left : x2 - left]
+
+
+def _lay(layer: Layer, canvas: Pixels, mask: Mask) -> None:
     """Blends a layer into `canvas` and marks in `mask` the pixels that it covers by more than half."""
-    height, width = layer.alpha.shape
-    top, left = max(layer.top, 0), max(layer.left, 0)
-    bottom, right = min(layer.top + height, canvas.shape[0]), min(layer.left + width, canvas.shape[1])
-    if top >= bottom or left >= right:
-        return
-    crop = np.s_[top - layer.top : bottom - layer.top, left - layer.left : right - layer.left]
+    target, crop = on_canvas(layer.left, layer.top, layer.alpha.shape, mask.shape)
     alpha = layer.alpha[crop]
-    target = canvas[top:bottom, left:right]
-    target *= 1 - alpha[..., None]
-    target += layer.colour[crop]
-    mask[top:bottom, left:right] = alpha > 0.5
+    pixels = canvas[target]
+    pixels *= 1 - alpha[..., None]
+    pixels += layer.colour[crop]
+    mask[target] = alpha > 0.5
 
 
 def _through_camera(canvas: Pixels, effects: Effects) -> Image.Image:
@@ -93,7 +103,8 @@ def _noisy(canvas: Pixels, effects: Effects) -> Pixels:
     random = np.random.Generator(np.random.PCG64(effects.seed))
     raw = np.frombuffer(random.bytes(2 * canvas.size), dtype=np.uint8).reshape(2, *canvas.shape)
     bell = raw[0].astype(np.float32) + raw[1] - np.float32(255)
-    return canvas + bell * np.float32(effects.noise / 104.5)
+    noisy: Pixels = canvas + bell * np.float32(effects.noise / 104.5)
+    return noisy
 
 
 def _jpeg(image: Image.Image, quality: int) -> Image.Image:

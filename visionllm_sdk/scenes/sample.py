@@ -126,15 +126,12 @@ class _Painter:
         self._backdrop = backdrop
         self._short = short
         self._blueprint = blueprint
+        self._room_for_figures = options.figure_extent[1] * short >= _MIN_FIGURE
 
     def draw(self, *, small: bool) -> ObjectSpec | None:
         """An object at the origin; None when no colour of those wanted would be seen."""
         dice, options = self._dice, self._options
-        if (
-            options.figures
-            and dice.chance(options.figures)
-            and options.figure_extent[1] * self._short >= _MIN_FIGURE
-        ):
+        if self._room_for_figures and dice.chance(options.figures):
             return self._figure(dice.choice(options.figure_kinds), small=small)
         return self._shape(small=small)
 

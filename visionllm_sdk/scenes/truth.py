@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.scenes.facts import ObjectFacts, SceneFacts
 from visionllm_sdk.scenes.figures import KEYPOINTS
+from visionllm_sdk.scenes.palette import background_word
 from visionllm_sdk.scenes.render import Masks, Rendered
 from visionllm_sdk.scenes.spec import ObjectSpec, SceneSpec
 
@@ -51,7 +52,7 @@ class SceneTruth:
             width=self.spec.width,
             height=self.spec.height,
             objects=objects,
-            background=self.spec.background.kind,
+            background=_background(self.spec),
         )
 
     def semantic_map(
@@ -92,7 +93,6 @@ def by_colour_and_kind(item: ObjectSpec) -> str | None:
     return item.kind if item.colour is None else f"{item.colour} {item.kind}"
 
 
-Mask = NDArray[np.bool_]
 NAMINGS: Final = {"kind": by_kind, "colour": by_colour, "colour and kind": by_colour_and_kind}
 
 
@@ -122,9 +122,13 @@ def mask_boxes(masks: Masks) -> NDArray[np.float32]:
     return boxes
 
 
+def _background(spec: SceneSpec) -> str | None:
+    return background_word(spec.background.tones[0]) if spec.background.kind == "plain" else None
+
+
 def _keypoints(item: ObjectSpec, rendered: Rendered, index: int) -> NDArray[np.float32]:
     assert item.figure is not None
-    above: Mask = rendered.amodal[index + 1 :].any(axis=0)
+    above = np.logical_or.reduce(rendered.amodal[index + 1 :], axis=0)
     height, width = above.shape
     table = np.zeros((len(KEYPOINTS[item.kind]), 3), dtype=np.float32)
     for row, name in enumerate(KEYPOINTS[item.kind]):
