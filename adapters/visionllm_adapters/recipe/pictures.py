@@ -1,0 +1,176 @@
+"""Training pictures for the detector: drawn on the spot, one input size a batch, labels that overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from visionllm_adapters.recipe.packing import ANY_COLOUR, ANY_SIZE, UNKNOWN_KIND, link_target
+from visionllm_adapters.recipe.symbols import fourier, symbol_features
+from visionllm_sdk.scenes import SceneOptions, render, sample_scene, training_seed, truth
+from visionllm_sdk.scenes.facts import SceneFacts
+from visionllm_sdk.scenes.labels import Label
+from visionllm_sdk.scenes.language import Link, random_expression, request_labels
+
+MEAN: Final = (0.485, 0.456, 0.406)
+STD: Final = (0.229, 0.224, 0.225)
+_ASPECTS: Final = (1.0, 1.0, 1.0, 4 / 3, 3 / 4, 1.5, 2 / 3, 2.0, 0.5, 3.0, 1 / 3)
+
+
+class StandInLabels(nn.Module):
+    """Label attributes -> label features: what super-links will have to say, before there are any.
+
+    Args:
+        width: channels of the detector's labels (C).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList([nn.Embedding(n + 1, width) for n in (UNKNOWN_KIND, ANY_COLOUR, ANY_SIZE)])
+        self.place = nn.Linear(4 * 12, width)
+        self.mix = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, attributes: Tensor, boxes: Tensor, has_box: Tensor) -> Tensor:
+        """(..., 3) long, (..., 4) relative boxes, (...) bool -> (..., C)."""
+        parts = [table(index) for table, index in zip(self.tables, attributes.unbind(-1), strict=True)]
+        place = self.place(fourier(boxes)) * has_box[..., None]
+        return self.mix(torch.stack([*parts, place]).sum(0))
+
+
+@dataclass
+class Pictures:
+    """A batch of pictures with the labels asked for and the truth.
+
+    Attributes:
+        pixels: (B, 3, H, W) normalised, zeros in the padding.
+        pixel_mask: (B, H, W) bool, True where there is image.
+        attributes: (B, N, 3) long, `boxes` (B, N, 4), `has_box` (B, N) bool: the labels' meaning.
+        label_mask: (B, N) bool.
+        gt_boxes: per picture (n, 4) relative (cx, cy, w, h) of objects that bear at least one label.
+        gt_labels: per picture (n, N) bool, which labels each bears.
+        gt_masks: per picture (n, H, W) bool, on the padded canvas.
+        dense: (B, 2, H, W) uint8 kind and colour of each pixel, 255 for background, 254 for "figures have none".
+        facts: what is true of each picture.
+    """
+
+    pixels: Tensor
+    pixel_mask: Tensor
+    attributes: Tensor
+    boxes: Tensor
+    has_box: Tensor
+    label_mask: Tensor
+    gt_boxes: list[Tensor]
+    gt_labels: list[Tensor]
+    gt_masks: list[Tensor]
+    dense: Tensor
+    facts: list[SceneFacts]
+
+
+@dataclass
+class Drawn:
+    """One scene as arrays: image (h, w, 3) uint8, masks (n, h, w) bool, facts."""
+
+    image: np.ndarray
+    masks: np.ndarray
+    facts: SceneFacts
+
+
+def draw(seed: int, size: tuple[int, int], *, options: SceneOptions | None = None) -> Drawn:
+    """Draw training scene `seed` on a canvas of (width, height) or as `options` say."""
+    spec = sample_scene(training_seed(seed), options=options or SceneOptions(canvas=size))
+    rendered = render(spec)
+    known = truth(spec, rendered)
+    return Drawn(np.asarray(rendered.image), np.asarray(known.masks), known.facts())
+
+
+def draw_batch(rng: Random, seeds: Sequence[int], *, sides: tuple[int, int], area: int) -> list[Drawn]:
+    """Scenes that fit one input size: a common aspect ratio with a little jitter, at most `area` pixels each."""
+    aspect, side = rng.choice(_ASPECTS), rng.randint(*sides)
+    side = min(side, int((area / max(aspect, 1 / aspect)) ** 0.5))
+    drawn = []
+    for seed in seeds:
+        ratio = min(3.0, max(1 / 3, aspect * rng.uniform(0.9, 1.1)))
+        width, height = max(96, round(side * max(1.0, ratio))), max(96, round(side * max(1.0, 1 / ratio)))
+        scale = rng.choice((1.0, 1.0, 1.0, rng.uniform(0.7, 1.8)))
+        canvas = [min(640, max(96, round(v * scale))) for v in (width, height)]
+        one = draw(seed, (canvas[0], canvas[1]))
+        drawn.append(one if scale == 1.0 else _resized(one, (width, height)))
+    return drawn
+
+
+def _resized(one: Drawn, size: tuple[int, int]) -> Drawn:
+    image = np.asarray(Image.fromarray(one.image).resize(size, Image.Resampling.BILINEAR))
+    masks = [np.asarray(Image.fromarray(m).resize(size, Image.Resampling.NEAREST)) for m in one.masks]
+    stacked = np.stack(masks) if masks else np.zeros((0, size[1], size[0]), bool)
+    return Drawn(image, stacked, one.facts)
+
+
+def asked_links(facts: SceneFacts, rng: Random) -> list[Link]:
+    """What is asked of one picture: labels, and now and then expressions that mean one object."""
+    links = [Link("[DET]", text, label) for text, label in request_labels(facts, rng, rng.randint(1, 10))]
+    if rng.random() < 0.25:
+        links = links[: rng.randint(0, len(links))]
+        for _ in range(rng.randint(1, 3)):
+            found = random_expression(facts, rng)
+            if found is not None:
+                thing = facts.objects[found[1]]
+                label = Label(thing.kind, thing.colour, thing.size if thing.colour else None)
+                links.append(Link("[GRD]", found[0], label, found[1]))
+    return links or [Link("[DET]", "object", Label())]
+
+
+def bears(link: Link, facts: SceneFacts, index: int) -> bool:
+    """Whether the object at `index` is meant by `link`."""
+    if link.referent is not None:
+        return index == link.referent
+    return link.label is not None and link.label.matches(facts.objects[index])
+
+
+def collate(drawn: Sequence[Drawn], rng: Random, *, box_noise: float = 0.02) -> Pictures:
+    """Pad to a common size (a multiple of 32) and lay out labels and truth."""
+    height = -(-max(d.image.shape[0] for d in drawn) // 32) * 32
+    width = -(-max(d.image.shape[1] for d in drawn) // 32) * 32
+    asked = [asked_links(d.facts, rng) for d in drawn]
+    most = max(map(len, asked))
+    batch = len(drawn)
+    pixels, mask = torch.zeros(batch, 3, height, width), torch.zeros(batch, height, width, dtype=torch.bool)
+    attributes, boxes = torch.zeros(batch, most, 3, dtype=torch.long), torch.zeros(batch, most, 4)
+    has_box, label_mask = torch.zeros(batch, most, dtype=torch.bool), torch.zeros(batch, most, dtype=torch.bool)
+    dense = torch.full((batch, 2, height, width), 255, dtype=torch.uint8)
+    gt_boxes, gt_labels, gt_masks = [], [], []
+    mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
+    for row, (one, links) in enumerate(zip(drawn, asked, strict=True)):
+        h, w = one.image.shape[:2]
+        pixels[row, :, :h, :w] = (torch.from_numpy(one.image.copy()).permute(2, 0, 1) / 255 - mean) / std
+        mask[row, :h, :w] = True
+        for column, link in enumerate(links):
+            target = link_target(link, one.facts, 0)
+            attributes[row, column] = torch.tensor(target.attributes)
+            label_mask[row, column] = True
+            if target.box is not None:
+                boxes[row, column] = torch.tensor(target.box) + box_noise * torch.randn(4)
+                has_box[row, column] = True
+        features, relative, _ = symbol_features(one.facts)
+        for index, (kind, colour, _) in enumerate(features):
+            visible = torch.from_numpy(one.masks[index])
+            dense[row, 0, :h, :w][visible] = kind
+            dense[row, 1, :h, :w][visible] = 254 if colour == ANY_COLOUR else colour
+        borne = torch.tensor([[bears(k, one.facts, i) for k in links] for i in range(len(features))], dtype=torch.bool)
+        borne = nn.functional.pad(borne.reshape(-1, len(links)), (0, most - len(links)))
+        keep = borne.any(-1)
+        gt_boxes.append(torch.tensor(relative).reshape(-1, 4)[keep])
+        gt_labels.append(borne[keep])
+        canvas = torch.zeros(int(keep.sum()), height, width, dtype=torch.bool)
+        canvas[:, :h, :w] = torch.from_numpy(one.masks[keep.numpy()])
+        gt_masks.append(canvas)
+    return Pictures(
+        pixels, mask, attributes, boxes, has_box, label_mask, gt_boxes, gt_labels, gt_masks, dense,
+        [d.facts for d in drawn],
+    )  # fmt: skip
