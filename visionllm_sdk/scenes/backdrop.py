@@ -8,7 +8,7 @@ from visionllm_sdk.scenes.options import SceneOptions
 from visionllm_sdk.scenes.palette import difference, draw_colour, hsv, lab
 from visionllm_sdk.scenes.spec import RGB, Background, BackgroundKind, Look
 
-PLAIN_TO_SEE = 30.0
+PLAIN_TO_SEE = 33.0
 """Least colour difference (CIE 1976) between an object and every tone behind it."""
 _CLOSE_TONES = (5.0, 36.0)
 _DRAUGHT = {"plain": 1, "gradient": 2, "noise": 2, "stripes": 2, "checks": 2, "blobs": 3}
@@ -67,13 +67,13 @@ def _natural(dice: Dice, kind: BackgroundKind, short: int) -> Background:
     tones = [_tone(dice)]
     while len(tones) < _DRAUGHT.get(kind, 1):
         tones.append(_neighbour(dice, tones[0]))
-    coarse = {"noise": (1.0, 3.99), "blobs": (short / 5, short / 2)}
+    coarse = {"noise": (1.0, 3.99), "blobs": (short / 20, short / 2)}
     low, high = coarse.get(kind, (short / 16, short / 5))
     return Background(
         kind=kind,
         tones=tuple(tones),
         angle=round(dice.uniform(0, 360), 1) if dice.chance(0.6) else dice.choice((0.0, 45.0, 90.0)),
-        period=round(dice.uniform(max(low, 1), max(high, 2)), 2),
+        period=round(max(low, 1) * (max(high, 2) / max(low, 1)) ** dice.random(), 2),
         seed=dice.seed(),
     )
 

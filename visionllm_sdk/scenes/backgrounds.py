@@ -84,7 +84,9 @@ def _blobs(background: Background, width: int, height: int) -> Pixels:
     weight = random[..., : len(tones)] ** 4 + 1e-3
     coarse = (weight / weight.sum(axis=-1, keepdims=True)) @ tones.astype(np.float64)
     small = Image.fromarray(np.rint(coarse).astype(np.uint8))
-    return np.asarray(small.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
+    smooth = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
+    # The cubic overshoots a little; between the tones is where contrast was promised.
+    return smooth.clip(tones.min(axis=0), tones.max(axis=0))
 
 
 def _grid(background: Background, width: int, height: int) -> Pixels:

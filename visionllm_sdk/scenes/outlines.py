@@ -34,7 +34,7 @@ def contour(kind: str, proportion: float) -> Contour:
 
 def reach(kind: str) -> float:
     """Farthest that a turned shape reaches from its centre, as a share of its extent."""
-    return _REACH.get(kind, 0.64)
+    return _REACH.get(kind, 0.71)
 
 
 def _between(low: float, high: float, share: float) -> float:
@@ -66,12 +66,12 @@ def _square(_: float) -> Contour:
 
 
 def _triangle(share: float) -> Contour:
-    height = _between(1.55, 1.95, share)
+    height = _between(1.5, 2.0, share)
     return [_points((0, -height), (1, 0), (-1, 0))]
 
 
 def _star(share: float) -> Contour:
-    inner = _between(0.37, 0.47, share)
+    inner = _between(0.36, 0.49, share)
     star = np.empty((10, 2))
     star[0::2] = _regular(5)
     star[1::2] = -_regular(5, inner)[[3, 4, 0, 1, 2]]
@@ -90,7 +90,7 @@ def _heart(share: float) -> Contour:
 
 
 def _cross(share: float) -> Contour:
-    arm = _between(0.27, 0.38, share)
+    arm = _between(0.23, 0.38, share)
     return [
         _points(
             (-arm, -1), (arm, -1), (arm, -arm), (1, -arm), (1, arm), (arm, arm),
@@ -100,17 +100,17 @@ def _cross(share: float) -> Contour:
 
 
 def _diamond(share: float) -> Contour:
-    half = _between(0.52, 0.68, share)
+    half = _between(0.48, 0.7, share)
     return [_points((0, -1), (half, 0), (0, 1), (-half, 0))]
 
 
 def _ring(share: float) -> Contour:
-    return [_regular(64), _regular(48, _between(0.64, 0.5, share))]
+    return [_regular(64), _regular(48, _between(0.7, 0.48, share))]
 
 
 def _crescent(share: float) -> Contour:
     """A disc with a bite: an arc of the unit circle, closed by the arc of a second circle to the right."""
-    shift, radius = _between(0.42, 0.52, share), _between(0.82, 0.78, share)
+    shift, radius = _between(0.37, 0.56, share), _between(0.87, 0.78, share)
     x = (1 - radius**2 + shift**2) / (2 * shift)
     tip = np.degrees(np.arccos(x))
     inner = np.degrees(np.arctan2(np.sqrt(1 - x**2), x - shift))
@@ -164,7 +164,11 @@ def _house(share: float) -> Contour:
     return [outer, _points((-0.2, 0.99), (-0.2, 0.35), (0.2, 0.35), (0.2, 0.99))]
 
 
-_REACH: Final = {"circle": 0.5, "ring": 0.5, "crescent": 0.52, "gear": 0.52, "diamond": 0.5, "square": 0.708}
+_REACH: Final = {
+    "circle": 0.5, "ring": 0.5, "diamond": 0.5, "gear": 0.52, "key": 0.54, "pentagon": 0.57, "cross": 0.55,
+    "star": 0.57, "crescent": 0.59, "arrow": 0.55, "heart": 0.59, "square": 0.708,
+}  # fmt: skip
+
 _BUILDERS: Final[dict[str, Callable[[float], Contour]]] = {
     "circle": _circle, "square": _square, "triangle": _triangle, "star": _star, "pentagon": _pentagon,
     "heart": _heart, "cross": _cross, "diamond": _diamond, "ring": _ring, "crescent": _crescent,
