@@ -88,7 +88,9 @@ class Packer:
     def branch(self, exchanges: Sequence[Exchange], scene: SceneFacts, *, opening: str = "\n") -> Branch:
         """One dialogue. `opening` stands before the first question (a line break after an image)."""
         branch = Branch(exchanges[-1].kind)
-        for exchange in exchanges:
+        for number, exchange in enumerate(exchanges):
+            if number:
+                opening = "TOOL: " if exchange.role == "tool" else "USER: "
             prompt = self.text(f"{opening}{exchange.question} ASSISTANT:")
             first, rest = self._split(exchange.answer)
             whole = self.text(f"{opening}{exchange.question} ASSISTANT: {first}")
@@ -99,7 +101,6 @@ class Packer:
                 else:
                     self._add(branch, self.text(part))
             self._add(branch, [self.pieces.eos_id()])
-            opening = "TOOL: " if exchange.role == "tool" else "USER: "
         return branch
 
     @staticmethod
