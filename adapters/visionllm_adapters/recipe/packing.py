@@ -93,13 +93,14 @@ class Packer:
                 opening = "TOOL: " if exchange.role == "tool" else "USER: "
             prompt = self.text(f"{opening}{exchange.question} ASSISTANT:")
             first, rest = self._split(exchange.answer)
-            whole = self.text(f"{opening}{exchange.question} ASSISTANT: {first}")
+            # Blanks in front of a control token are dropped, as the released tokenizer does.
+            whole = self.text(f"{opening}{exchange.question} ASSISTANT: {first}".rstrip())
             self._add(branch, whole, learn_from=len(prompt))
             for part in rest:
                 if isinstance(part, Link):
                     self._add_link(branch, part, scene)
                 else:
-                    self._add(branch, self.text(part))
+                    self._add(branch, self.text(part.rstrip()))
             self._add(branch, [self.pieces.eos_id()])
         return branch
 
