@@ -20,6 +20,8 @@ from visionllm_sdk.tool import ForcedLayout
 
 SDK_SECTION = "visionllm_sdk"
 MODEL_TYPE = "visionllmv2"
+# Tile side of vision encoders whose library configuration has no image size (conv nets).
+DEFAULT_IMAGE_SIZE = 256
 
 # Conversation formats and tile limits that the released families were trained with.
 _FORMAT_OF_LLM = {"llama": "vicuna_v1", "internlm2": "internlm2_chat"}
@@ -115,9 +117,12 @@ class SdkSection:
                 limit=", ".join(sorted(known)),
                 remedy="Correct the spelling, or update this package.",
             )
-        values = {name: tuple(item) if isinstance(item, list) else item for name, item in section.items()}
+        values: dict[str, Any] = {
+            name: tuple(item) if isinstance(item, list) else item for name, item in section.items()
+        }
         layouts = {token: ForcedLayout(**layout) for token, layout in section.get("layouts", {}).items()}
-        return cls(**{**values, "layouts": layouts})
+        values["layouts"] = layouts
+        return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """Only the fields that differ from the defaults, as JSON types."""
@@ -211,7 +216,7 @@ class ModelConfig:
     @property
     def image_size(self) -> int:
         """Side of a tile in pixels."""
-        return int(self.vision.get("image_size", 256))
+        return int(self.vision.get("image_size", DEFAULT_IMAGE_SIZE))
 
     @property
     def image_mean(self) -> tuple[float, float, float]:
@@ -233,6 +238,11 @@ class ModelConfig:
         tables = dict.fromkeys(_PERCEPTION_TABLES, self.perception_queries)
         tables |= dict.fromkeys(_IMAGE_TABLES, self.image_queries)
         return tables | dict(self.sdk.query_tables)
+
+    @property
+    def image_tables(self) -> tuple[str, ...]:
+        """Tables whose queries make pictures."""
+        return _IMAGE_TABLES
 
     @property
     def routing(self) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """Conversation formats: turns of questions and answers as one sequence of prompt parts.
 
 A format yields :data:`~visionllm_sdk.model.tokenizer.MarkedPart` items, in which the answers (with their
-end mark) are marked as supervised. Control tokens enter as ``Control`` parts only, so that nothing a user types
-becomes one. The layouts of the released model for forced routing stand here too, for the tools to use. This
-module imports no torch.
+end mark) are marked as supervised. Control tokens enter as ``Control`` parts only, so that nothing a user
+types becomes one. The layouts of the released model for forced routing stand here too, for the tools to use.
+This module imports no torch.
 """
 
 from __future__ import annotations

@@ -1,0 +1,119 @@
+"""The region encoder: a user's mask over the thumbnail becomes one token for the language model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from visionllm_sdk.errors import RegionError
+
+_STEM_WIDTHS = (64, 256)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of a map. (N, C, H, W)"""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Normalise every pixel's channels."""
+        return super().forward(maps.movedim(1, -1)).movedim(-1, 1)
+
+
+class RegionEncoder(nn.Module):
+    """Image and mask -> conv stem -> three feature levels added in turn -> average under the mask -> token.
+
+    Paper, section 3.2. The released code averages at most 2304 mask pixels, drawn at random; here the average
+    goes over all of them, in closed form: equal where the mask is small, its expectation where it is large.
+
+    Args:
+        level_widths: channels of the three feature maps of the vision encoder.
+        stem_width: channels of the mask embedding; equal to the level widths in the released models.
+        width: C, width of the language model.
+        kernels: kernel = stride of the two stem convolutions.
+    """
+
+    def __init__(
+        self,
+        *,
+        level_widths: tuple[int, ...],
+        stem_width: int,
+        width: int,
+        kernels: tuple[int, int] = (7, 2),
+    ) -> None:
+        super().__init__()
+        first, second = _STEM_WIDTHS
+        self.mask_embedding = nn.Sequential(
+            nn.Conv2d(4, first, kernel_size=kernels[0], stride=kernels[0]),
+            ChannelNorm(first, eps=1e-6),
+            nn.GELU(),
+            nn.Conv2d(first, second, kernel_size=kernels[1], stride=kernels[1]),
+            ChannelNorm(second, eps=1e-6),
+            nn.GELU(),
+            nn.Conv2d(second, stem_width, kernel_size=1),
+        )
+        # A conv encoder's levels differ in width; a transformer's do not and need no lateral.
+        self.laterals = nn.ModuleList(
+            nn.Identity() if level == stem_width else nn.Conv2d(level, stem_width, kernel_size=1)
+            for level in level_widths
+        )
+        self.up_dim = nn.Linear(stem_width, width)
+
+    def forward(self, pixels: Tensor, masks: Tensor, levels: tuple[Tensor, ...]) -> Tensor:
+        """Encode regions.
+
+        Args:
+            pixels: the thumbnail of each region's image, normalised. (R, 3, S, S)
+            masks: region at thumbnail resolution, 1 inside. (R, S, S)
+            levels: the vision encoder's maps of that thumbnail. Each (R, V_k, h_k, w_k)
+
+        Returns:
+            One embedding per region. (R, C)
+
+        Raises:
+            RegionError: an empty mask.
+        """
+        empty = (masks.flatten(1).sum(1) == 0).nonzero().flatten().tolist()
+        if empty:
+            raise RegionError(
+                "a region mask is empty", value=f"region {empty[0]}", remedy="Mark at least one pixel."
+            )
+        masks = masks.to(pixels.dtype)
+        total = self.mask_embedding(torch.cat([pixels, masks[:, None]], dim=1))  # (R, V, g, g)
+        pooled = []
+        for lateral, level in zip(self.laterals, levels, strict=True):
+            feature = lateral(level)
+            if feature.shape[-2:] != total.shape[-2:]:
+                feature = F.interpolate(feature, total.shape[-2:], mode="bilinear", align_corners=False)
+            total = total + feature
+            pooled.append(average_under_mask(total, masks))
+        return self.up_dim(torch.stack(pooled)).mean(0)
+
+
+def average_under_mask(maps: Tensor, masks: Tensor) -> Tensor:
+    """Mean of bilinear samples of a coarse map at all mask pixels.
+
+    Bilinear sampling is separable, so the sum over pixels is a weighting of the map's cells: W = Ay^T M Ax.
+
+    Args:
+        maps: feature maps. (R, V, h, w)
+        masks: 1 inside, at a finer resolution. (R, H, W)
+
+    Returns:
+        (R, V)
+    """
+    down = _sampling_matrix(masks.shape[1], maps.shape[2], maps)  # (H, h)
+    across = _sampling_matrix(masks.shape[2], maps.shape[3], maps)  # (W, w)
+    weights = torch.einsum("Hh,rHW,Ww->rhw", down, masks, across)
+    sums = torch.einsum("rvhw,rhw->rv", maps, weights)
+    return sums / masks.sum((1, 2))[:, None]
+
+
+def _sampling_matrix(pixels: int, cells: int, like: Tensor) -> Tensor:
+    """Bilinear weight of every cell for every pixel along one axis. (pixels, cells)
+
+    A pixel is read at index / pixels of the axis (not at its centre), as in the released model; outside the
+    outermost cell centres the missing neighbour counts as zero.
+    """
+    position = torch.arange(pixels, device=like.device, dtype=torch.float32) / pixels * cells - 0.5
+    distance = (position[:, None] - torch.arange(cells, device=like.device)).abs()
+    return (1 - distance).clamp_min(0).to(like.dtype)
