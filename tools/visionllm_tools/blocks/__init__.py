@@ -1,1 +1,1 @@
-"""Transformer blocks that several decoders share: deformable attention, fusion with labels, boxes, positions."""
+"""Transformer blocks that several decoders share: deformable attention, label fusion, boxes, positions."""

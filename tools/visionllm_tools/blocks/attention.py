@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class PackedAttention(nn.Module):
-    """Attention whose query, key and value projections share one matrix (`in_proj_weight`, thirds in this order).
+    """Attention whose query, key and value projections share `in_proj_weight`, thirds in this order.
 
     It takes the place of the library's `GroundingDinoMultiheadAttention` (three separate matrices) inside the
     library's layers, so it answers the same call and returns the pair that they unpack; attention weights are
@@ -49,31 +49,32 @@ class PackedAttention(nn.Module):
             queries: (B, Q, C).
             keys: (B, K, C).
             values: (B, K, C).
-            attention_mask: broadcastable to (B, heads, Q, K); bool (True = may attend) or added to the scores.
+            attention_mask: broadcastable to (B, heads, Q, K); bool, True: may attend; or added to the scores.
             output_attentions: accepted for the library's layers; weights are never returned.
 
         Returns:
             (B, Q, C) and None.
         """
-        heads = [self._split(x) for x in self._project(queries, keys, values)]
+        query, key, value = (self._split(x) for x in self._project(queries, keys, values))
         mixed = F.scaled_dot_product_attention(
-            *heads, attn_mask=attention_mask, dropout_p=self.dropout if self.training else 0.0
+            query, key, value, attn_mask=attention_mask, dropout_p=self.dropout if self.training else 0.0
         )  # (B, heads, Q, C / heads)
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), None
 
     def _project(self, queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        width = self.in_proj_weight.shape[1]
         if queries is keys:  # one matrix product for both
-            both = F.linear(queries, self.in_proj_weight[: 2 * width], self.in_proj_bias[: 2 * width])
-            query, key = both.split(width, dim=-1)
-            return query, key, F.linear(values, self.in_proj_weight[2 * width :], self.in_proj_bias[2 * width :])
-        query = F.linear(queries, self.in_proj_weight[:width], self.in_proj_bias[:width])
+            query, key = self._third(queries, 0, 2).chunk(2, dim=-1)
+            return query, key, self._third(values, 2, 3)
         if keys is values:
-            both = F.linear(keys, self.in_proj_weight[width:], self.in_proj_bias[width:])
-            key, value = both.split(width, dim=-1)
-            return query, key, value
-        key = F.linear(keys, self.in_proj_weight[width : 2 * width], self.in_proj_bias[width : 2 * width])
-        return query, key, F.linear(values, self.in_proj_weight[2 * width :], self.in_proj_bias[2 * width :])
+            key, value = self._third(keys, 1, 3).chunk(2, dim=-1)
+            return self._third(queries, 0, 1), key, value
+        return self._third(queries, 0, 1), self._third(keys, 1, 2), self._third(values, 2, 3)
+
+    def _third(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Project by thirds start .. stop - 1 of the packed matrix."""
+        width = self.in_proj_weight.shape[1]
+        rows = slice(start * width, stop * width)
+        return F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, T, C / heads)

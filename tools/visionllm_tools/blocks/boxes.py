@@ -1,4 +1,4 @@
-"""Box geometry on tensors. Boxes are (cx, cy, w, h) or (x1, y1, x2, y2), always with the last axis of size 4."""
+"""Box geometry on tensors. The last axis is (cx, cy, w, h) or (x1, y1, x2, y2)."""
 
 from __future__ import annotations
 

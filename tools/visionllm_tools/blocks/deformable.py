@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ class Pyramid:
     Attributes:
         tokens: (B, S, C).
         shapes: height and width of each level.
-        ratios: (B, L, 2) share of each padded level (width, height) that is image.
+        ratios: (B or 1, L, 2) share of each padded level (width, height) that is image.
         padding: (B, S) bool, True where a token is padding; None when nothing is padded.
     """
 
@@ -39,6 +40,15 @@ class Pyramid:
         """The same geometry around other tokens (B, S, C)."""
         return Pyramid(tokens=tokens, shapes=self.shapes, ratios=self.ratios, padding=self.padding)
 
+    def rows(self, index: Tensor) -> Pyramid:
+        """Chosen images, possibly repeated, (K,) long."""
+        return Pyramid(
+            tokens=self.tokens[index],
+            shapes=self.shapes,
+            ratios=self.ratios if len(self.ratios) == 1 else self.ratios[index],
+            padding=None if self.padding is None else self.padding[index],
+        )
+
     def level(self, index: int) -> Tensor:
         """Tokens of one level as a map (B, C, H, W)."""
         start = sum(height * width for height, width in self.shapes[:index])
@@ -49,8 +59,8 @@ class Pyramid:
 def sample_levels(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of bilinear samples from every level; zero outside of a map.
 
-    Two equal ways: on a processor without gradient, gathered rows summed by one fused kernel (about five times
-    faster); else `grid_sample`, whose gradient is cheaper.
+    Two equal ways: on a processor without gradient, gathered rows summed by one fused kernel (about five
+    times faster); else `grid_sample`, whose gradient is cheaper.
 
     Args:
         values: (B, S, heads, C) of all levels.
@@ -68,7 +78,7 @@ def sample_levels(values: Tensor, shapes: Shapes, locations: Tensor, weights: Te
 
 
 def _sample_by_grid(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-    batch, _, heads, width = values.shape
+    batch, _, heads, _ = values.shape
     maps = values.permute(0, 2, 3, 1).flatten(0, 1)  # (B * heads, C, S)
     grids = (2 * locations - 1).permute(0, 2, 3, 1, 4, 5).flatten(0, 1)  # (B * heads, L, Q, P, 2)
     shares = weights.permute(0, 2, 3, 1, 4).flatten(0, 1)  # (B * heads, L, Q, P)
@@ -98,10 +108,8 @@ def _sample_by_rows(values: Tensor, shapes: Shapes, locations: Tensor, weights: 
     left, right = left * heads + head, right * heads + head
     top, bottom = (((y * columns + starts) + image) * heads for y in (top, bottom))
     index = torch.stack([top + left, top + right, bottom + left, bottom + right], dim=-1)
-    share = torch.stack(
-        [top_share * left_share, top_share * right_share, bottom_share * left_share, bottom_share * right_share],
-        dim=-1,
-    )
+    across = torch.stack([left_share, right_share], dim=-1)  # (B, Q, heads, L, P, 2)
+    share = torch.cat([top_share[..., None] * across, bottom_share[..., None] * across], dim=-1)
     bags = locations.shape[:3].numel()
     table = values.reshape(-1, width)
     total = F.embedding_bag(index.view(bags, -1), table, mode="sum", per_sample_weights=share.view(bags, -1))
@@ -158,8 +166,9 @@ class DeformableAttention(GroundingDinoMultiscaleDeformableAttention):
         return self.output_proj(sample_levels(values, spatial_shapes_list, locations, weights)), None
 
     def _locations(self, queries: Tensor, references: Tensor, shapes: Shapes) -> Tensor:
-        """Sampling points (B, Q, heads, L, P, 2): offsets in cells around points, in box sizes around boxes."""
-        offsets = self.sampling_offsets(queries).unflatten(-1, (self.n_heads, self.n_levels, self.n_points, 2))
+        """Sampling points (B, Q, heads, L, P, 2): offsets in cells, or in half boxes around boxes."""
+        offsets = self.sampling_offsets(queries)
+        offsets = offsets.unflatten(-1, (self.n_heads, self.n_levels, self.n_points, 2))
         centres = references[:, :, None, :, None, :2]
         if references.shape[-1] == 4:
             return centres + offsets * (references[:, :, None, :, None, 2:] * (0.5 / self.n_points))
@@ -192,17 +201,18 @@ class DeformableEncoderLayer(GroundingDinoDeformableLayer):
             reference_points=references,
             spatial_shapes_list=pyramid.shapes,
         )
-        return tokens  # type: ignore[no-any-return]
+        return tokens
 
 
 class DeformableDecoderLayer(GroundingDinoDecoderLayer):
-    """Self-attention of the queries, attention to the labels, deformable attention to the image, feed-forward."""
+    """Self-attention, attention to the labels, deformable attention to the image, feed-forward."""
 
     def __init__(self, config: GroundingDinoConfig) -> None:
         super().__init__(config)
         heads, width, dropout = config.decoder_attention_heads, config.d_model, config.attention_dropout
-        self.self_attn = PackedAttention(width=width, heads=heads, dropout=dropout)
-        self.encoder_attn_text = PackedAttention(width=width, heads=heads, dropout=dropout)
+        packed = partial(PackedAttention, width=width, heads=heads, dropout=dropout)
+        self.self_attn = packed()  # type: ignore[assignment]
+        self.encoder_attn_text = packed()  # type: ignore[assignment]
         self.encoder_attn = DeformableAttention(config, heads, config.decoder_n_points)
 
     def decode(
@@ -225,7 +235,7 @@ class DeformableDecoderLayer(GroundingDinoDecoderLayer):
             pyramid: encoded image.
             labels: (B, N, C) encoded labels.
             label_mask: (B, 1, 1, N) bool, True where a label exists; None when all exist.
-            query_mask: broadcastable to (B, heads, Q, Q), True where a query may see another; None when all may.
+            query_mask: broadcastable to (B, heads, Q, Q), True where a query may see another; None: all may.
 
         Returns:
             (B, Q, C).
@@ -241,11 +251,11 @@ class DeformableDecoderLayer(GroundingDinoDecoderLayer):
             text_encoder_attention_mask=label_mask,
             self_attn_mask=query_mask,
         )
-        return updated  # type: ignore[no-any-return]
+        return updated
 
 
 def initialise_deformable(module: nn.Module) -> None:
-    """Start every deformable attention inside `module` as in Deformable DETR: a star of points, equal weights."""
+    """Start every deformable attention in `module` as Deformable DETR: stars of points, equal weights."""
     for part in module.modules():
         if isinstance(part, GroundingDinoMultiscaleDeformableAttention):
             _initialise_attention(part)

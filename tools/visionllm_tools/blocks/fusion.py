@@ -21,7 +21,7 @@ _LIMIT = 50_000.0
 class FusionAttention(GroundingDinoBiMultiHeadAttention):
     """Attention in both directions from one score matrix: image to labels and labels to image."""
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         vision_features: Tensor,
         text_features: Tensor,
@@ -53,7 +53,8 @@ class FusionAttention(GroundingDinoBiMultiHeadAttention):
             scores = scores.masked_fill(text_attention_mask[:, None, None, :], float("-inf"))
         drop = nn.functional.dropout
         vision = drop(scores.softmax(-1), p=self.dropout, training=self.training) @ text_value
-        text = drop(to_image.softmax(-2), p=self.dropout, training=self.training).transpose(-1, -2) @ vision_value
+        shares = drop(to_image.softmax(-2), p=self.dropout, training=self.training)
+        text = shares.transpose(-1, -2) @ vision_value
         out_vision = self.out_vision_proj(vision.transpose(1, 2).flatten(2))
         return (out_vision, None), (self.out_text_proj(text.transpose(1, 2).flatten(2)), None)
 
@@ -74,7 +75,7 @@ class LabelLayer(GroundingDinoTextEnhancerLayer):
 
     def __init__(self, config: GroundingDinoConfig) -> None:
         super().__init__(config)
-        self.self_attn = PackedAttention(
+        self.self_attn = PackedAttention(  # type: ignore[assignment]
             width=config.d_model, heads=config.encoder_attention_heads // 2, dropout=config.attention_dropout
         )
 
@@ -130,9 +131,9 @@ def between_labels(mask: Tensor, *, mixed_heads: int | None = None) -> Tensor:
 
     Args:
         mask: (B, N) bool, True where a label exists.
-        mixed_heads: the released code repeats the masks in another order than its attention reads them, so that
-            head h of item b gets the mask of item (b * heads + h) mod B. Give the number of heads to reproduce
-            this; it makes no difference for a single item or for equally many labels.
+        mixed_heads: the released code repeats the masks in another order than its attention reads them, so
+            that head h of item b gets the mask of item (b * heads + h) mod B. Give the number of heads to
+            reproduce this; it makes no difference for a single item or for equally many labels.
 
     Returns:
         (B, 1 or heads, N, N) bool.

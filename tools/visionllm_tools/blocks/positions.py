@@ -22,7 +22,7 @@ def sine(values: Tensor, *, width: int, temperature: float = 10000.0) -> Tensor:
 
 
 def anchor_embedding(anchors: Tensor, *, width: int) -> Tensor:
-    """Embed boxes (..., 4) = (cx, cy, w, h) in [0, 1] as (..., 4 * width), in the order y, x, w, h (DETR's)."""
+    """Embed boxes (..., 4) = (cx, cy, w, h) in [0, 1] as (..., 4 * width), in DETR's order y, x, w, h."""
     return sine(anchors[..., [1, 0, 2, 3]], width=width).flatten(-2)
 
 
@@ -73,8 +73,8 @@ def proposals(shapes: Shapes, valid: Tensor, *, size: float = 0.05) -> tuple[Ten
         size: width and height of a proposal on the finest level, relative to the image; doubles per level.
 
     Returns:
-        Proposal logits (B, S, 4) as (cx, cy, w, h), infinite where unusable, and the usable tokens (B, S) bool:
-        image, and no coordinate within 0.01 of the border.
+        Proposal logits (B, S, 4) as (cx, cy, w, h), infinite where unusable, and the usable tokens (B, S)
+        bool: image, and no coordinate within 0.01 of the border.
     """
     levels, start = [], 0
     for level, (height, width) in enumerate(shapes):

@@ -63,7 +63,7 @@ class ConvEncoder(nn.Module):
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__()
         self.model: nn.Module = AutoBackbone.from_config(config)
-        self.channels: tuple[int, ...] = tuple(self.model.channels)  # type: ignore[arg-type]
+        self.channels: tuple[int, ...] = tuple(self.model.channels)
         if len(self.channels) != 4:
             raise ConfigError(
                 "the detector's backbone must give feature maps at strides 4, 8, 16 and 32",
@@ -72,7 +72,7 @@ class ConvEncoder(nn.Module):
                 remedy="Set out_indices to [1, 2, 3, 4] in backbone_config.",
             )
         if isinstance(self.model, SwinBackbone):
-            self.model.swin.layernorm = nn.Identity()  # the backbone never uses its output
+            self.model.swin.layernorm = nn.Identity()  # type: ignore[assignment]  # the backbone never uses its output
             self.register_state_dict_post_hook(_write_released)
             self.register_load_state_dict_pre_hook(_read_released)
 
@@ -90,7 +90,7 @@ class Backbone(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """See `ConvEncoder.forward`."""
-        return self.conv_encoder(pixels)  # type: ignore[no-any-return]
+        return self.conv_encoder(pixels)
 
 
 def shrink_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:

@@ -32,12 +32,12 @@ class DetectorConfig:
         longest_edge: see `shortest_edge`. Extra field.
         logit_scale: factor on every class logit; 1 in released weights. Extra field.
         logit_bias: constant added to every class logit; 0 in released weights. Extra field.
-        suppression: IoU above which a worse detection of the same label is dropped; None (released) keeps all.
-            Extra field.
+        suppression: IoU above which a worse detection of the same label is dropped; None (released) keeps
+            all. Extra field.
         mixed_label_masks: reproduce the released code's mix-up of label masks between the items of a batch
             (`between_labels`); only batches with different numbers of labels differ. Extra field.
-        usable_only: take encoder proposals from usable tokens only (image, not at the very border). The released
-            model may propose others, which all get the reference box (1, 1, 1, 1). Extra field.
+        usable_only: take encoder proposals from usable tokens only (image, not at the very border). The
+            released model may propose others, which all get the reference box (1, 1, 1, 1). Extra field.
         extra: fields of the file that this class does not use, kept so that writing returns what was read.
     """
 

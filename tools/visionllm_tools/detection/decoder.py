@@ -1,13 +1,12 @@
 """The detector: Grounding DINO without text backbone, with a mask head.
 
-Built from the library's Grounding DINO parts (constructor injection and subclasses in `visionllm_tools.blocks`);
-the module tree spells the keys of the released checkpoints below `gdino.`.
+Built from the library's Grounding DINO parts (constructor injection, and subclasses in
+`visionllm_tools.blocks`); the module tree spells the keys of the released checkpoints below `gdino.`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -18,185 +17,13 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
 )
 
 from visionllm_sdk.errors import ConfigError
-from visionllm_tools.blocks.deformable import DeformableDecoderLayer, Pyramid, initialise_deformable
-from visionllm_tools.blocks.fusion import FusedEncoderLayer, between_labels
-from visionllm_tools.blocks.positions import (
-    anchor_embedding,
-    label_embedding,
-    proposals,
-    reference_points,
-    valid_ratios,
-)
+from visionllm_tools.blocks.deformable import Pyramid, initialise_deformable
+from visionllm_tools.blocks.positions import proposals, valid_ratios
 from visionllm_tools.detection.backbone import Backbone, shrink_mask
 from visionllm_tools.detection.config import DetectorConfig
 from visionllm_tools.detection.masks import NormConv, mask_logits, upsample_to
-
-_EPS = 1e-5
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtraQueries:
-    """Queries that run beside the learned ones in training: noisy copies of the truth (denoising).
-
-    Attributes:
-        content: (B, D, C) embedded labels.
-        boxes: (B, D, 4) reference box logits (cx, cy, w, h).
-        mask: (D + Q, D + Q) bool, True where a query may see another; extra queries come first.
-    """
-
-    content: Tensor
-    boxes: Tensor
-    mask: Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerOutput:
-    """Predictions of one layer. K queries, N labels.
-
-    Attributes:
-        logits: (B, K, N) label logits, -inf at absent labels.
-        boxes: (B, K, 4) (cx, cy, w, h) in [0, 1] of the image without padding.
-        queries: (B, K, C) states from which masks are made.
-    """
-
-    logits: Tensor
-    boxes: Tensor
-    queries: Tensor
-
-    def part(self, start: int, stop: int) -> LayerOutput:
-        """Queries start .. stop - 1 only."""
-        return LayerOutput(
-            logits=self.logits[:, start:stop],
-            boxes=self.boxes[:, start:stop],
-            queries=self.queries[:, start:stop],
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DetectorOutput:
-    """Everything a forward pass yields.
-
-    Attributes:
-        layers: predictions of the Q learned queries after every decoder layer, last one last.
-        extra: predictions of the extra queries after every decoder layer; empty without them.
-        encoder: the Q encoder proposals that became reference boxes. Their masks come from the content queries
-            and `model.mask_embed`, as released.
-        tokens: predictions of *all* S encoder tokens; its logits are -inf at unusable tokens' labels too.
-        usable: (B, S) bool, tokens that are image and may propose.
-        labels: (B, N, C) encoded labels.
-        label_mask: (B, N) bool.
-        mask_features: (B, M, H / 4, W / 4).
-        features: backbone maps at strides 4, 8, 16, 32.
-    """
-
-    layers: Sequence[LayerOutput]
-    extra: Sequence[LayerOutput] = field(default=())
-    encoder: LayerOutput
-    tokens: LayerOutput
-    usable: Tensor
-    labels: Tensor
-    label_mask: Tensor
-    mask_features: Tensor
-    features: Sequence[Tensor]
-
-    @property
-    def logits(self) -> Tensor:
-        """(B, Q, N) label logits of the last layer."""
-        return self.layers[-1].logits
-
-    @property
-    def boxes(self) -> Tensor:
-        """(B, Q, 4) boxes of the last layer, (cx, cy, w, h) in [0, 1] of the image without padding."""
-        return self.layers[-1].boxes
-
-
-class Encoder(nn.Module):
-    """The stack of fused layers."""
-
-    def __init__(self, config: DetectorConfig) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(FusedEncoderLayer(config.library()) for _ in range(config.encoder_layers))
-        self.mixed_heads = config.encoder_attention_heads // 2 if config.mixed_label_masks else None
-
-    def forward(
-        self, pyramid: Pyramid, positions: Tensor, labels: Tensor, label_mask: Tensor
-    ) -> tuple[Pyramid, Tensor]:
-        """Encode tokens (B, S, C) with positions (B, S, C) and labels (B, N, C) with their mask (B, N)."""
-        references = reference_points(pyramid.shapes, pyramid.ratios)
-        label_positions = label_embedding(label_mask, width=labels.shape[-1], dtype=labels.dtype)
-        label_attention = between_labels(label_mask, mixed_heads=self.mixed_heads)
-        for layer in self.layers:
-            tokens, labels = layer(
-                pyramid,
-                labels,
-                positions=positions,
-                references=references,
-                label_positions=label_positions,
-                label_mask=label_mask,
-                label_attention=label_attention,
-            )
-            pyramid = pyramid.with_tokens(tokens)
-        return pyramid, labels
-
-
-class Decoder(nn.Module):
-    """The stack of decoder layers with iterative box refinement."""
-
-    def __init__(self, config: DetectorConfig) -> None:
-        super().__init__()
-        width = config.d_model
-        self.layers = nn.ModuleList(
-            DeformableDecoderLayer(config.library()) for _ in range(config.decoder_layers)
-        )
-        self.layer_norm = nn.LayerNorm(width)
-        self.reference_points_head = GroundingDinoMLPPredictionHead(2 * width, width, width, 2)
-        head = GroundingDinoMLPPredictionHead(width, width, 4, 3)
-        self.bbox_embed = nn.ModuleList([head] * config.decoder_layers)  # one head under every layer's name
-
-    def forward(
-        self,
-        queries: Tensor,
-        box_logits: Tensor,
-        *,
-        pyramid: Pyramid,
-        labels: Tensor,
-        label_mask: Tensor | None,
-        query_mask: Tensor | None,
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Refine.
-
-        Args:
-            queries: (B, Q, C).
-            box_logits: (B, Q, 4) reference boxes before the sigmoid; gradient stops here and between layers.
-            pyramid: the encoded image.
-            labels: (B, N, C) encoded labels.
-            label_mask: (B, 1, 1, N) bool or None.
-            query_mask: broadcastable to (B, heads, Q, Q) bool or None.
-
-        Returns:
-            For every layer its normalised states (B, Q, C) and boxes (B, Q, 4) in [0, 1].
-        """
-        ratios = pyramid.ratios.repeat(1, 1, 2)[:, None]  # (B, 1, L, 4)
-        reference = box_logits.detach().sigmoid()
-        width = queries.shape[-1]
-        found = []
-        for layer, head in zip(self.layers, self.bbox_embed, strict=True):
-            on_levels = reference[:, :, None] * ratios  # (B, Q, L, 4)
-            positions = self.reference_points_head(anchor_embedding(on_levels[:, :, 0], width=width // 2))
-            queries = layer.decode(
-                queries,
-                positions=positions.to(queries.dtype),
-                boxes=on_levels,
-                pyramid=pyramid,
-                labels=labels,
-                label_mask=label_mask,
-                query_mask=query_mask,
-            )
-            states, logits = self.layer_norm(queries), torch.logit(reference, eps=_EPS)
-            found.append((states, (head(states) + logits).sigmoid()))
-            # The released model refines from the raw states and reads the boxes off the normalised ones.
-            reference = (head(queries) + logits).sigmoid().detach()
-        return found
+from visionllm_tools.detection.outputs import DetectorOutput, ExtraQueries, LayerOutput, View
+from visionllm_tools.detection.stacks import Decoder, Encoder
 
 
 class DetectorModel(nn.Module):
@@ -221,51 +48,51 @@ class DetectorModel(nn.Module):
         self.output_convs = nn.ModuleList([NormConv(width, width, kernel=3, activation=F.relu)])
         self.mask_features = nn.Conv2d(width, config.mask_dim, 1)
 
-    def look(self, pixels: Tensor, pixel_mask: Tensor) -> tuple[list[Tensor], Pyramid, Tensor]:
-        """Backbone maps, the projected pyramid, and the positions (B, S, C) of its tokens."""
+    def look(self, pixels: Tensor, pixel_mask: Tensor) -> View:
+        """See (B, 3, H, W) pixels with their (B, H, W) mask: backbone, projections, positions."""
         features = self.backbone(pixels)
-        maps = []
+        inputs = [*features[1:], features[-1]]  # stride 4 is for masks only; stride 64 is made from stride 32
+        maps: list[Tensor] = []
         for i, project in enumerate(self.input_proj_vision):
-            maps.append(project(features[i + 1] if i + 1 < len(features) else maps[-1] if i > 3 else features[-1]))
-        return features, *self._flatten(maps, pixel_mask)
-
-    def _flatten(self, maps: list[Tensor], pixel_mask: Tensor) -> tuple[Pyramid, Tensor]:
+            maps.append(project(inputs[i] if i < len(inputs) else maps[-1]))
+        padded = not bool(pixel_mask.all())
+        # Without padding, positions and geometry are the same for all images.
         shapes = [(x.shape[2], x.shape[3]) for x in maps]
-        masks = [shrink_mask(pixel_mask, shape) for shape in shapes]
+        masks = [shrink_mask(pixel_mask if padded else pixel_mask[:1], shape) for shape in shapes]
         positions = [
             self.position_embedding(x, mask).flatten(2).transpose(1, 2) + self.level_embed[level]
             for level, (x, mask) in enumerate(zip(maps, masks, strict=True))
         ]
-        padding = ~torch.cat([mask.flatten(1) for mask in masks], dim=1)
         pyramid = Pyramid(
             tokens=torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1),
             shapes=shapes,
             ratios=torch.stack([valid_ratios(mask) for mask in masks], dim=1).to(maps[0].dtype),
-            padding=padding if bool(padding.any()) else None,
+            padding=~torch.cat([mask.flatten(1) for mask in masks], dim=1) if padded else None,
         )
-        return pyramid, torch.cat(positions, dim=1).to(maps[0].dtype)
+        where = torch.cat(positions, dim=1).to(maps[0].dtype)
+        return View(features=features, pyramid=pyramid, positions=where)
 
     def describe_masks(self, finest: Tensor, pyramid: Pyramid) -> Tensor:
         """Mask features (B, M, H / 4, W / 4) from the stride-4 map and the encoded stride-8 level."""
         lateral = self.lateral_convs[0](finest)
         fused = lateral + upsample_to(pyramid.level(0), lateral)
-        return self.mask_features(self.output_convs[0](fused))  # type: ignore[no-any-return]
+        return self.mask_features(self.output_convs[0](fused))
 
     def propose(self, pyramid: Pyramid) -> tuple[Tensor, Tensor, Tensor]:
-        """Object states (B, S, C), box logits (B, S, 4) and usable tokens (B, S) of the encoder's proposals."""
-        batch, count = pyramid.tokens.shape[:2]
-        everywhere = torch.ones(batch, count, dtype=torch.bool, device=pyramid.tokens.device)
+        """The encoder's proposals: states (B, S, C), box logits (B, S, 4) and usable tokens (B, S)."""
+        count = pyramid.tokens.shape[1]
+        everywhere = torch.ones(1, count, dtype=torch.bool, device=pyramid.tokens.device)
         valid = everywhere if pyramid.padding is None else ~pyramid.padding
         anchors, usable = proposals(pyramid.shapes, valid)
         objects = self.enc_output_norm(self.enc_output(pyramid.tokens.masked_fill(~usable[..., None], 0.0)))
-        return objects, self.encoder_output_bbox_embed(objects) + anchors, usable
+        return objects, self.encoder_output_bbox_embed(objects) + anchors, usable.expand(len(objects), -1)
 
 
 class Detector(nn.Module):
     """Finds the objects that labels name, with boxes and masks.
 
-    Labels come as features, not as words: see `encode_labels`. One pass takes up to `config.max_text_len` labels;
-    they influence one another, so results depend on the set and on its order.
+    Labels come as features, not as words: see `encode_labels`. One pass takes up to `config.max_text_len` of
+    them; they influence one another, so results depend on the set and on its order.
 
     Args:
         config: numbers; `DetectorConfig.from_dict` reads the released form.
@@ -291,12 +118,12 @@ class Detector(nn.Module):
         nn.init.normal_(self.model.query_position_embeddings.weight)
         initialise_deformable(self)
         for head in (self.bbox_embed[0], self.model.encoder_output_bbox_embed):
-            nn.init.zeros_(head.layers[-1].weight)
-            nn.init.zeros_(head.layers[-1].bias)
+            for parameter in head.layers[-1].parameters():  # type: ignore[index, union-attr]
+                nn.init.zeros_(parameter)
 
     def encode_labels(self, states: Tensor) -> Tensor:
         """Super-link states (B, N, E, C_llm) -> label features (B, N, C): an MLP per query, then the mean."""
-        return self.patch2query(states).mean(2)  # type: ignore[no-any-return]
+        return self.patch2query(states).mean(2)
 
     def forward(
         self,
@@ -319,9 +146,18 @@ class Detector(nn.Module):
         Raises:
             ConfigError: more labels than `max_text_len`.
         """
+        return self.detect(self.look(pixels, pixel_mask), labels, label_mask, extra=extra)
+
+    def look(self, pixels: Tensor, pixel_mask: Tensor) -> View:
+        """The part of `forward` that needs no labels; several label sets may share it."""
+        return self.model.look(pixels, pixel_mask)
+
+    def detect(
+        self, view: View, labels: Tensor, label_mask: Tensor, *, extra: ExtraQueries | None = None
+    ) -> DetectorOutput:
+        """The part of `forward` that does; see there."""
         self._check(labels)
-        features, pyramid, positions = self.model.look(pixels, pixel_mask)
-        pyramid, labels = self.model.encoder(pyramid, positions, labels, label_mask)
+        pyramid, labels = self.model.encoder(view.pyramid, view.positions, labels, label_mask)
         objects, anchors, usable = self.model.propose(pyramid)
         tokens = LayerOutput(
             logits=self._classify(objects, labels, label_mask), boxes=anchors.sigmoid(), queries=objects
@@ -334,19 +170,20 @@ class Detector(nn.Module):
             encoder=LayerOutput(
                 logits=_take(tokens.logits, chosen),
                 boxes=_take(tokens.boxes, chosen),
-                queries=self._content(len(pixels), chosen.shape[1]),
+                queries=self._content(*chosen.shape),
             ),
             tokens=tokens,
             usable=usable,
             labels=labels,
             label_mask=label_mask,
-            mask_features=self.model.describe_masks(features[0], pyramid),
-            features=features,
+            mask_features=self.model.describe_masks(view.features[0], pyramid),
+            features=view.features,
         )
 
     def masks(self, output: DetectorOutput, queries: Tensor) -> Tensor:
         """Mask logits of chosen queries of the last layer, (B, K) indices -> (B, K, H / 4, W / 4)."""
-        return mask_logits(self.mask_embed[0](_take(output.layers[-1].queries, queries)), output.mask_features)
+        states = _take(output.layers[-1].queries, queries)
+        return mask_logits(self.mask_embed[0](states), output.mask_features)
 
     def _check(self, labels: Tensor) -> None:
         limit = self.config.max_text_len

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from visionllm_tools.blocks.boxes import to_centres, to_corners
-from visionllm_tools.detection.decoder import ExtraQueries
 from visionllm_tools.detection.matcher import Pairs
+from visionllm_tools.detection.outputs import ExtraQueries
 from visionllm_tools.detection.targets import DetectionTargets
 
 _EPS = 1e-5
@@ -123,7 +123,7 @@ def plan_denoising(
 
 
 def _shake(boxes: Tensor, noise: DenoisingNoise, scale: float) -> Tensor:
-    """Move every corner by up to half the box (positives) or by half to a whole one (negatives); in [0, 1]."""
+    """Move every corner by up to half the box (positives) or a half to a whole one (negatives); in [0, 1]."""
     half = boxes[:, None, None, :, 2:] / 2
     sizes = noise.sizes.clone()
     sizes[:, :, 1] += 1.0

@@ -1,4 +1,4 @@
-"""The detector's training loss: focal labels, L1 and GIoU boxes, cross-entropy and dice masks on sampled points.
+"""The detector's training loss: focal labels, L1 and GIoU boxes, cross-entropy and dice masks on points.
 
 All decoder layers (and the encoder's proposals) are one stack: one matching cost, one loss, sums per layer.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from visionllm_tools.blocks.boxes import generalised_iou, to_corners
-from visionllm_tools.detection.decoder import Detector, DetectorOutput, LayerOutput
+from visionllm_tools.detection.decoder import Detector
 from visionllm_tools.detection.denoising import DenoisingPlan
 from visionllm_tools.detection.masks import mask_logits
 from visionllm_tools.detection.matcher import (
@@ -23,6 +23,7 @@ from visionllm_tools.detection.matcher import (
     match_one_to_many,
     match_one_to_one,
 )
+from visionllm_tools.detection.outputs import DetectorOutput, LayerOutput
 from visionllm_tools.detection.targets import DetectionTargets
 
 Random = Callable[[tuple[int, ...]], Tensor]
@@ -117,8 +118,8 @@ def detection_loss(
         random: source of the mask points; `torch.rand` by default.
 
     Returns:
-        The weighted sum and every unweighted term: `label`, `box`, `giou`, `mask`, `dice` of the last layer, and
-        the same with `_0`, `_1`, .. (earlier layers), `_encoder`, `_denoising`, `_denoising_0`, ..
+        The weighted sum and every unweighted term: `label`, `box`, `giou`, `mask`, `dice` of the last layer,
+        and the same with `_0`, `_1`, .. (earlier layers), `_encoder`, `_denoising`, `_denoising_0`, ..
     """
     draw = random or (lambda shape: torch.rand(shape, device=output.logits.device))
     names = ["", *(f"_{i}" for i in range(len(output.layers) - 1))]
@@ -135,17 +136,14 @@ def detection_loss(
     if config.one_to_many:
         terms |= _token_terms(output, targets, config)
     if denoising is not None:
-        extra = _Stack.of(dict(zip([f"_denoising{name}" for name in names], _last_first(output.extra), strict=True)))
+        suffixes = [f"_denoising{name}" for name in names]
+        extra = _Stack.of(dict(zip(suffixes, [output.extra[-1], *output.extra[:-1]], strict=True)))
         known = denoising.pairs(len(extra.names))
         shared = objects * denoising.groups
         terms |= _box_terms(extra, known, targets, output.label_mask, shared, config)
         chosen = [f"_denoising{name}" for name in _mask_layers(names, config)] * config.mask_denoising
         terms |= _mask_terms(detector, extra, known, targets, output, shared, chosen, config, draw)
     return config.weigh(terms), terms
-
-
-def _last_first(layers: list[LayerOutput] | tuple[LayerOutput, ...]) -> list[LayerOutput]:
-    return [layers[-1], *layers[:-1]]
 
 
 def _mask_layers(names: list[str], config: LossConfig) -> list[str]:
@@ -162,7 +160,8 @@ def _token_terms(output: DetectorOutput, targets: DetectionTargets, config: Loss
     stack = _Stack.of({"_encoder": output.tokens})
     cost = cost_matrix(stack.logits, stack.boxes, targets, config.costs)
     pairs = match_one_to_many(cost, targets, output.usable, copies=config.one_to_many)
-    return _box_terms(stack, pairs, targets, output.label_mask, float(max(1, len(pairs))), config, output.usable)
+    count = float(max(1, len(pairs)))
+    return _box_terms(stack, pairs, targets, output.label_mask, count, config, output.usable)
 
 
 def _box_terms(
@@ -205,10 +204,19 @@ def _focal(
         allowed = allowed & usable[None, :, :, None]
     logits = stack.logits.masked_fill(~allowed, 0.0)
     total = (_negative(logits, alpha) * allowed).sum((1, 2, 3))
-    label = targets.labels[pairs.image, pairs.target]
-    chosen = logits[pairs.layer, pairs.image, pairs.query, label]
+    fits = _fitting_labels(targets, logits.shape[-1])[pairs.image, pairs.target]  # (P, N)
+    pair, label = fits.nonzero(as_tuple=True)
+    layer = pairs.layer[pair]
+    chosen = logits[layer, pairs.image[pair], pairs.query[pair], label]
     positive = alpha * (1 - chosen.sigmoid()).square() * F.softplus(-chosen)
-    return total + _per_layer(positive - _negative(chosen, alpha), pairs.layer, len(stack.names))
+    return total + _per_layer(positive - _negative(chosen, alpha), layer, len(stack.names))
+
+
+def _fitting_labels(targets: DetectionTargets, labels: int) -> Tensor:
+    """(B, G, N) bool: which labels each object bears."""
+    if targets.bears is not None:
+        return targets.bears
+    return F.one_hot(targets.labels, labels).bool()
 
 
 def _negative(logits: Tensor, alpha: float) -> Tensor:
@@ -289,7 +297,7 @@ def _sample_points(maps: Tensor, config: LossConfig, draw: Random) -> Tensor:
 
 
 def lookup(maps: Tensor, which: Tensor, points: Tensor) -> Tensor:
-    """Bilinear values of chosen maps at points; zero beyond the border (as `grid_sample`, without copying maps).
+    """Bilinear values of chosen maps at points; zero beyond the border (`grid_sample` without copies).
 
     Args:
         maps: (M, H, W), any dtype.
@@ -305,12 +313,12 @@ def lookup(maps: Tensor, which: Tensor, points: Tensor) -> Tensor:
     low = place.floor()
     part = place - low
     left, top = low.long().unbind(-1)
+    shares = torch.stack([1 - part, part])  # (2, P, n, 2): of the nearer and the farther neighbour
     total = points.new_zeros(points.shape[:2])
     for down in (0, 1):
         for right in (0, 1):
             x, y = left + right, top + down
             inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
             index = (which[:, None] * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
-            share = (part[..., 0] if right else 1 - part[..., 0]) * (part[..., 1] if down else 1 - part[..., 1])
-            total = total + flat[index] * (share * inside)
+            total = total + flat[index] * (shares[right, ..., 0] * shares[down, ..., 1] * inside)
     return total

@@ -36,12 +36,15 @@ class DetectionTargets:
         labels: (B, G) long.
         valid: (B, G) bool, True where there is an object.
         masks: (B, G, H, W) bool or uint8 over the padded input, or None.
+        bears: (B, G, N) bool, every label that fits an object where labels overlap ("red circle", "circle"),
+            its `labels` entry among them; None: that entry alone.
     """
 
     boxes: Tensor
     labels: Tensor
     valid: Tensor
     masks: Tensor | None = None
+    bears: Tensor | None = None
 
     @property
     def counts(self) -> list[int]:

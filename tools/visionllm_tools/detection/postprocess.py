@@ -1,0 +1,132 @@
+"""From the detector's output to what a user sees: scored boxes and masks in the pixels of the given image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from visionllm_tools.blocks.boxes import suppress, to_corners
+from visionllm_tools.detection.masks import mask_logits
+from visionllm_tools.detection.prepare import Size
+
+_STRIDE = 4
+_CHUNK = 16_000_000
+"""Values that one step of mask processing may hold, to bound memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Scored query-label pairs of one image, best first; each (K,) and boxes (K, 4).
+
+    Attributes:
+        scores: in [0, 1].
+        labels: index into the image's labels.
+        queries: index of the query that found it.
+        boxes: (x1, y1, x2, y2) in pixels of the original image, not clipped.
+    """
+
+    scores: Tensor
+    labels: Tensor
+    queries: Tensor
+    boxes: Tensor
+
+    def take(self, kept: Tensor) -> Candidates:
+        """Only some, by index or bool mask."""
+        return Candidates(
+            scores=self.scores[kept],
+            labels=self.labels[kept],
+            queries=self.queries[kept],
+            boxes=self.boxes[kept],
+        )
+
+
+def select(logits: Tensor, boxes: Tensor, original: Size, *, limit: int) -> Candidates:
+    """The best query-label pairs.
+
+    Args:
+        logits: (Q, N) label logits, -inf at absent labels.
+        boxes: (Q, 4) (cx, cy, w, h) in [0, 1].
+        original: height and width of the image as given, in pixels.
+        limit: how many pairs at most.
+    """
+    scores = logits.float().sigmoid()
+    best, place = scores.flatten().topk(min(limit, int(torch.isfinite(logits).sum())))
+    query, label = place // logits.shape[1], place % logits.shape[1]
+    scale = boxes.new_tensor([original[1], original[0]] * 2).float()
+    return Candidates(
+        scores=best, labels=label, queries=query, boxes=to_corners(boxes[query].float()) * scale
+    )
+
+
+def drop_duplicates(candidates: Candidates, *, threshold: float) -> Candidates:
+    """Non-maximum suppression within each label.
+
+    Args:
+        candidates: best first.
+        threshold: IoU above which the worse of two boxes of one label is dropped.
+    """
+    span = candidates.boxes.abs().max() * 2 + 1 if len(candidates.boxes) else 0.0
+    apart = candidates.boxes + (candidates.labels * span)[:, None]  # labels never overlap one another
+    kept = suppress(apart, candidates.scores, threshold=threshold)
+    return candidates.take(kept.sort().values)
+
+
+def full_size(logits: Tensor, size: Size, original: Size) -> Tensor:
+    """Mask logits (K, h, w) at stride 4 of the padded input -> (K, *original), padding cropped, bilinear."""
+    large = F.interpolate(logits[None], scale_factor=_STRIDE, mode="bilinear", align_corners=False)
+    image = large[..., : size[0], : size[1]]
+    if size == original:
+        return image[0]
+    return F.interpolate(image, size=original, mode="bilinear", align_corners=False)[0]
+
+
+def binary_masks(embeddings: Tensor, features: Tensor, size: Size, original: Size) -> Tensor:
+    """Masks of the kept detections.
+
+    Args:
+        embeddings: (K, M) mask embeddings.
+        features: (M, H / 4, W / 4) mask features.
+        size: height and width of the resized image without padding.
+        original: height and width of the image as given.
+
+    Returns:
+        (K, *original) bool, on the processor.
+    """
+    found = torch.zeros(len(embeddings), *original, dtype=torch.bool)
+    step = max(1, _CHUNK // (original[0] * original[1] + features[0].numel() * _STRIDE**2))
+    for start in range(0, len(embeddings), step):
+        logits = mask_logits(embeddings[None, start : start + step], features[None])[0].float()
+        found[start : start + step] = (full_size(logits, size, original) > 0).cpu()
+    return found
+
+
+def semantic_map(
+    scores: Tensor, embeddings: Tensor, features: Tensor, size: Size, original: Size, *, floor: float = 0.0
+) -> Tensor:
+    """The label of every pixel: sum over queries of label probability times mask probability, argmax.
+
+    Args:
+        scores: (Q, N) label probabilities.
+        embeddings: (Q, M) mask embeddings.
+        features: (M, H / 4, W / 4) mask features.
+        size: height and width of the resized image without padding.
+        original: height and width of the image as given.
+        floor: pixels whose best sum is below this stay unlabelled (-1).
+
+    Returns:
+        (*original,) long, on the processor.
+    """
+    total = features.new_zeros((scores.shape[1], *size), dtype=torch.float32)
+    step = max(1, _CHUNK // (features[0].numel() * _STRIDE**2))
+    for start in range(0, len(embeddings), step):
+        part = slice(start, start + step)
+        logits = mask_logits(embeddings[None, part], features[None])[0].float()
+        shares = full_size(logits, size, size).sigmoid()
+        total += torch.einsum("qn,qhw->nhw", scores[part].float(), shares)
+    if size != original:
+        total = F.interpolate(total[None], size=original, mode="bilinear", align_corners=False)[0]
+    best, label = total.max(0)
+    return label.masked_fill(best < floor, -1).cpu()

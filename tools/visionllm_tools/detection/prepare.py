@@ -1,0 +1,104 @@
+"""From pictures to the detector's input: resize, normalise, pad, batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from visionllm_tools.detection.config import DetectorConfig
+
+MEAN = (0.485, 0.456, 0.406)
+"""ImageNet mean of red, green and blue in [0, 1]."""
+STD = (0.229, 0.224, 0.225)
+"""ImageNet standard deviation."""
+STEP = 32
+"""Inputs are padded to a multiple of this, the coarsest stride of the backbone."""
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageBatch:
+    """Images of one padded size.
+
+    Attributes:
+        pixels: (B, 3, H, W) float, normalised; zeros in the padding at the right and bottom.
+        mask: (B, H, W) bool, True where there is image.
+        sizes: height and width of every resized image without padding.
+        originals: height and width of every image as given.
+    """
+
+    pixels: Tensor
+    mask: Tensor
+    sizes: tuple[Size, ...]
+    originals: tuple[Size, ...]
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> ImageBatch:
+        """The batch on a device, pixels in a floating type."""
+        return ImageBatch(
+            pixels=self.pixels.to(device, dtype),
+            mask=self.mask.to(device),
+            sizes=self.sizes,
+            originals=self.originals,
+        )
+
+
+def input_size(original: Size, *, shortest: int, longest: int) -> Size:
+    """Size after resizing: the shorter side becomes `shortest`, unless the longer would exceed `longest`."""
+    height, width = original
+    scale = min(shortest / min(height, width), longest / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def padded_size(size: Size) -> Size:
+    """The next multiples of 32."""
+    return -(-size[0] // STEP) * STEP, -(-size[1] // STEP) * STEP
+
+
+def normalise(image: Image.Image, size: Size) -> Tensor:
+    """Resize (bilinear, anti-aliased) an RGB picture and normalise it, (3, *size) float."""
+    if image.size != (size[1], size[0]):
+        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    values = torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).float()
+    std = torch.tensor(STD).view(3, 1, 1) * 255
+    return values.div_(std).sub_(torch.tensor(MEAN).view(3, 1, 1) * 255 / std)
+
+
+def prepare(images: Sequence[Image.Image], config: DetectorConfig) -> ImageBatch:
+    """One padded batch of images of any sizes.
+
+    Args:
+        images: RGB pictures.
+        config: says the input size.
+    """
+    originals = [(image.height, image.width) for image in images]
+    edges = {"shortest": config.shortest_edge, "longest": config.longest_edge}
+    sizes = [input_size(original, **edges) for original in originals]
+    height, width = (max(side) for side in zip(*map(padded_size, sizes), strict=True))
+    mask = torch.zeros(len(images), height, width, dtype=torch.bool)
+    pixels = []
+    for i, (image, size) in enumerate(zip(images, sizes, strict=True)):
+        pixels.append(F.pad(normalise(image, size), (0, width - size[1], 0, height - size[0])))
+        mask[i, : size[0], : size[1]] = True
+    return ImageBatch(pixels=torch.stack(pixels), mask=mask, sizes=tuple(sizes), originals=tuple(originals))
+
+
+def group_by_size(images: Sequence[Image.Image], config: DetectorConfig) -> list[list[int]]:
+    """Positions of the images that share one padded size, so that no image is padded for another's sake.
+
+    Convolutions and normalisation layers see padding; a result must not depend on what else is in the batch.
+    """
+    groups: dict[Size, list[int]] = {}
+    for i, image in enumerate(images):
+        size = input_size(
+            (image.height, image.width), shortest=config.shortest_edge, longest=config.longest_edge
+        )
+        groups.setdefault(padded_size(size), []).append(i)
+    return list(groups.values())
