@@ -127,11 +127,7 @@ def _checked_addresses(url: httpx.URL, policy: UrlPolicy) -> list[_Address]:
         raise ImageError("a URL with credentials is not fetched", value=name, remedy="Remove them.")
     if policy.hosts is not None and url.host not in policy.hosts:
         raise ImageError("the host is not on the list", value=url.host, limit=sorted(policy.hosts))
-    try:
-        found = socket.getaddrinfo(url.host, url.port or 443, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise ImageError("the host is unknown", value=url.host, remedy="Check the URL.") from error
-    addresses = [ipaddress.ip_address(entry[4][0]) for entry in found]
+    addresses = _resolve(url.host)
     if not policy.allow_private and not all(_is_public(address) for address in addresses):
         raise ImageError(
             "the URL leads to an address that is not public",
@@ -140,6 +136,14 @@ def _checked_addresses(url: httpx.URL, policy: UrlPolicy) -> list[_Address]:
             remedy="Read the file directly, or pass UrlPolicy(allow_private=True) for URLs that you trust.",
         )
     return addresses
+
+
+def _resolve(host: str) -> list[_Address]:
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ImageError("the host is unknown", value=host, remedy="Check the URL.") from error
+    return [ipaddress.ip_address(entry[4][0]) for entry in found]
 
 
 def _is_public(address: _Address) -> bool:
@@ -169,7 +173,7 @@ def _check_answer(response: httpx.Response, url: httpx.URL) -> None:
 
 def _read(response: httpx.Response, url: httpx.URL, max_bytes: int, deadline: float) -> bytes:
     data = bytearray()
-    for chunk in response.iter_bytes(65536):
+    for chunk in response.iter_raw():
         data += chunk
         if len(data) > max_bytes:
             raise ImageError(
@@ -191,4 +195,4 @@ def _check_time(url: httpx.URL, deadline: float) -> None:
 
 def _name(url: httpx.URL) -> str:
     """The URL for messages: without credentials, query and fragment, which may hold secrets."""
-    return f"{url.scheme}://{url.host}{url.path}"
+    return f"{url.scheme}://{url.netloc.decode('ascii')}{url.path}"

@@ -31,7 +31,19 @@ __all__ = ["ImageLimits", "ImageSource", "LoadedImage", "UrlPolicy", "load_image
 FORMATS: Final = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What is read; all of them are decoded inside Pillow."""
 
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    UserWarning,  # where the program turns warnings into errors
+    struct.error,
+    zlib.error,
+)
 """What Pillow's decoders raise on damaged data."""
 
 
