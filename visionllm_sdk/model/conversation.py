@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from visionllm_sdk.errors import ConfigError, InputError
 from visionllm_sdk.model.tokenizer import IMAGE, REGION, Control, MarkedPart, Part
@@ -20,10 +21,17 @@ Parts = tuple[Part, ...]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One question and its answer; the last turn of a prompt to be answered has none."""
+    """One question and its answer; the last turn of a prompt to be answered has none.
+
+    Attributes:
+        question: what is asked, or what a tool reports.
+        answer: what the model replied.
+        role: who speaks first, the user or a tool.
+    """
 
     question: Parts
     answer: Parts | None = None
+    role: Literal["user", "tool"] = "user"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +43,7 @@ class ConversationFormat:
         system: text of the system part.
         system_open, system_close: around the system text.
         question_open, question_close: around a question.
+        tool_open: instead of ``question_open``, before what a tool reports.
         answer_open, answer_close: around an answer; the end mark is supervised, the opening is not.
         answer_lead: starts the answer's text and is not part of a prompt that asks for one.
         stop_tokens: control tokens that end a reply.
@@ -45,6 +54,7 @@ class ConversationFormat:
     system_open: Parts = ()
     system_close: Parts = ()
     question_open: Parts = ()
+    tool_open: Parts = ()
     question_close: Parts = ()
     answer_open: Parts = ()
     answer_lead: Parts = ()
@@ -72,7 +82,8 @@ class ConversationFormat:
         if text:
             parts += _plain((*self.system_open, text, *self.system_close))
         for turn in turns:
-            question = (*self.question_open, *turn.question, *self.question_close)
+            opening = self.tool_open if turn.role == "tool" else self.question_open
+            question = (*opening, *turn.question, *self.question_close)
             parts += _plain((*question, *self.answer_open))
             if turn.answer is not None:
                 parts += [(part, True) for part in (*self.answer_lead, *turn.answer, *self.answer_close)]
@@ -91,6 +102,7 @@ VICUNA_V1 = ConversationFormat(
     ),
     system_close=(" ",),
     question_open=("USER: ",),
+    tool_open=("TOOL: ",),
     question_close=(" ",),
     answer_open=("ASSISTANT:",),
     answer_lead=(" ",),
@@ -103,6 +115,7 @@ INTERNLM2_CHAT = ConversationFormat(
     system_open=(Control("<|im_start|>"), "system\n"),
     system_close=(Control("<|im_end|>"),),
     question_open=(Control("<|im_start|>"), "user\n"),
+    tool_open=(Control("<|im_start|>"), "environment\n"),
     question_close=(Control("<|im_end|>"),),
     answer_open=(Control("<|im_start|>"), "assistant\n"),
     answer_close=(Control("<|im_end|>"),),
