@@ -84,9 +84,10 @@ def _pentagon(_: float) -> Contour:
 
 def _heart(share: float) -> Contour:
     angle = np.linspace(0, 2 * np.pi, 49)[:-1]
-    x = 16 * np.sin(angle) ** 3
+    sine = np.sin(angle)
+    x = 16 * np.sign(sine) * np.abs(sine) ** _between(3.1, 2.1, share)
     y = 13 * np.cos(angle) - 5 * np.cos(2 * angle) - 2 * np.cos(3 * angle) - np.cos(4 * angle)
-    return [np.stack([x, -y * _between(0.92, 1.05, share)], axis=1)]
+    return [np.stack([x, -y], axis=1)]
 
 
 def _cross(share: float) -> Contour:
