@@ -24,7 +24,7 @@ parts are also attributes, so that a server or a command line can pass them on a
 from __future__ import annotations
 
 import reprlib
-from typing import Any, Final
+from typing import Any, Final, Self
 
 __all__ = [
     "AdapterError",
@@ -91,6 +91,14 @@ class VisionLLMError(Exception):
     def limit(self) -> Any:
         """What is allowed; None when there is no limit to name."""
         return None if self._limit is _UNSET else self._limit
+
+    def at(self, place: str) -> Self:
+        """The same error, with the place in front of what is wrong: ``image 3: ...``."""
+        error = type(self).__new__(type(self))
+        VisionLLMError.__init__(
+            error, f"{place}: {self.problem}", value=self._value, limit=self._limit, remedy=self.remedy
+        )
+        return error
 
     def as_dict(self) -> dict[str, str | None]:
         """The error as JSON-safe data: type, message, problem, value, limit, remedy."""

@@ -97,3 +97,11 @@ def test_missing_extra_crosses_process_borders() -> None:
     copy = pickle.loads(pickle.dumps(MissingExtraError("mcp", extra="serve")))  # noqa: S301
     assert copy.extra == "serve"
     assert 'pip install "visionllm-sdk[serve]"' in str(copy)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_can_name_a_place_and_keeps_its_parts(kind: type[VisionLLMError]) -> None:
+    error = kind("wrong", value=None, limit=3, remedy="Change it.").at("image 2")
+    assert type(error) is kind
+    assert str(error) == "image 2: wrong (got None; allowed: 3). Change it."
+    assert "got" not in str(kind("wrong").at("image 2"))

@@ -1,0 +1,177 @@
+"""What callers pass, checked and brought to one form before any model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from visionllm_sdk.errors import InputError, LimitError
+from visionllm_sdk.images import ImageLimits, ImageSource, LoadedImage, UrlPolicy, load_image
+
+Item = TypeVar("Item")
+Images: TypeAlias = ImageSource | Sequence[ImageSource]
+"""One image, or a list of them."""
+Labels: TypeAlias = str | Sequence[str]
+"""One label, or several."""
+
+MAX_LABELS = 10_000
+_MAX_LABEL = 500
+_SHOWN = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRules:
+    """Which images are accepted.
+
+    Attributes:
+        limits: what is refused for its size.
+        allow_urls: whether http(s) URLs are fetched, and from where.
+    """
+
+    limits: ImageLimits = ImageLimits()
+    allow_urls: bool | UrlPolicy = False
+
+    def load(self, source: ImageSource) -> LoadedImage:
+        """One image.
+
+        Raises:
+            ImageError: it cannot be used.
+        """
+        return load_image(source, allow_urls=self.allow_urls, limits=self.limits)
+
+
+@dataclass(frozen=True)
+class Many(Generic[Item]):
+    """Items to be worked on together, and whether the caller passed just one of them."""
+
+    items: list[Item]
+    single: bool
+
+    def unwrap(self, results: Sequence[Any]) -> Any:
+        """The results in the form in which the items came: one, or a list."""
+        return results[0] if self.single else list(results)
+
+
+def is_many(value: object) -> bool:
+    """Whether a caller passed several things: a list or a tuple."""
+    return isinstance(value, list | tuple)
+
+
+def load_images(source: Images, rules: ImageRules) -> Many[LoadedImage]:
+    """Load one image or several.
+
+    Raises:
+        ImageError: an image that cannot be used; in a list the message says which one.
+    """
+    if not is_many(source):
+        return Many([rules.load(source)], single=True)  # type: ignore[arg-type]
+    return Many(each(source, rules.load, "image"), single=False)  # type: ignore[arg-type]
+
+
+def each(values: Sequence[Any], check: Callable[[Any], Item], word: str) -> list[Item]:
+    """Check every value; an error names the position of the bad one."""
+    checked: list[Item] = []
+    for position, value in enumerate(values):
+        try:
+            checked.append(check(value))
+        except InputError as error:
+            raise error.at(f"{word} {position}") from error
+    return checked
+
+
+def per_image(values: Any, count: int, *, single: bool, nested: bool, word: str) -> list[Any]:
+    """One value per image: the same for all, or one each.
+
+    Args:
+        values: one value, or a list with one value per image.
+        count: number of images.
+        single: the caller passed one image, so ``values`` is one value.
+        nested: a value may itself be a list of strings, so only a list that holds lists is one per image.
+        word: what the values are, for messages.
+
+    Raises:
+        InputError: a list of another length than that of the images.
+    """
+    several = is_many(values) and (not nested or any(is_many(value) for value in values))
+    if single or not several:
+        return [values] * count
+    if len(values) != count:
+        raise InputError(
+            f"a list of {word} needs one entry for every image",
+            value=len(values),
+            limit=count,
+            remedy=f"Pass one entry for all images, or exactly {count}.",
+        )
+    return list(values)
+
+
+def check_labels(labels: Labels) -> tuple[str, ...]:
+    """Labels in their order, each once.
+
+    Blanks are squeezed. A label that differs from an earlier one only in case or blanks is the same question
+    and is asked once, as first spelt: repeating a label never changes what there is to find.
+
+    Raises:
+        InputError: no label, an empty one, or something that is not text.
+        LimitError: too many, or too long.
+    """
+    given = [labels] if isinstance(labels, str) else labels
+    if not isinstance(given, Sequence):
+        raise InputError("labels are text", value=labels, limit="a string, or a list of strings")
+    if not given:
+        raise InputError("there is no label to look for", value=[], remedy="Name at least one, such as 'star'.")
+    if len(given) > MAX_LABELS:
+        raise LimitError("too many labels", value=len(given), limit=MAX_LABELS, remedy="Ask in several calls.")
+    squeezed = each(given, lambda label: check_phrase(label, "a label"), "label")
+    unique: dict[str, str] = {}
+    for label in squeezed:
+        unique.setdefault(label.casefold(), label)
+    return tuple(unique.values())
+
+
+def check_phrase(text: object, word: str) -> str:
+    """One short piece of text on one line, with blanks squeezed.
+
+    Raises:
+        InputError: not text, or empty.
+        LimitError: longer than a label or an expression can be.
+    """
+    squeezed = " ".join(_text(text, word).split())
+    if len(squeezed) > _MAX_LABEL:
+        raise LimitError(
+            f"{word} is too long",
+            value=f"{len(squeezed)} characters: {squeezed[:_SHOWN]!r}...",
+            limit=f"{_MAX_LABEL} characters",
+            remedy="Use a name or a short phrase.",
+        )
+    return squeezed
+
+
+def check_message(text: object, word: str = "the text") -> str:
+    """A message to the model, as it was written but for blanks at its ends.
+
+    Raises:
+        InputError: not text, or empty.
+    """
+    return _text(text, word).strip()
+
+
+def _text(text: object, word: str) -> str:
+    if not isinstance(text, str):
+        raise InputError(f"{word} is not text", value=text, limit="a string")
+    if not text.strip():
+        raise InputError(f"{word} is empty", value=text, remedy="Write at least one word.")
+    return text
+
+
+def check_threshold(threshold: object) -> float:
+    """A score limit.
+
+    Raises:
+        InputError: not a number in 0..1.
+    """
+    number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+    if not number or not 0 <= threshold <= 1:  # type: ignore[operator]
+        raise InputError("the threshold is not a probability", value=threshold, limit="0 to 1")
+    return float(threshold)  # type: ignore[arg-type]

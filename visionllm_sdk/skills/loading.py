@@ -1,0 +1,79 @@
+"""Where a checkpoint lies: in this package, in a local folder, or on the model hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib.resources import files
+from pathlib import Path
+
+from visionllm_sdk.errors import CheckpointError
+
+EMBEDDED = "embedded"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_NEEDED = ("*.json", "tokenizer.model", "*.safetensors")
+"""What is downloaded: configuration, tokenizer, weights; never pickles or code."""
+
+
+def embedded_folder() -> Path:
+    """Folder of the checkpoint that ships inside the package.
+
+    Raises:
+        CheckpointError: this installation lacks it.
+    """
+    folder = Path(str(files("visionllm_sdk"))) / EMBEDDED
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            "this installation holds no embedded model",
+            value=str(folder),
+            remedy="Reinstall visionllm-sdk, train the model with `make embedded`, or name a checkpoint folder.",
+        )
+    return folder
+
+
+def checkpoint_folder(name_or_path: str | os.PathLike[str] | None) -> Path:
+    """The local folder of a checkpoint.
+
+    Args:
+        name_or_path: None or ``"embedded"`` for the shipped model, a local folder, or, if there is no such
+            folder, the name of a repository on the model hub, ``owner/name``, which is downloaded (or taken
+            from the hub's local cache).
+
+    Raises:
+        CheckpointError: no such folder, and no such repository or no way to reach it.
+    """
+    if name_or_path is None or name_or_path == EMBEDDED:
+        return embedded_folder()
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise CheckpointError(
+            "a checkpoint is a folder, and this is a file",
+            value=str(path),
+            remedy="Pass the folder that holds config.json and the weights.",
+        )
+    name = os.fspath(name_or_path)
+    if not _HUB_NAME.fullmatch(name):
+        raise CheckpointError(
+            "there is no such checkpoint",
+            value=name,
+            limit="a folder, or a hub name like 'owner/name'",
+            remedy="Check the path, or leave it out for the embedded model.",
+        )
+    return _download(name)
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_NEEDED)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise CheckpointError(
+            f"there is no such folder, and the model hub could not deliver a repository of that name: {reason}",
+            value=name,
+            remedy="Check the name and the network, or download it elsewhere and pass the folder.",
+        ) from error
