@@ -32,6 +32,9 @@ class DetectorConfig:
         longest_edge: see `shortest_edge`. Extra field.
         logit_scale: factor on every class logit; 1 in released weights. Extra field.
         logit_bias: constant added to every class logit; 0 in released weights. Extra field.
+        score_threshold: default score from which a detection counts. Extra field.
+        semantic_floor: pixels of a semantic map whose best label sums up to less stay unlabelled; 0
+            (released) labels every pixel. Extra field.
         suppression: IoU above which a worse detection of the same label is dropped; None (released) keeps
             all. Extra field.
         mixed_label_masks: reproduce the released code's mix-up of label masks between the items of a batch
@@ -70,6 +73,8 @@ class DetectorConfig:
     longest_edge: int = 1333
     logit_scale: float = 1.0
     logit_bias: float = 0.0
+    score_threshold: float = 0.3
+    semantic_floor: float = 0.0
     suppression: float | None = None
     mixed_label_masks: bool = False
     usable_only: bool = False

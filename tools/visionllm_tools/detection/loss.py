@@ -67,8 +67,8 @@ class LossConfig:
     one_to_many: int = 0
     costs: MatchCosts = field(default_factory=MatchCosts)
 
-    def weigh(self, terms: dict[str, Tensor]) -> Tensor:
-        """Weighted sum of all terms; a term's weight goes by the word before its first underscore."""
+    def weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The terms times their weights, which go by the word before a term's first underscore."""
         weights = {
             "label": self.label,
             "box": self.box,
@@ -76,7 +76,7 @@ class LossConfig:
             "mask": self.mask,
             "dice": self.dice,
         }
-        return torch.stack([weights[name.split("_")[0]] * term for name, term in terms.items()]).sum()
+        return {name: weights[name.split("_")[0]] * term for name, term in terms.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +143,7 @@ def detection_loss(
         terms |= _box_terms(extra, known, targets, output.label_mask, shared, config)
         chosen = [f"_denoising{name}" for name in _mask_layers(names, config)] * config.mask_denoising
         terms |= _mask_terms(detector, extra, known, targets, output, shared, chosen, config, draw)
-    return config.weigh(terms), terms
+    return torch.stack(list(config.weighted(terms).values())).sum(), terms
 
 
 def _mask_layers(names: list[str], config: LossConfig) -> list[str]:

@@ -103,10 +103,8 @@ def binary_masks(embeddings: Tensor, features: Tensor, size: Size, original: Siz
     return found
 
 
-def semantic_map(
-    scores: Tensor, embeddings: Tensor, features: Tensor, size: Size, original: Size, *, floor: float = 0.0
-) -> Tensor:
-    """The label of every pixel: sum over queries of label probability times mask probability, argmax.
+def label_shares(scores: Tensor, embeddings: Tensor, features: Tensor, size: Size, original: Size) -> Tensor:
+    """Evidence for every label at every pixel: sum over queries of label times mask probability.
 
     Args:
         scores: (Q, N) label probabilities.
@@ -114,10 +112,9 @@ def semantic_map(
         features: (M, H / 4, W / 4) mask features.
         size: height and width of the resized image without padding.
         original: height and width of the image as given.
-        floor: pixels whose best sum is below this stay unlabelled (-1).
 
     Returns:
-        (*original,) long, on the processor.
+        (N, *original) float.
     """
     total = features.new_zeros((scores.shape[1], *size), dtype=torch.float32)
     step = max(1, _CHUNK // (features[0].numel() * _STRIDE**2))
@@ -125,8 +122,13 @@ def semantic_map(
         part = slice(start, start + step)
         logits = mask_logits(embeddings[None, part], features[None])[0].float()
         shares = full_size(logits, size, size).sigmoid()
-        total += torch.einsum("qn,qhw->nhw", scores[part].float(), shares)
-    if size != original:
-        total = F.interpolate(total[None], size=original, mode="bilinear", align_corners=False)[0]
-    best, label = total.max(0)
-    return label.masked_fill(best < floor, -1).cpu()
+        total += (scores[part].float().T @ shares.flatten(1)).unflatten(1, size)
+    if size == original:
+        return total
+    return F.interpolate(total[None], size=original, mode="bilinear", align_corners=False)[0]
+
+
+def semantic_map(shares: Tensor, *, floor: float = 0.0) -> Tensor:
+    """The label of every pixel, (N, H, W) evidence -> (H, W) long; -1 where all evidence is below `floor`."""
+    best, label = shares.max(0)
+    return label.masked_fill(best < floor, -1)

@@ -90,7 +90,7 @@ def prepare(images: Sequence[Image.Image], config: DetectorConfig) -> ImageBatch
     return ImageBatch(pixels=torch.stack(pixels), mask=mask, sizes=tuple(sizes), originals=tuple(originals))
 
 
-def group_by_size(images: Sequence[Image.Image], config: DetectorConfig) -> list[list[int]]:
+def group_by_size(images: Sequence[Image.Image], config: DetectorConfig) -> dict[Size, list[int]]:
     """Positions of the images that share one padded size, so that no image is padded for another's sake.
 
     Convolutions and normalisation layers see padding; a result must not depend on what else is in the batch.
@@ -101,4 +101,4 @@ def group_by_size(images: Sequence[Image.Image], config: DetectorConfig) -> list
             (image.height, image.width), shortest=config.shortest_edge, longest=config.longest_edge
         )
         groups.setdefault(padded_size(size), []).append(i)
-    return list(groups.values())
+    return groups

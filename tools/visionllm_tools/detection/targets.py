@@ -20,11 +20,13 @@ class ImageTargets:
         boxes: (n, 4) float (cx, cy, w, h) in [0, 1] of the image without padding.
         labels: (n,) long, index into the labels of this image's request.
         masks: (n, h, w) bool or uint8 at the *network input* size of this image without padding, or None.
+        bears: (n, N) bool, every label that fits an object, or None.
     """
 
     boxes: Tensor
     labels: Tensor
     masks: Tensor | None = None
+    bears: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,17 @@ class DetectionTargets:
     def counts(self) -> list[int]:
         """Objects per image."""
         return [int(count) for count in self.valid.sum(1)]
+
+    def to(self, device: torch.device) -> DetectionTargets:
+        """The same on a device."""
+        move = [None if x is None else x.to(device) for x in (self.masks, self.bears)]
+        return DetectionTargets(
+            boxes=self.boxes.to(device),
+            labels=self.labels.to(device),
+            valid=self.valid.to(device),
+            masks=move[0],
+            bears=move[1],
+        )
 
     @classmethod
     def collate(
@@ -77,7 +90,23 @@ class DetectionTargets:
                 height, width = item.masks.shape[-2:]
                 pad = (0, size[1] - width, 0, size[0] - height, 0, most - count)
                 masks.append(F.pad(item.masks.to(torch.uint8), pad))
-        return cls(boxes=boxes, labels=labels, valid=valid, masks=torch.stack(masks) if with_masks else None)
+        return cls(
+            boxes=boxes,
+            labels=labels,
+            valid=valid,
+            masks=torch.stack(masks) if with_masks else None,
+            bears=_pad_bears([item.bears for item in items], most),
+        )
+
+
+def _pad_bears(tables: Sequence[Tensor | None], most: int) -> Tensor | None:
+    """(B, G, N) from (n, N) tables; None unless every image has one."""
+    known = [table for table in tables if table is not None]
+    if not known or len(known) < len(tables):
+        return None
+    labels = max(table.shape[1] for table in known)
+    padded = [F.pad(table, (0, labels - table.shape[1], 0, most - len(table))) for table in known]
+    return torch.stack(padded).bool()
 
 
 def _check(index: int, item: ImageTargets, size: tuple[int, int] | None) -> None:

@@ -1,0 +1,75 @@
+"""Typed arguments and ground truth of the detection tool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from visionllm_sdk.errors import DataError
+from visionllm_sdk.tool import ToolOptions
+from visionllm_tools.blocks.boxes import to_centres
+from visionllm_tools.detection.prepare import Size
+from visionllm_tools.detection.targets import ImageTargets
+
+
+class DetectionOptions(ToolOptions):
+    """Arguments of detection, grounding and segmentation.
+
+    Attributes:
+        threshold: lowest score, 0 to 1; None takes the checkpoint's own.
+        masks: whether detections carry masks.
+        limit: most detections of one image; released evaluation uses 100.
+        at_least: so many of the best are returned whatever their score; None: 1 for a grounding, else 0.
+    """
+
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    masks: bool = True
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 100
+    at_least: Annotated[int, Field(ge=0)] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionTruth:
+    """Ground truth of one request, for training.
+
+    Attributes:
+        boxes: (n, 4) float (x1, y1, x2, y2) in pixels of the image as given.
+        labels: (n,) long, position of each object's label in the request.
+        masks: (n, H, W) bool of the image's size, or None.
+        bears: (n, N) bool, every label of the request that fits an object; None: `labels` alone.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    masks: Tensor | None = None
+    bears: Tensor | None = None
+
+    def at_input(self, original: Size, size: Size) -> ImageTargets:
+        """The same truth for the detector's input.
+
+        Args:
+            original: height and width of the image as given.
+            size: height and width after resizing, without padding.
+
+        Raises:
+            DataError: masks of another size than the image.
+        """
+        scale = self.boxes.new_tensor([original[1], original[0]] * 2)
+        masks = self.masks
+        if masks is not None and tuple(masks.shape[-2:]) != original:
+            raise DataError(
+                "masks of a detection target are not of the image's size",
+                value=tuple(masks.shape[-2:]),
+                limit=original,
+                remedy="Give masks of the image as it is passed.",
+            )
+        if masks is not None and size != original:
+            shrunk = F.interpolate(masks[None].float(), size=size, mode="bilinear", antialias=True)
+            masks = shrunk[0] > 0.5
+        return ImageTargets(
+            boxes=to_centres(self.boxes / scale), labels=self.labels, masks=masks, bears=self.bears
+        )

@@ -1,0 +1,399 @@
+"""The routed tool behind `[DET]`, `[GRD]` and `[SEG]`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from visionllm_sdk.errors import ConfigError, DataError, ToolError
+from visionllm_sdk.results import Box, Detection, Detections, Grounding, ImageResult, Mask, SemanticMap
+from visionllm_sdk.tool import (
+    ForcedLayout,
+    QueryTable,
+    RoutedTool,
+    RoutingToken,
+    SuperLink,
+    ToolLoss,
+    ToolRequest,
+)
+from visionllm_tools.detection.config import DetectorConfig
+from visionllm_tools.detection.decoder import Detector
+from visionllm_tools.detection.denoising import DenoisingConfig, plan_denoising
+from visionllm_tools.detection.loss import LossConfig, detection_loss
+from visionllm_tools.detection.options import DetectionOptions, DetectionTruth
+from visionllm_tools.detection.outputs import DetectorOutput
+from visionllm_tools.detection.postprocess import (
+    Candidates,
+    binary_masks,
+    drop_duplicates,
+    label_shares,
+    select,
+    semantic_map,
+)
+from visionllm_tools.detection.prepare import ImageBatch, Size, group_by_size, prepare
+from visionllm_tools.detection.targets import DetectionTargets
+
+Request = ToolRequest[DetectionOptions]
+
+_PIXELS_AT_ONCE = 1_600_000
+"""Input pixels in one pass of the backbone or the transformer; bounds memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """One pass over one image with one group of a request's labels."""
+
+    request: int
+    image: int
+    labels: range
+    states: Tensor  # (N, E, C)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What the detector said in one row."""
+
+    labels: range
+    logits: Tensor  # (Q, N)
+    boxes: Tensor  # (Q, 4)
+    queries: Tensor  # (Q, C)
+    features: Tensor  # (M, H / 4, W / 4)
+
+
+class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
+    """Boxes and masks for labels and expressions, and semantic maps.
+
+    Args:
+        decoder: the detector.
+        loss: weights and options of the training loss.
+        denoising: denoising queries in training; None for none.
+    """
+
+    name = "detect"
+    description = (
+        "Finds the objects that labels or a referring expression name, with boxes and masks, "
+        "or labels every pixel of the image."
+    )
+    tokens = (
+        RoutingToken(
+            text="[DET]",
+            label_tag="det",
+            purpose="Boxes and masks of all objects of the named kinds.",
+            layout=ForcedLayout(
+                question="Please find {labels} in the image.", answer="Here is what I found: {items}."
+            ),
+        ),
+        RoutingToken(
+            text="[GRD]",
+            label_tag="grd",
+            purpose="Box and mask of what one referring expression points at.",
+            layout=ForcedLayout(
+                question="Where is {labels}?", answer="Yes, it is {items}.", item="{token}", separator=" and "
+            ),
+        ),
+        RoutingToken(
+            text="[SEG]",
+            purpose="A label for every pixel, out of the named categories.",
+            layout=ForcedLayout(
+                question="Please give me masks for every category in {labels}.",
+                answer="The masks are: {items}.",
+            ),
+        ),
+    )
+    table = QueryTable(name="det", count=4, count_field="num_embs")
+    checkpoint_prefix = "gdino."
+    options_type = DetectionOptions
+    result_type = ImageResult
+    decoder: Detector
+
+    def __init__(
+        self,
+        decoder: Detector,
+        *,
+        loss: LossConfig | None = None,
+        denoising: DenoisingConfig | None = None,
+    ) -> None:
+        super().__init__(decoder)
+        self.loss_config = loss or LossConfig()
+        self.denoising = denoising
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self | None:
+        """Build from the released `config.json`; see `RoutedTool.from_config`."""
+        if not config.get("use_gdino"):
+            return None
+        if not isinstance(config.get("gdino_config"), Mapping):
+            raise ConfigError(
+                "use_gdino is set, but gdino_config is missing",
+                remedy="Add gdino_config to config.json, or set use_gdino to false.",
+            )
+        detector = DetectorConfig.from_dict(config["gdino_config"])
+        width = config["llm_config"]["hidden_size"]
+        if detector.l_hidden_size != width:
+            raise ConfigError(
+                "gdino_config.l_hidden_size differs from the width of the language model",
+                value=detector.l_hidden_size,
+                limit=width,
+                remedy="Correct config.json: both describe the super-link states.",
+            )
+        return cls(Detector(detector), denoising=DenoisingConfig())
+
+    @torch.inference_mode()
+    def run(self, requests: Sequence[Request]) -> list[ImageResult]:
+        """Detect; see `RoutedTool.run`. Results do not depend on what else is in the batch.
+
+        Raises:
+            ToolError: a request without image, or super-links of another width.
+        """
+        results: dict[int, ImageResult] = {}
+        images = _distinct_images(requests)
+        for size, members in group_by_size(images, self.decoder.config).items():
+            step = max(1, _PIXELS_AT_ONCE // (size[0] * size[1]))
+            for start in range(0, len(members), step):
+                chunk = [images[i] for i in members[start : start + step]]
+                results |= self._run_images(chunk, requests)
+        return [results[i] for i in range(len(requests))]
+
+    def loss(self, requests: Sequence[Request], targets: Sequence[DetectionTruth]) -> ToolLoss:
+        """Training loss; see `RoutedTool.loss`. Images are padded to one batch.
+
+        Args:
+            requests: each with at most `max_text_len` labels.
+            targets: ground truth.
+
+        Raises:
+            DataError: too many labels, or ground truth that does not fit its request.
+        """
+        images = [_image(request) for request in requests]
+        rows = [row for i, request in enumerate(requests) for row in self._rows(i, i, request)]
+        if len(rows) != len(requests) or len(targets) != len(requests):
+            raise DataError(
+                "training needs one ground truth per request, and all labels in one pass",
+                value=[len(request.links) for request in requests],
+                limit=f"{self.decoder.config.max_text_len} labels",
+                remedy="Sample fewer labels per training item.",
+            )
+        place = next(self.decoder.parameters())
+        batch = prepare(images, self.decoder.config).to(place.device, place.dtype)
+        truth = DetectionTargets.collate(
+            [
+                target.at_input(*pair)
+                for target, *pair in zip(targets, batch.originals, batch.sizes, strict=True)
+            ],
+            size=(batch.mask.shape[1], batch.mask.shape[2]),
+        ).to(place.device)
+        labels, label_mask = self._encode(rows)
+        plan = None
+        if self.denoising is not None:
+            learned = self.decoder.config.num_queries
+            plan = plan_denoising(truth, labels, label_mask, learned=learned, config=self.denoising)
+        extra = None if plan is None else plan.queries
+        output = self.decoder(batch.pixels, batch.mask, labels, label_mask, extra=extra)
+        total, terms = detection_loss(self.decoder, output, truth, self.loss_config, denoising=plan)
+        return ToolLoss(total=total, terms=self.loss_config.weighted(terms))
+
+    def _run_images(self, images: list[Image.Image], requests: Sequence[Request]) -> dict[int, ImageResult]:
+        """Results, by position, of the requests about these images of one padded size."""
+        places = {id(image): place for place, image in enumerate(images)}
+        batch = prepare(images, self.decoder.config)
+        wanted = [i for i, request in enumerate(requests) if id(request.image) in places]
+        chosen = [places[id(requests[i].image)] for i in wanted]
+        found = self._find(batch, [requests[i] for i in wanted], chosen)
+        return {
+            i: self._result(requests[i], parts, batch.sizes[place], batch.originals[place])
+            for i, place, parts in zip(wanted, chosen, found, strict=True)
+        }
+
+    def _find(
+        self, batch: ImageBatch, requests: Sequence[Request], places: Sequence[int]
+    ) -> list[list[_Found]]:
+        """Run the detector: the backbone once per image, the transformer once per group of labels."""
+        place = next(self.decoder.parameters())
+        batch = batch.to(place.device, place.dtype)
+        view = self.decoder.look(batch.pixels, batch.mask)
+        rows = [
+            row
+            for i, (request, image) in enumerate(zip(requests, places, strict=True))
+            for row in self._rows(i, image, request)
+        ]
+        found: list[list[_Found]] = [[] for _ in requests]
+        step = max(1, _PIXELS_AT_ONCE // batch.mask[0].numel())
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step]
+            chosen = torch.tensor([row.image for row in part], device=place.device)
+            whole = len(part) == len(batch.mask) and chosen.tolist() == list(range(len(part)))
+            output = self.decoder.detect(view if whole else view.rows(chosen), *self._encode(part))
+            for i, row in enumerate(part):
+                found[row.request].append(_cut(output, i, row.labels))
+        return found
+
+    def _rows(self, request: int, image: int, item: Request) -> Iterator[_Row]:
+        """A request's labels in groups of nearly equal size, each small enough for one pass."""
+        links = distinct(item.links)
+        for link in links:
+            self._check(link)
+        groups = -(-len(links) // self.decoder.config.max_text_len)
+        for group in range(groups):
+            labels = range(len(links) * group // groups, len(links) * (group + 1) // groups)
+            states = torch.stack([links[i].states for i in labels])
+            yield _Row(request=request, image=image, labels=labels, states=states)
+
+    def _check(self, link: SuperLink) -> None:
+        width = self.decoder.config.l_hidden_size
+        if link.states.dim() != 2 or link.states.shape[1] != width:
+            raise ToolError(
+                f"the super-link of {link.label!r} does not fit the detector",
+                value=tuple(link.states.shape),
+                limit=f"(queries, {width})",
+                remedy="Use the detector and the language model of one checkpoint.",
+            )
+
+    def _encode(self, rows: Sequence[_Row]) -> tuple[Tensor, Tensor]:
+        """Label features (B, N, C) of all rows, padded, and their mask (B, N)."""
+        place = next(self.decoder.parameters())
+        most = max(len(row.labels) for row in rows)
+        states = torch.zeros(
+            len(rows), most, *rows[0].states.shape[1:], device=place.device, dtype=place.dtype
+        )
+        mask = torch.zeros(len(rows), most, dtype=torch.bool, device=place.device)
+        for i, row in enumerate(rows):
+            states[i, : len(row.labels)] = row.states.to(states)
+            mask[i, : len(row.labels)] = True
+        return self.decoder.encode_labels(states), mask
+
+    def _result(self, request: Request, found: list[_Found], size: Size, original: Size) -> ImageResult:
+        labels = [link.label for link in distinct(request.links)]
+        return self._BUILD[request.token](self, request, labels, found, size, original)
+
+    def _detections(
+        self, request: Request, labels: list[str], found: list[_Found], size: Size, original: Size
+    ) -> Detections:
+        detections = self._collect(request, labels, found, size, original)
+        return Detections(width=original[1], height=original[0], labels=tuple(labels), detections=detections)
+
+    def _grounding(
+        self, request: Request, labels: list[str], found: list[_Found], size: Size, original: Size
+    ) -> Grounding:
+        detections = self._collect(request, labels, found, size, original)
+        return Grounding(
+            width=original[1],
+            height=original[0],
+            labels=tuple(labels),
+            expression=", ".join(labels),
+            detections=detections,
+        )
+
+    def _semantic(
+        self, request: Request, labels: list[str], found: list[_Found], size: Size, original: Size
+    ) -> SemanticMap:
+        shares = [
+            label_shares(
+                part.logits.sigmoid(), self.decoder.mask_embed[0](part.queries), part.features, size, original
+            )
+            for part in found
+        ]
+        pixels = semantic_map(torch.cat(shares), floor=self.decoder.config.semantic_floor)
+        return SemanticMap.from_numpy(pixels.cpu().numpy(), labels)
+
+    _BUILD: ClassVar[Mapping[str, Callable[..., ImageResult]]] = {
+        "[DET]": _detections,
+        "[GRD]": _grounding,
+        "[SEG]": _semantic,
+    }
+
+    def _collect(
+        self, request: Request, labels: list[str], found: list[_Found], size: Size, original: Size
+    ) -> tuple[Detection, ...]:
+        """The best detections over all groups of labels, with masks for these alone."""
+        options, config = request.options, self.decoder.config
+        floor = config.score_threshold if options.threshold is None else options.threshold
+        least = options.at_least
+        if least is None:
+            least = 1 if request.token == "[GRD]" else 0
+        kept: list[tuple[float, Detection]] = []
+        scores = []
+        for part in found:
+            candidates = select(part.logits, part.boxes, original, limit=options.limit)
+            if config.suppression is not None:
+                candidates = drop_duplicates(candidates, threshold=config.suppression)
+            scores.append(candidates)
+        for part, candidates in zip(found, _best(scores, options.limit, floor, least), strict=True):
+            kept.extend(self._describe(part, candidates, labels, options.masks, size, original))
+        return tuple(detection for _, detection in sorted(kept, key=lambda pair: -pair[0]))
+
+    def _describe(
+        self,
+        part: _Found,
+        candidates: Candidates,
+        labels: list[str],
+        with_masks: bool,
+        size: Size,
+        original: Size,
+    ) -> Iterator[tuple[float, Detection]]:
+        masks: list[Mask | None] = [None] * len(candidates.scores)
+        if with_masks:
+            embeddings = self.decoder.mask_embed[0](part.queries[candidates.queries])
+            found = binary_masks(embeddings, part.features, size, original)
+            masks = [Mask.from_numpy(mask.numpy()) for mask in found]
+        rows = zip(
+            candidates.scores.tolist(),
+            candidates.labels.tolist(),
+            candidates.boxes.tolist(),
+            masks,
+            strict=True,
+        )
+        for score, label, box, mask in rows:
+            clipped = Box(*box).clipped(original[1], original[0])
+            name = labels[part.labels[label]]
+            yield score, Detection(label=name, score=score, box=clipped, mask=mask)
+
+
+def distinct(links: Sequence[SuperLink]) -> list[SuperLink]:
+    """The first super-link of every label; links without a label all stay."""
+    seen: set[str] = set()
+    kept = []
+    for link in links:
+        if not link.label or link.label not in seen:
+            kept.append(link)
+        seen.add(link.label)
+    return kept
+
+
+def _best(parts: list[Candidates], limit: int, floor: float, least: int) -> list[Candidates]:
+    """Of the candidates of several groups those that are among the `limit` best and good enough."""
+    scores = torch.cat([part.scores for part in parts])
+    ranks = scores.argsort(descending=True, stable=True).argsort()
+    kept = (ranks < limit) & ((scores >= floor) | (ranks < least))
+    return [
+        part.take(flags)
+        for part, flags in zip(parts, kept.split([len(part.scores) for part in parts]), strict=True)
+    ]
+
+
+def _cut(output: DetectorOutput, row: int, labels: range) -> _Found:
+    last = output.layers[-1]
+    return _Found(
+        labels=labels,
+        logits=last.logits[row, :, : len(labels)],
+        boxes=last.boxes[row],
+        queries=last.queries[row],
+        features=output.mask_features[row],
+    )
+
+
+def _image(request: Request) -> Image.Image:
+    if request.image is None:
+        raise ToolError(
+            f"{request.token} needs an image", remedy="Pass an image with the request that asks for it."
+        )
+    return request.image
+
+
+def _distinct_images(requests: Sequence[Request]) -> list[Image.Image]:
+    """Every image once, in order; several requests may ask about one."""
+    return list({id(_image(request)): _image(request) for request in requests}.values())
