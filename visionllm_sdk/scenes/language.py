@@ -173,7 +173,8 @@ def linked_reply(links: Sequence[Link]) -> tuple[str | Link, ...]:
 
 
 def _request(kind: str, token: RoutingToken, scene: SceneFacts, rng: Random, phrases: Phrases) -> Exchange:
-    labels = request_labels(scene, rng, rng.choice((1, 1, 1, 2, 2, 3, 4)))
+    count = rng.randint(5, 12) if rng.random() < 0.06 else rng.choice((1, 1, 1, 2, 2, 3, 4))
+    labels = request_labels(scene, rng, count)
     sentence = _decorated(rng.choice(phrases[kind]).format(x=_listed([text for text, _ in labels], rng)), rng)
     return Exchange(kind, sentence, linked_reply([Link(token, text, label) for text, label in labels]))
 

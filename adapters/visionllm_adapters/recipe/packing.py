@@ -14,17 +14,13 @@ import torch
 from torch import Tensor
 
 from visionllm_adapters.recipe.symbols import KINDS, relative_box
+from visionllm_sdk.model.tokenizer import CONTROL_TOKENS
 from visionllm_sdk.scenes.facts import COLOURS, SIZES, SceneFacts
 from visionllm_sdk.scenes.language import Exchange, Link
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
-CONTROL_TOKENS: Final = (
-    "[PAD]", "<image>", "<im_patch>", "<region>", "<img>", "</img>", "<reg>", "</reg>", "<det>", "</det>",
-    "<grd>", "</grd>", "[DET]", "[GRD]", "[SEG]", "[POSE]", "[GEN]", "[EDIT]", "[EMB]", "[EMB2]", "[EMB3]",
-    "[EMB4]", "[EMB5]", "[EMB6]", "[EMB7]", "[EMB8]",
-)  # fmt: skip
 QUERIES: Final = ("[EMB]", "[EMB2]", "[EMB3]", "[EMB4]")
 WRAPPERS: Final = {"[DET]": ("<det>", "</det>"), "[SEG]": ("<det>", "</det>"), "[GRD]": ("<grd>", "</grd>")}
 IGNORED: Final = -100

@@ -33,6 +33,7 @@ DETECTOR: Final[dict[str, Any]] = {
     "encoder_layers": 1, "encoder_ffn_dim": 256, "encoder_attention_heads": 4, "decoder_layers": 3,
     "decoder_ffn_dim": 256, "decoder_attention_heads": 4, "dropout": 0.0, "fusion_droppath": 0.0,
     "shortest_edge": 224, "longest_edge": 480, "logit_scale": 0.0884, "logit_bias": -3.0, "usable_only": True,
+    "max_text_len": 16,
 }  # fmt: skip
 LOSS: Final = LossConfig(points=784, mask_layers=1, mask_encoder=False, mask_denoising=True, one_to_many=4)
 DENOISING: Final = DenoisingConfig(queries=48, flip=0.5, noise=1.0)

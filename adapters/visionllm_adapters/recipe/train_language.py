@@ -35,6 +35,7 @@ def build_llm(vocabulary: int) -> nn.Module:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     llm = LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, **LLM_SHAPE))
+    llm.set_attn_implementation("eager")  # block masks are slow in the library's fused CPU kernel
     nn.init.normal_(llm.model.embed_tokens.weight, std=0.5)
     return llm
 
@@ -82,8 +83,9 @@ class LanguageTrainee(nn.Module):
             rows, columns = batch.link_places.T
             for offset, query in enumerate(self.emb_embeddings_det.weight):
                 embeds = embeds.index_put((rows, columns + offset), query.expand(len(rows), -1))
+        bias = torch.zeros(batch.mask.shape).masked_fill(~batch.mask, -1e4)
         return self.llm.model(
-            inputs_embeds=embeds, attention_mask=batch.mask, position_ids=batch.position_ids, use_cache=False
+            inputs_embeds=embeds, attention_mask=bias, position_ids=batch.position_ids, use_cache=False
         ).last_hidden_state
 
     def loss(self, batch: Packed, image_tokens: Tensor) -> tuple[Tensor, dict[str, list[bool]], Tensor]:
@@ -241,8 +243,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=90.0)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--muon", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--scenes", type=int, default=8)
-    parser.add_argument("--questions", type=int, default=10)
+    parser.add_argument("--scenes", type=int, default=16)
+    parser.add_argument("--questions", type=int, default=4)
     parser.add_argument("--full-grid", type=float, default=0.3, help="share of batches with all 64 cells, at the end")
     parser.add_argument("--every", type=float, default=120.0, help="seconds between validations and checkpoints")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)

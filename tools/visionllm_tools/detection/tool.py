@@ -98,6 +98,7 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         ),
         RoutingToken(
             text="[SEG]",
+            label_tag="det",
             purpose="A label for every pixel, out of the named categories.",
             layout=ForcedLayout(
                 question="Please give me masks for every category in {labels}.",

@@ -1,0 +1,86 @@
+"""Stage 6: everything that was trained, as one checkpoint in the released layout."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visionllm_adapters.recipe.train_detector import DETECTOR
+from visionllm_adapters.recipe.train_language import LLM_SHAPE
+from visionllm_adapters.recipe.train_vision import VISION
+from visionllm_adapters.recipe.vocabulary import SYSTEM
+from visionllm_sdk.model.assembly import Model
+from visionllm_sdk.model.config import SDK_SECTION, ModelConfig
+from visionllm_sdk.model.core import build_core
+from visionllm_sdk.model.tokenizer import CONTROL_TOKENS, TextTokenizer
+from visionllm_sdk.tool import discover_tools
+
+SHARD_BYTES = 14_000_000
+LAYOUTS = {
+    token: {"question": f"{verb} {{labels}}", "answer": "{items}.", "item": "{label}{token}", "separator": ", "}
+    for token, verb in (("[DET]", "Detect"), ("[SEG]", "Segment"), ("[GRD]", "Find"))
+}
+"""How forced routing asks, in words that training used."""
+
+
+def released_config(vocabulary: int) -> dict[str, Any]:
+    """The embedded model's `config.json`."""
+    return {
+        "model_type": "visionllmv2",
+        "vis_encoder_config": dict(VISION), "vis_output_layer": -1, "vl_bridge_type": "mlp2x_gelu",
+        "llm_config": {"model_type": "llama", "vocab_size": vocabulary, **LLM_SHAPE},
+        "use_pixelshuffle": False, "use_region_encoder": False, "num_embs": 4, "num_embs_gen": 64,
+        "use_gdino": True, "gdino_config": dict(DETECTOR),
+        SDK_SECTION: {
+            "conversation": "vicuna_v1", "system_prompt": SYSTEM, "label_tags": True, "max_tiles": 1,
+            "max_forced_labels": 12, "layouts": LAYOUTS,
+        },
+    }  # fmt: skip
+
+
+def assemble(runs: Path) -> Model:
+    """The model of the last stage's checkpoints under `runs`."""
+    joint = torch.load(runs / "joint" / "last.pt", weights_only=True)["modules"]["student"]
+    vision = torch.load(runs / "vision" / "last.pt", weights_only=True)["modules"]["eyes"]
+    detector = torch.load(runs / "detector" / "last.pt", weights_only=True)["modules"]["detector"]
+    pieces = (runs / "vocabulary" / "tokenizer.model").read_bytes()
+    first = TextTokenizer(pieces, {}).vocab_size
+    tokenizer = TextTokenizer(pieces, {token: first + i for i, token in enumerate(CONTROL_TOKENS)})
+    config = ModelConfig.from_released(released_config(tokenizer.vocab_size))
+    core = build_core(config, tokenizer)
+    core.vis_encoder.load_state_dict(_part(vision, "vis_encoder."))
+    core.vl_bridge.load_state_dict(_part(joint, "vl_bridge."))
+    core.llm.load_state_dict(_part(joint, "model.llm."))
+    core.emb_embeddings_det.load_state_dict(_part(joint, "model.emb_embeddings_det."))
+    for name in ("pose", "gen", "edit"):  # untrained tables: no noise in the shipped file
+        torch.nn.init.zeros_(getattr(core, f"emb_embeddings_{name}").weight)
+    tools = {}
+    for kind in discover_tools():
+        tool = kind.from_config(config.to_released())
+        if tool is not None:
+            tool.decoder.load_state_dict({**detector, **_part(joint, "patch2query.", keep="patch2query.")})
+            tools[tool.name] = tool
+    core.eval()
+    return Model(config=config, tokenizer=tokenizer, core=core, tools=tools)
+
+
+def _part(state: dict[str, torch.Tensor], prefix: str, keep: str = "") -> dict[str, torch.Tensor]:
+    return {keep + name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def main() -> None:
+    """`python -m visionllm_adapters.recipe.export --out visionllm_sdk/embedded`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs/embedded"))
+    parser.add_argument("--out", type=Path, default=Path("visionllm_sdk/embedded"))
+    arguments = parser.parse_args()
+    assemble(arguments.runs).save(arguments.out, dtype=torch.float16, shard_bytes=SHARD_BYTES)
+    for path in sorted(arguments.out.glob("*")):
+        print(f"{path.stat().st_size / 1e6:8.2f} MB  {path.name}")
+
+
+if __name__ == "__main__":
+    main()
