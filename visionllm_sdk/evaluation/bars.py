@@ -1,0 +1,71 @@
+"""What the embedded model must reach on held-out scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from visionllm_sdk.evaluation.report import BarResult, SkillReport
+from visionllm_sdk.scenes.language import VQA_KINDS
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A figure and its limit. A part of a slice is written `division.part.figure`."""
+
+    skill: str
+    figure: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def judge(self, report: SkillReport) -> BarResult:
+        """Hold a skill's figures against the limit."""
+        value = lookup(report, self.figure)
+        low, high = self.at_least, self.at_most
+        return BarResult(
+            skill=self.skill,
+            figure=self.figure,
+            value=value,
+            at_least=low,
+            at_most=high,
+            passed=value is not None and (low is None or value >= low) and (high is None or value <= high),
+        )
+
+    def eased(self, margin: float) -> Bar:
+        """The same bar, easier by `margin`: few scenes measure less exactly."""
+        return Bar(
+            self.skill,
+            self.figure,
+            None if self.at_least is None else self.at_least - margin,
+            None if self.at_most is None else self.at_most + margin,
+        )
+
+
+BARS: Final[tuple[Bar, ...]] = (
+    Bar("detection", "box_ap50", at_least=0.97),
+    Bar("detection", "box_ap", at_least=0.87),
+    Bar("detection", "mask_ap50", at_least=0.95),
+    Bar("detection", "mask_ap", at_least=0.75),
+    Bar("detection", "false_positive_rate", at_most=0.02),
+    Bar("segmentation", "miou", at_least=0.85),
+    Bar("grounding", "acc50", at_least=0.90),
+    Bar("counting", "exact", at_least=0.90),
+    Bar("vqa", "accuracy", at_least=0.92),
+    *(Bar("vqa", f"kind.{kind}.accuracy", at_least=0.80) for kind in VQA_KINDS),
+    Bar("caption", "f1", at_least=0.90),
+    Bar("routing", "exact", at_least=0.98),
+)
+
+
+def lookup(report: SkillReport, figure: str) -> float | None:
+    """A figure of a skill, or of a part of one of its slices; None when it was not measured."""
+    if "." not in figure:
+        return report.figures.get(figure)
+    division, part, name = figure.split(".")
+    return report.slices.get(division, {}).get(part, {}).get(name)
+
+
+def judge(reports: Mapping[str, SkillReport], bars: tuple[Bar, ...] = BARS) -> list[BarResult]:
+    """Every bar on a skill that was measured."""
+    return [bar.judge(reports[bar.skill]) for bar in bars if bar.skill in reports]

@@ -1,0 +1,29 @@
+"""The measured skills, by name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from visionllm_sdk.evaluation.skills.base import Skill
+from visionllm_sdk.evaluation.skills.caption import CaptionSkill
+from visionllm_sdk.evaluation.skills.counting import CountingSkill
+from visionllm_sdk.evaluation.skills.detection import DetectionSkill
+from visionllm_sdk.evaluation.skills.grounding import GroundingSkill
+from visionllm_sdk.evaluation.skills.routing import RoutingSkill
+from visionllm_sdk.evaluation.skills.segmentation import SegmentationSkill
+from visionllm_sdk.evaluation.skills.vqa import VqaSkill
+
+SKILLS: Final[dict[str, type[Skill]]] = {
+    skill.name: skill
+    for skill in (
+        DetectionSkill,
+        SegmentationSkill,
+        GroundingSkill,
+        CountingSkill,
+        VqaSkill,
+        CaptionSkill,
+        RoutingSkill,
+    )
+}
+
+__all__ = ["SKILLS", "Skill"]
