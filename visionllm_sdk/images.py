@@ -21,14 +21,14 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from visionllm_sdk.errors import ImageError
 from visionllm_sdk.fetch import UrlPolicy, fetch, is_url
 
 __all__ = ["ImageLimits", "ImageSource", "LoadedImage", "UrlPolicy", "load_image"]
 
-FORMATS: Final = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What is read; all of them are decoded inside Pillow."""
 
 _BROKEN = (
@@ -53,7 +53,7 @@ class ImageLimits:
 
     Attributes:
         max_bytes: largest file or download, in bytes.
-        max_pixels: largest width x height. Pillow's own `Image.MAX_IMAGE_PIXELS` holds besides.
+        max_pixels: largest width x height.
         max_side: largest width and largest height, in pixels.
     """
 
@@ -200,23 +200,35 @@ def _check_bytes(size: int, name: str, limits: ImageLimits) -> None:
 
 def _from_bytes(data: bytes, name: str, limits: ImageLimits, frame: int | None) -> LoadedImage:
     _check_bytes(len(data), name, limits)
+    return _finish(_open(data, name), name, limits, frame, owned=True)
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+    """Read the header with the first decoder that knows the format.
+
+    `Image.open` would do the same, but warn or refuse by a limit that is global to the process, before the
+    limits given here could be checked.
+    """
     Image.init()
-    try:
-        image = Image.open(BytesIO(data), formats=[kind for kind in FORMATS if kind in Image.OPEN])
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            "the data is not an image of a known format",
-            value=name,
-            limit=", ".join(FORMATS),
-            remedy="Convert it to PNG or JPEG.",
-        ) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(
-            "the image is too large", value=f"{name}: {error}", limit=_say(limits), remedy="Shrink it."
-        ) from error
-    except _BROKEN as error:
-        raise _damaged(name, error) from error
-    return _finish(image, name, limits, frame, owned=True)
+    failure: Exception | None = None
+    for kind in FORMATS:
+        if kind not in Image.OPEN:  # Pillow may be built without a library
+            continue
+        factory, accept = Image.OPEN[kind]
+        if accept is None or accept(data[:16]) is not True:
+            continue
+        try:
+            return factory(BytesIO(data), "")
+        except _BROKEN as error:
+            failure = error
+    if failure is not None:
+        raise _damaged(name, failure) from failure
+    raise ImageError(
+        "the data is not an image of a known format",
+        value=name,
+        limit=", ".join(FORMATS),
+        remedy="Convert it to PNG or JPEG.",
+    )
 
 
 def _finish(

@@ -268,10 +268,9 @@ def test_limits_are_checked_before_decoding() -> None:
         load_image(png_header(100, 100))
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [10_000, 60_000, 2_000_000_000])
 def test_decompression_bombs(side: int) -> None:
-    with pytest.raises(ImageError, match=r"too large|damaged|known format"):
+    with pytest.raises(ImageError, match="too large"):
         load_image(png_header(side, side))
 
 
