@@ -104,12 +104,15 @@ class RoutingToken:
         label_tag: name of the tag pair that may wrap its label, ``det`` for ``<det>dog</det>[DET]``.
         layout: question and answer of forced routing.
         purpose: one sentence for documentation and tool schemas: when this token is the right one.
+        grouped: neighbouring occurrences in a reply form one call with several labels; otherwise each is a
+            call of its own.
     """
 
     text: str
     label_tag: str | None = None
     layout: ForcedLayout = _PLAIN_LAYOUT
     purpose: str = ""
+    grouped: bool = True
 
     def __post_init__(self) -> None:
         inner = self.text[1:-1]

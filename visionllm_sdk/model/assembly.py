@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from visionllm_sdk.errors import CheckpointError, ToolError
@@ -17,7 +18,9 @@ from visionllm_sdk.model.config import ModelConfig, read_config
 from visionllm_sdk.model.conversation import conversation_format
 from visionllm_sdk.model.core import TABLE_PREFIX, VisionLLMCore, build_core
 from visionllm_sdk.model.keys import core_key_table
-from visionllm_sdk.model.prompt import PromptBuilder
+from visionllm_sdk.model.prompt import PromptBuilder, TiledImage
+from visionllm_sdk.model.session import image_key
+from visionllm_sdk.model.tiling import cut_tiles, tile_array
 from visionllm_sdk.model.tokenizer import TextTokenizer
 from visionllm_sdk.tool import RoutedTool, ToolRegistry
 
@@ -57,6 +60,17 @@ class Model:
             tokens_per_tile=self.core.tokens_per_tile,
             system=self.config.sdk.system_prompt,
         )
+
+    def tile(self, image: Image) -> TiledImage:
+        """An image as the language side sees it, named by its content.
+
+        Args:
+            image: RGB.
+        """
+        config = self.config
+        tiles = cut_tiles(image, max_tiles=config.max_tiles, tile_size=config.image_size)
+        pixels = torch.from_numpy(tile_array(tiles, mean=config.image_mean, std=config.image_std))
+        return TiledImage(pixels, key=image_key(pixels))
 
     def save(self, folder: Path, *, dtype: torch.dtype | None = None, shard_bytes: int | None = None) -> None:
         """Write config.json, tokenizer and weights in the released form.
@@ -174,9 +188,7 @@ def _targets(
     targets = [Target(module=core, owned=_CORE_PREFIXES, table=table, device=place, dtype=dtype)]
     for tool in tools:
         prefix = tool.checkpoint_prefix
-        targets.append(
-            Target(module=tool.decoder, prefix=prefix, owned=(prefix,), device=place, dtype=dtype)
-        )
+        targets.append(Target(module=tool.decoder, prefix=prefix, owned=(prefix,), device=place, dtype=dtype))
     return targets
 
 

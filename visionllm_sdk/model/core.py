@@ -19,7 +19,7 @@ from visionllm_sdk.errors import InputError
 from visionllm_sdk.model.bridge import build_bridge, pixel_shuffle
 from visionllm_sdk.model.config import ModelConfig
 from visionllm_sdk.model.language import build_language
-from visionllm_sdk.model.prompt import IGNORED, Batch, TiledImage
+from visionllm_sdk.model.prompt import IGNORED, Batch, SequenceLayout, TiledImage
 from visionllm_sdk.model.region import RegionEncoder
 from visionllm_sdk.model.superlink import (
     LinkPlan,
@@ -109,6 +109,16 @@ class VisionLLMCore(nn.Module):
     def tokens_per_tile(self) -> int:
         """Language-model tokens of one tile."""
         return self.vis_encoder.grid**2 // (4 if self.shuffles else 1)
+
+    @property
+    def layout(self) -> SequenceLayout:
+        """Which ids of a sequence stand for something else than a word."""
+        return SequenceLayout(
+            patch_id=self.patch_id,
+            region_id=self.region_id,
+            placeholder_ids=self.plan.placeholder_ids,
+            tokens_per_tile=self.tokens_per_tile,
+        )
 
     @property
     def word_embedding(self) -> nn.Embedding:

@@ -69,6 +69,23 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceLayout:
+    """Which ids of a sequence stand for something else than a word.
+
+    Attributes:
+        patch_id: ``<im_patch>``.
+        region_id: ``<region>``.
+        placeholder_ids: query placeholders.
+        tokens_per_tile: patches of one tile.
+    """
+
+    patch_id: int
+    region_id: int
+    placeholder_ids: frozenset[int]
+    tokens_per_tile: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PromptBuilder:
     """Turns conversations into prompts for one checkpoint.
 
