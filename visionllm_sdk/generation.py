@@ -154,12 +154,12 @@ class Generator:
 
     def _events(self, step: StepResult, state: _Streamed) -> Iterator[Event]:
         row = step.row
+        if step.link is not None:
+            yield LinkDone(row.index, step.link)
         text = _visible_text(row)
         if text != state.text and text.startswith(state.text):
             yield TextDelta(row.index, text[len(state.text) :])
             state.text = text
-        if step.link is not None:
-            yield LinkDone(row.index, step.link)
         calls = group_calls(row.reply.links, single=self._single)
         closed = calls if row.finish else calls[:-1]
         for call in closed[state.calls :]:
@@ -182,8 +182,9 @@ class Generator:
 
 
 def _visible_text(row: DecodedRow) -> str:
-    """Text that can no longer turn out to be part of a stop text."""
-    text, stops = row.reply.text, row.request.options.stop
+    """Text that can no longer turn out to be part of a stop text or the label of a routing token."""
+    stops = row.request.options.stop
+    text = row.reply.text if row.finish else row.reply.settled_text
     if row.finish or not stops:
         return _cut_at_stop(text, stops)
     held = max(

@@ -78,6 +78,8 @@ class SdkSection:
         conversation: name of the conversation format, ``vicuna_v1`` or ``internlm2_chat``.
         system_prompt: replaces the format's system text; the empty string leaves it out.
         label_tags: the checkpoint was trained on ``<det>label</det>[DET]``, so labels parse exactly.
+        tool_turns: the checkpoint was trained on turns in which a tool reports what it found, so that it can
+            put a finding into words.
         legacy_spacing: the tokenizer puts a word-start mark after every control token, as released.
         max_tiles: tiles without the thumbnail.
         max_forced_labels: labels laid out in one forced-routing pass; longer lists are split into groups.
@@ -91,6 +93,7 @@ class SdkSection:
     conversation: str | None = None
     system_prompt: str | None = None
     label_tags: bool = False
+    tool_turns: bool = False
     legacy_spacing: bool = True
     max_tiles: int | None = None
     max_forced_labels: int = 64

@@ -154,6 +154,15 @@ class ReplyBuilder:
         return self._grown().rstrip("\ufffd")
 
     @property
+    def settled_text(self) -> str:
+        """The reply without the label whose routing token is still to come."""
+        if self._tag_start is not None:
+            return self._closed[: self._tag_start].rstrip()
+        if self._tagged is not None:
+            return self._closed.rstrip().removesuffix(self._tagged).rstrip()
+        return self.text
+
+    @property
     def raw_text(self) -> str:
         """The reply with its control tokens spelled out."""
         return self._tokenizer.decode(self.ids, controls=True)

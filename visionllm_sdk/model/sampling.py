@@ -23,7 +23,7 @@ from visionllm_sdk.model.tokenizer import CONTROL_TOKENS, TextTokenizer
 Processor = Callable[[Tensor, Tensor], Tensor]
 """The library's form: ids (1, n) and scores (1, vocabulary) to scores."""
 
-# Control tokens that the model may write itself: tags around labels.
+# Control tokens that the model may write itself while it may route: tags around labels.
 _WRITABLE = frozenset({"<det>", "</det>", "<grd>", "</grd>"})
 _SHOWN_ALTERNATIVES = 3
 
@@ -158,7 +158,8 @@ def _bias(options: GenerationOptions, tokenizer: TextTokenizer, plan: LinkPlan, 
     allowed = set(options.tokens) if options.tokens is not None else None
     for token in (*(allowed or ()), *options.routing_bias):
         plan.by_text(token)  # refuses unknown ones
-    never = [text for text in (*CONTROL_TOKENS, "<s>") if text not in _WRITABLE]
+    writable = _WRITABLE if allowed is None or allowed else frozenset()
+    never = [text for text in (*CONTROL_TOKENS, "<s>") if text not in writable]
     routing = {spec.token for spec in plan.by_id.values()}
     blocked = [text for text in never if text not in routing and tokenizer.has_control(text)]
     bias[[tokenizer.control_id(text) for text in blocked]] = -torch.inf

@@ -35,8 +35,8 @@ def released_config(vocabulary: int) -> dict[str, Any]:
         "use_pixelshuffle": False, "use_region_encoder": False, "num_embs": 4, "num_embs_gen": 64,
         "use_gdino": True, "gdino_config": dict(DETECTOR),
         SDK_SECTION: {
-            "conversation": "vicuna_v1", "system_prompt": SYSTEM, "label_tags": True, "max_tiles": 1,
-            "max_forced_labels": 12, "layouts": LAYOUTS,
+            "conversation": "vicuna_v1", "system_prompt": SYSTEM, "label_tags": True,
+            "tool_turns": True, "max_tiles": 1, "max_forced_labels": 12, "layouts": LAYOUTS,
         },
     }  # fmt: skip
 
