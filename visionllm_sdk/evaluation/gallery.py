@@ -14,6 +14,7 @@ _CELL: Final = 320
 _LINES: Final = 4
 _TEXT: Final = 14
 _FRAME: Final = 5
+_SIDE: Final = _CELL + 2 * _FRAME
 _RIGHT: Final = (0, 150, 90)
 _WRONG: Final = (214, 40, 57)
 
@@ -58,22 +59,21 @@ def sheet(galleries: dict[str, Gallery], *, columns: int = 6) -> Image.Image | N
     for skill, gallery in galleries.items():
         ordered = sorted(gallery.examples, key=lambda example: example.right)
         row = [_cell(skill, example) for example in ordered]
-        blanks = -len(row) % columns if row else 0
-        cells += row + [Image.new("RGB", row[0].size, (246, 247, 249))] * blanks
-    return contact_sheet(cells, columns=columns, cell=_CELL + 2 * _FRAME) if cells else None
+        blank = Image.new("RGB", (_SIDE, _SIDE), (246, 247, 249))
+        cells += row + [blank] * (-len(row) % columns)
+    return contact_sheet(cells, columns=columns, cell=_SIDE) if cells else None
 
 
 def _cell(skill: str, example: Example) -> Image.Image:
     """A square cell: picture above, text below, a frame around."""
     colour = _RIGHT if example.right else _WRONG
-    side = _CELL + 2 * _FRAME
-    cell = Image.new("RGB", (side, side), (255, 255, 255))
+    cell = Image.new("RGB", (_SIDE, _SIDE), (255, 255, 255))
     room = _CELL - _LINES * (_TEXT + 3) - 4
     picture = example.picture.copy()
     picture.thumbnail((_CELL, room))
-    cell.paste(picture, ((side - picture.width) // 2, _FRAME + (room - picture.height) // 2))
+    cell.paste(picture, ((_SIDE - picture.width) // 2, _FRAME + (room - picture.height) // 2))
     painter = ImageDraw.Draw(cell)
-    painter.rectangle((0, 0, side - 1, side - 1), outline=colour, width=_FRAME)
+    painter.rectangle((0, 0, _SIDE - 1, _SIDE - 1), outline=colour, width=_FRAME)
     font = ImageFont.load_default(_TEXT)
     for number, line in enumerate(_wrapped(f"{skill}: {example.text}", font, _CELL - 8)):
         painter.text(

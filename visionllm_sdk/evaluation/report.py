@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
+from visionllm_sdk.evaluation.gallery import Gallery, sheet
 from visionllm_sdk.evaluation.tallies import Figures
 
 REPORT_NAME = "report.json"
@@ -69,12 +70,17 @@ class EvaluationReport(_Part):
     passed: bool
     seconds: float
 
-    _sheet: Image.Image | None = PrivateAttr(default=None)
+    _galleries: dict[str, Gallery] = PrivateAttr(default_factory=dict)
 
-    @property
+    def with_galleries(self, galleries: dict[str, Gallery]) -> EvaluationReport:
+        """The same report with examples to draw; they are not part of the data."""
+        copy = self.model_copy()
+        copy._galleries = galleries
+        return copy
+
     def sheet(self) -> Image.Image | None:
-        """Successes and failures to look at; not part of the data."""
-        return self._sheet
+        """Successes and failures to look at; None without examples."""
+        return sheet(self._galleries)
 
     def failed(self) -> list[BarResult]:
         """The bars that are not met."""
@@ -85,9 +91,10 @@ class EvaluationReport(_Part):
         folder.mkdir(parents=True, exist_ok=True)
         written = [folder / REPORT_NAME]
         written[0].write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        if self._sheet is not None:
+        drawn = self.sheet()
+        if drawn is not None:
             written.append(folder / SHEET_NAME)
-            self._sheet.save(written[1])
+            drawn.save(written[1])
         return written
 
     def __rich_console__(self, console: Any, options: Any) -> Any:

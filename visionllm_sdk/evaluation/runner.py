@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.evaluation import bars as requirements
 from visionllm_sdk.evaluation.bars import BARS, Bar
-from visionllm_sdk.evaluation.gallery import sheet
 from visionllm_sdk.evaluation.predictor import Predictor
 from visionllm_sdk.evaluation.report import EvaluationReport, SkillReport
 from visionllm_sdk.evaluation.samples import Sample, Source, as_samples, held_out_samples
@@ -78,7 +77,7 @@ def run(
         passed=all(bar.passed for bar in judged),
         seconds=time.perf_counter() - start,
     )
-    report._sheet = sheet({skill.name: skill.gallery for skill in measured})
+    report = report.with_galleries({skill.name: skill.gallery for skill in measured})
     if out is not None:
         report.save(out)
     return report

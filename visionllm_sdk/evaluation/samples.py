@@ -64,13 +64,13 @@ class Sample:
 Source: TypeAlias = Iterable[Triple | Sample]
 
 
-def held_out_samples(count: int) -> Iterator[Sample]:
-    """The first `count` held-out scenes, drawn one by one.
+def held_out_samples(count: int, *, start: int = 0) -> Iterator[Sample]:
+    """`count` held-out scenes from the `start`-th on, drawn one by one.
 
     Raises:
         DataError: there are not that many.
     """
-    for seed in held_out_seeds(count):
+    for seed in held_out_seeds(count, start=start):
         spec = sample_scene(seed)
         drawn = render(spec)
         yield Sample(str(seed), drawn.image, truth(spec, drawn).facts(), drawn.visible)

@@ -97,7 +97,9 @@ class SegmentationSkill(Skill):
                 ratios.append(ratio)
         self._pictures[division] += ratios
         worst = min(ratios, default=1.0)
-        self.gallery.add(worst >= _GOOD, result.draw(sample.image), f"{division}: worst IoU {worst:.2f}")
+        right = worst >= _GOOD
+        if self.gallery.wants(right):
+            self.gallery.add(right, result.draw(sample.image), f"{division}: worst IoU {worst:.2f}")
 
 
 def _truth(sample: Sample, label: Label) -> BoolArray:
