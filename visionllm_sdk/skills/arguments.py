@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from visionllm_sdk.errors import InputError, LimitError
@@ -29,7 +29,7 @@ class ImageRules:
         allow_urls: whether http(s) URLs are fetched, and from where.
     """
 
-    limits: ImageLimits = ImageLimits()
+    limits: ImageLimits = field(default_factory=ImageLimits)
     allow_urls: bool | UrlPolicy = False
 
     def load(self, source: ImageSource) -> LoadedImage:
@@ -120,9 +120,13 @@ def check_labels(labels: Labels) -> tuple[str, ...]:
     if not isinstance(given, Sequence):
         raise InputError("labels are text", value=labels, limit="a string, or a list of strings")
     if not given:
-        raise InputError("there is no label to look for", value=[], remedy="Name at least one, such as 'star'.")
+        raise InputError(
+            "there is no label to look for", value=[], remedy="Name at least one, such as 'star'."
+        )
     if len(given) > MAX_LABELS:
-        raise LimitError("too many labels", value=len(given), limit=MAX_LABELS, remedy="Ask in several calls.")
+        raise LimitError(
+            "too many labels", value=len(given), limit=MAX_LABELS, remedy="Ask in several calls."
+        )
     squeezed = each(given, lambda label: check_phrase(label, "a label"), "label")
     unique: dict[str, str] = {}
     for label in squeezed:
@@ -165,13 +169,15 @@ def _text(text: object, word: str) -> str:
     return text
 
 
-def check_threshold(threshold: object) -> float:
-    """A score limit.
+def check_threshold(threshold: float | None) -> float | None:
+    """A score limit; None leaves it to the checkpoint.
 
     Raises:
         InputError: not a number in 0..1.
     """
+    if threshold is None:
+        return None
     number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
-    if not number or not 0 <= threshold <= 1:  # type: ignore[operator]
+    if not number or not 0 <= threshold <= 1:
         raise InputError("the threshold is not a probability", value=threshold, limit="0 to 1")
-    return float(threshold)  # type: ignore[arg-type]
+    return float(threshold)

@@ -6,8 +6,12 @@ import os
 import re
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from visionllm_sdk.errors import CheckpointError
+from visionllm_sdk.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 EMBEDDED = "embedded"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -26,7 +30,7 @@ def embedded_folder() -> Path:
         raise CheckpointError(
             "this installation holds no embedded model",
             value=str(folder),
-            remedy="Reinstall visionllm-sdk, train the model with `make embedded`, or name a checkpoint folder.",
+            remedy="Reinstall visionllm-sdk, run `make embedded`, or name a checkpoint folder.",
         )
     return folder
 
@@ -73,7 +77,45 @@ def _download(name: str) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(
-            f"there is no such folder, and the model hub could not deliver a repository of that name: {reason}",
+            f"there is no such folder, and the model hub did not deliver a repository: {reason}",
             value=name,
             remedy="Check the name and the network, or download it elsewhere and pass the folder.",
         ) from error
+
+
+def torch_device(device: str | torch.device | None) -> torch.device:
+    """Where to compute; the CPU if nothing is said.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    import torch
+
+    try:
+        chosen = torch.device("cpu" if device is None else device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ConfigError(
+            f"the model cannot run on this device: {reason}", value=str(device), remedy="Use device='cpu'."
+        ) from error
+    return chosen
+
+
+def torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """A number format by name.
+
+    Raises:
+        ConfigError: not a floating format of torch.
+    """
+    import torch
+
+    chosen = getattr(torch, dtype, dtype) if isinstance(dtype, str) else dtype
+    if chosen is None or (isinstance(chosen, torch.dtype) and chosen.is_floating_point):
+        return chosen
+    raise ConfigError(
+        "this is not a number format for weights",
+        value=dtype,
+        limit="float32, bfloat16, float16, float64",
+        remedy="Leave it out for the format that suits the device.",
+    )

@@ -19,7 +19,7 @@ _ARTICLES = ("the ", "a ", "an ")
 
 
 def report(calls: Iterable[RoutedCall]) -> str | None:
-    """What the calls found as one sentence, ``2 red circles, no star.``; None if a result cannot be counted."""
+    """What the calls found in one sentence, ``2 red circles, no star.``; None if one cannot be counted."""
     findings: dict[str, int] = {}
     for call in calls:
         counted = count_findings(call.result)

@@ -1,0 +1,61 @@
+"""Start of the command line, and its one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+import typer.main
+
+from visionllm_sdk.cli.app import app
+from visionllm_sdk.errors import VisionLLMError
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave the process with its exit code.
+
+    0: done; 1: a fault of this program; 2: a request that cannot be fulfilled as it is; 130: interrupted.
+    """
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    given = list(arguments)
+    debug = "--debug" in given
+    if debug:
+        given.remove("--debug")
+    try:
+        code = typer.main.get_command(app).main(given, prog_name="visionllm", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else OK
+    except click.exceptions.Abort:
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader (`| head`) has gone; Python must not complain about it again while it shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the outermost layer: every fault becomes a message
+        return _explain(error, debug=debug)
+
+
+def _explain(error: Exception, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, VisionLLMError | OSError):
+        print(f"Error: {error}", file=sys.stderr)  # noqa: T201
+        return USAGE
+    kind = type(error).__name__
+    hint = "" if debug else " Run the same command with --debug to see where, and report it."
+    print(f"Internal error ({kind}): {error}.{hint}", file=sys.stderr)  # noqa: T201
+    return FAILED

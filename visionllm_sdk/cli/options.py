@@ -1,0 +1,60 @@
+"""Options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+ImageArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="IMAGE", help="Image file; '-' reads standard input.", show_default=False)
+]
+ImagesArgument: TypeAlias = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IMAGE...", help="One image file or several; '-' reads standard input.", show_default=False
+    ),
+]
+LabelsOption: TypeAlias = Annotated[
+    str,
+    typer.Option("--labels", "-l", help="What to look for, separated by commas.", show_default=False),
+]
+ThresholdOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option("--threshold", "-t", help="Lowest score, 0 to 1. (default: the checkpoint's own)"),
+]
+MasksOption: TypeAlias = Annotated[bool, typer.Option("--masks/--no-masks", help="With masks.")]
+JsonOption: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on standard output.")
+]
+SaveOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--save",
+        "-s",
+        metavar="PICTURE",
+        help="Write the image with the result drawn on it; a folder if there are several images.",
+    ),
+]
+ModelOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Checkpoint folder or hub name. (default: the embedded model)",
+        envvar="VISIONLLM_MODEL",
+    ),
+]
+DeviceOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--device", "-d", help="Where to compute: cpu, cuda, cuda:1, mps. (default: cpu)"),
+]
+UrlsOption: TypeAlias = Annotated[
+    bool, typer.Option("--allow-urls", help="Fetch images that are given as http(s) URLs.")
+]
+
+
+def split_labels(text: str) -> list[str]:
+    """The labels of a comma-separated list; empty entries are left out."""
+    return [label.strip() for label in text.split(",") if label.strip()]

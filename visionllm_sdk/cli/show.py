@@ -1,0 +1,162 @@
+"""How results reach a person, a program, or a picture file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from functools import singledispatch
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from visionllm_sdk.errors import InputError
+from visionllm_sdk.images import LoadedImage
+from visionllm_sdk.results import Answer, Count, Detections, ImageResult, Poses, Reply, Result, SemanticMap
+
+
+def messages() -> Console:
+    """Where progress and remarks go: standard error."""
+    return Console(stderr=True)
+
+
+def print_json(value: Any) -> None:
+    """Data as JSON, alone on standard output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def print_results(results: Sequence[Result], names: Sequence[str], *, as_json: bool) -> None:
+    """Show one result per image: a single one by itself, several as a list."""
+    if as_json:
+        data = [result.model_dump(mode="json") for result in results]
+        print_json(data[0] if len(data) == 1 else data)
+        return
+    console = Console()
+    for name, result in zip(names, results, strict=True):
+        if len(results) > 1:
+            console.print(Text(name, style="bold"))
+        console.print(table_of(result))
+
+
+@singledispatch
+def table_of(result: Any) -> RenderableType:
+    """A result for people."""
+    return Text(result.model_dump_json())
+
+
+@table_of.register
+def _(result: Detections) -> RenderableType:
+    if not result.detections:
+        asked = ", ".join(result.labels) or "anything"
+        return Text(f"Nothing found of: {asked}.")
+    table = _table("label", "score >", "x1 >", "y1 >", "x2 >", "y2 >", "mask pixels >")
+    for found in result:
+        corners = [f"{value:.1f}" for value in found.box.xyxy]
+        table.add_row(
+            found.label, f"{found.score:.2f}", *corners, str(found.mask.area) if found.mask else "-"
+        )
+    return table
+
+
+@table_of.register
+def _(result: SemanticMap) -> RenderableType:
+    table = _table("label", "pixels >", "share >")
+    for label, mask in zip(result.labels, result.masks, strict=True):
+        table.add_row(label, str(mask.area), f"{mask.area / (result.width * result.height):.1%}")
+    return table
+
+
+@table_of.register
+def _(result: Poses) -> RenderableType:
+    table = _table("label", "score >", "keypoint", "x >", "y >", "visible")
+    for pose in result:
+        for joint in pose.keypoints:
+            place = (f"{joint.x:.1f}", f"{joint.y:.1f}", "yes" if joint.visible else "no")
+            table.add_row(pose.label, f"{pose.score:.2f}", joint.name, *place)
+    return table
+
+
+@table_of.register
+def _(result: Count) -> RenderableType:
+    return Text(str(result.count))
+
+
+@table_of.register
+def _(result: Answer) -> RenderableType:
+    return Text(result.text)
+
+
+@table_of.register
+def _(result: Reply) -> RenderableType:
+    lines = Table.grid()
+    lines.add_row(Text(result.text))
+    for call in result.calls:
+        title = f"{call.token} {call.tool}: {', '.join(call.labels)} (probability {call.probability:.2f})"
+        lines.add_row(Text(title, style="dim"))
+        if call.result is not None:
+            lines.add_row(table_of(call.result))
+    return lines
+
+
+def _table(*columns: str) -> Table:
+    """A table with these headings; a `>` behind one aligns its column to the right."""
+    table = Table(header_style="bold")
+    for column in columns:
+        name, right, _ = column.partition(" >")
+        table.add_column(name, justify="right" if right else "left")
+    return table
+
+
+def save_pictures(
+    results: Sequence[Result], images: Sequence[LoadedImage], names: Sequence[str], to: Path
+) -> None:
+    """Draw each result over its image; several images go into a folder under their own names.
+
+    Raises:
+        InputError: the result has nothing to draw, or the format of the file is unknown.
+    """
+    if len(results) == 1 and not to.is_dir():
+        save_picture(results[0], images[0], to)
+        return
+    to.mkdir(parents=True, exist_ok=True)
+    for number, (result, image, name) in enumerate(zip(results, images, names, strict=True)):
+        save_picture(result, image, to / f"{number:03d}_{Path(name).stem or 'image'}.png")
+
+
+def save_picture(result: Result, image: LoadedImage, to: Path) -> None:
+    """Draw a result, or all results of a reply, over its image and write the file.
+
+    Raises:
+        InputError: the format of the file is unknown.
+    """
+    picture = image.image
+    for part in result.results if isinstance(result, Reply) else (result,):
+        if isinstance(part, ImageResult):
+            picture = part.draw(picture)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        picture.save(to)
+    except ValueError as error:
+        raise InputError(
+            "the picture's format is unknown", value=to.name, limit=".png, .jpg, .webp", remedy="Rename it."
+        ) from error
+
+
+def with_progress(
+    items: Sequence[Any], work: Callable[[list[Any]], Sequence[Any]], *, chunk: int = 16
+) -> list[Any]:
+    """Work through many items in chunks, with a bar on standard error if a person is watching."""
+    from rich.progress import Progress
+
+    done: list[Any] = []
+    quiet = len(items) <= chunk or not sys.stderr.isatty()
+    with Progress(console=messages(), disable=quiet, transient=True) as progress:
+        task = progress.add_task("Images", total=len(items))
+        for start in range(0, len(items), chunk):
+            part = list(items[start : start + chunk])
+            done += work(part)
+            progress.advance(task, len(part))
+    return done

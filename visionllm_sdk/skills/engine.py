@@ -1,0 +1,202 @@
+"""A loaded checkpoint together with what its requests share: image features, prefixes, one lock."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import torch
+from pydantic import ValidationError
+
+from visionllm_sdk.errors import InputError, ToolError
+from visionllm_sdk.generation import Generator, Session
+from visionllm_sdk.images import LoadedImage
+from visionllm_sdk.model.assembly import Model
+from visionllm_sdk.model.prompt import TiledImage
+from visionllm_sdk.model.tiling import cut_tiles, tile_array
+from visionllm_sdk.model.vision import VisionFeatures
+from visionllm_sdk.tool import RoutedTool, RoutingToken, ToolOptions
+
+_FEATURE_BYTES = 128 * 2**20
+_PREFIX_BYTES = 256 * 2**20
+_PREFIX_TOKENS = 1024  # how long a kept prefix is assumed to be
+_FEW, _MANY = 2, 32
+
+
+SKILL_TOKENS: Final[Mapping[str, str]] = {
+    "detect": "[DET]",
+    "count": "[DET]",
+    "ground": "[GRD]",
+    "segment": "[SEG]",
+}
+"""Routing token of the typed methods."""
+
+
+class FeatureCache:
+    """Images as the language side sees them, found again by their pixels; the least recently used go first.
+
+    Args:
+        max_bytes: memory of tiles and features together.
+    """
+
+    def __init__(self, max_bytes: int = _FEATURE_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._images: OrderedDict[str, TiledImage] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: str) -> TiledImage | None:
+        """The image of that key, which counts as used now."""
+        if key in self._images:
+            self._images.move_to_end(key)
+        return self._images.get(key)
+
+    def put(self, image: TiledImage) -> None:
+        """Keep an image under its key."""
+        if image.key in self._images:
+            return
+        self._images[image.key] = image
+        self._bytes += _size(image)
+        while self._bytes > self._max_bytes and self._images:
+            self._bytes -= _size(self._images.popitem(last=False)[1])
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+
+def _size(image: TiledImage) -> int:
+    tensors = [image.pixels]
+    if image.features is not None:
+        tensors += [image.features.tokens, *image.features.levels]
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+class Engine:
+    """Runs requests on one loaded checkpoint, one after another whatever thread they come from.
+
+    Args:
+        model: a loaded checkpoint.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.generator = Generator(model)
+        self.registry = model.registry
+        self.session = Session(max_images=_FEW, max_prefixes=_prefixes(model))
+        self._features = FeatureCache()
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The time in which one request has the model for itself."""
+        with self._lock:
+            yield
+
+    @torch.no_grad()
+    def see(self, images: Sequence[LoadedImage]) -> list[TiledImage]:
+        """Tiles and vision features of images; known ones are not computed again, new ones in one batch."""
+        kept = {image.digest: self._features.get(image.digest) for image in images}
+        known = {key: seen for key, seen in kept.items() if seen is not None}
+        fresh = {image.digest: image for image in images if image.digest not in known}
+        for seen in self._see([self._tile(image) for image in fresh.values()]) if fresh else ():
+            known[seen.key] = seen
+            self._features.put(seen)
+        return [known[image.digest] for image in images]
+
+    def _see(self, tiled: Sequence[TiledImage]) -> list[TiledImage]:
+        tokens = self.model.core.see(tiled).tokens  # (tiles of all images, P, V)
+        shares = torch.split(tokens, [one.tiles for one in tiled])
+        return [
+            TiledImage(one.pixels, VisionFeatures(share), one.key)
+            for one, share in zip(tiled, shares, strict=True)
+        ]
+
+    def _tile(self, image: LoadedImage) -> TiledImage:
+        config = self.model.config
+        tiles = cut_tiles(image.image, max_tiles=config.max_tiles, tile_size=config.image_size)
+        pixels = tile_array(tiles, mean=config.image_mean, std=config.image_std)
+        return TiledImage(torch.from_numpy(pixels), key=image.digest)
+
+    @property
+    def routing_tokens(self) -> tuple[str, ...]:
+        """Routing tokens that the checkpoint can write and a loaded tool carries out."""
+        written = {spec.token for spec in self.model.core.plan.by_id.values()}
+        return tuple(token for token in self.registry.token_texts if token in written)
+
+    def tokens_of(self, name: str) -> tuple[str, ...]:
+        """The routing tokens that a token, a skill or a tool stands for.
+
+        Raises:
+            InputError: nothing of that name is loaded.
+        """
+        if name in SKILL_TOKENS:
+            name = SKILL_TOKENS[name]
+        if name in self.routing_tokens:
+            return (name,)
+        if name in self.registry:
+            return tuple(token.text for token in self.registry.by_name(name).tokens)
+        raise InputError(
+            "no such routing token, skill or tool",
+            value=name,
+            limit=", ".join((*self.routing_tokens, *SKILL_TOKENS)),
+            remedy="Correct the name, or load a checkpoint that has it.",
+        )
+
+    def tool(self, token: str) -> RoutedTool[Any, Any]:
+        """The loaded tool behind a routing token.
+
+        Raises:
+            ToolError: this checkpoint has no such tool.
+        """
+        return self.model.tools[self.registry.by_token(token).name]
+
+    def token(self, token: str) -> RoutingToken:
+        """The declaration of a routing token.
+
+        Raises:
+            ToolError: this checkpoint has no such tool.
+        """
+        return self.registry.token(token)
+
+    def opening_tag(self, token: str) -> int | None:
+        """Id of the tag that opens the label of a routing token; None if the checkpoint writes no tags."""
+        tag = self.token(token).label_tag
+        if tag is None or not self.model.config.sdk.label_tags:
+            return None
+        return self.model.tokenizer.control_id(f"<{tag}>")
+
+    def options(self, token: str, wanted: dict[str, Any]) -> ToolOptions:
+        """Typed options of a tool; entries that are None keep the tool's defaults.
+
+        Raises:
+            ToolError: the tool has no such option, or refuses the value.
+        """
+        kind = self.registry.by_token(token).options_type
+        try:
+            options: ToolOptions = kind(
+                **{name: value for name, value in wanted.items() if value is not None}
+            )
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise ToolError(
+                f"the tool behind {token} refuses {'.'.join(map(str, first['loc']))}: {first['msg']}",
+                value=first["input"],
+                limit=", ".join(kind.model_fields),
+            ) from error
+        return options
+
+    def known_options(self, token: str, wanted: Mapping[str, Any]) -> ToolOptions:
+        """As :meth:`options`, without those that the tool does not have."""
+        fields = self.registry.by_token(token).options_type.model_fields
+        return self.options(token, {name: value for name, value in wanted.items() if name in fields})
+
+
+def _prefixes(model: Model) -> int:
+    """How many prefixes fit into the memory that is set aside for them."""
+    language = model.core.llm.config
+    heads = language.num_key_value_heads or language.num_attention_heads
+    width = heads * (language.head_dim or language.hidden_size // language.num_attention_heads)
+    token = 2 * language.num_hidden_layers * width * model.core.dtype.itemsize
+    return max(_FEW, min(_MANY, _PREFIX_BYTES // (token * _PREFIX_TOKENS)))

@@ -1,0 +1,380 @@
+"""`VisionLLM`: the model with one typed method per skill."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+
+from visionllm_sdk.errors import InputError
+from visionllm_sdk.images import ImageSource
+from visionllm_sdk.results import Answer, Count, Detections, Grounding, Reply, SemanticMap
+from visionllm_sdk.skills.arguments import (
+    ImageRules,
+    Images,
+    Labels,
+    Many,
+    check_labels,
+    check_message,
+    check_phrase,
+    check_threshold,
+    each,
+    is_many,
+    load_images,
+    per_image,
+)
+from visionllm_sdk.skills.asynchronous import AsyncSkills
+from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
+from visionllm_sdk.skills.history import Conversation, History, conversation
+from visionllm_sdk.skills.loading import checkpoint_folder, torch_device, torch_dtype
+from visionllm_sdk.skills.perception import Perception, as_count, perceive
+from visionllm_sdk.skills.talk import (
+    CAPTION_REQUEST,
+    ChatSettings,
+    TalkEvent,
+    answer,
+    chat,
+    short,
+    stream,
+    talk_settings,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from visionllm_sdk.model.assembly import Model
+
+S = TypeVar("S", bound=ImageSource)
+ResultT = TypeVar("ResultT")
+
+
+class VisionLLM(AsyncSkills):
+    """An image and a sentence in, typed results out.
+
+    Wherever a method takes an image it also takes a list of images and then returns a list: all go through
+    the model together. Labels, expressions and questions may then be one for all images, or a list with one
+    for each. Every method has an asynchronous twin with an ``a`` in front of its name.
+
+    Args:
+        model: a loaded checkpoint; see :meth:`from_pretrained`.
+        rules: which images are accepted.
+    """
+
+    def __init__(self, model: Model, *, rules: ImageRules | None = None) -> None:
+        super().__init__()
+        self.engine = Engine(model)
+        self.rules = rules or ImageRules()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str] | None = None,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        tools: Sequence[str] | None = None,
+        rules: ImageRules | None = None,
+    ) -> Self:
+        """Load a checkpoint.
+
+        Args:
+            name_or_path: folder, or hub name if there is no such folder; None is the embedded model.
+            device: ``"cpu"`` if not given.
+            dtype: number format, such as ``"float32"``; None takes float32 on the CPU, bfloat16 elsewhere.
+            tools: names of the routed tools to load; None takes all that the checkpoint has.
+            rules: which images are accepted.
+
+        Raises:
+            CheckpointError: no such checkpoint, or one that is incomplete or does not fit.
+            ConfigError: its config.json cannot be used, or no such device or number format.
+            ToolError: a tool that is unknown or that the checkpoint does not have.
+        """
+        from visionllm_sdk.model.assembly import load_model
+        from visionllm_sdk.tool import discover_tools
+
+        folder: Path = checkpoint_folder(name_or_path)
+        model = load_model(
+            folder,
+            registry=discover_tools(),
+            tools=tools,
+            device=torch_device(device),
+            dtype=torch_dtype(dtype),
+        )
+        return cls(model, rules=rules)
+
+    # -- forced routing: one forward pass, no decoding -----------------------------------------------------
+
+    @overload
+    def detect(
+        self,
+        image: list[S] | tuple[S, ...],
+        labels: Any,
+        *,
+        threshold: float | None = None,
+        masks: bool = True,
+    ) -> list[Detections]: ...
+
+    @overload
+    def detect(
+        self, image: ImageSource, labels: Labels, *, threshold: float | None = None, masks: bool = True
+    ) -> Detections: ...
+
+    def detect(self, image: Any, labels: Any, *, threshold: float | None = None, masks: bool = True) -> Any:
+        """Find all objects of the named kinds.
+
+        Args:
+            image: one image or a list.
+            labels: what to look for; for a list of images also a list of lists. Repeated labels count once.
+            threshold: lowest score, 0 to 1; None takes the checkpoint's own.
+            masks: whether detections carry masks.
+
+        Returns:
+            Boxes (pixels of the given image, x1 y1 x2 y2) and masks, best first.
+
+        Raises:
+            ImageError: an image that cannot be used.
+            InputError: no label, or a threshold out of range.
+        """
+        images = load_images(image, self.rules)
+        wanted = _each_label_list(labels, images)
+        options = {"threshold": check_threshold(threshold), "masks": masks}
+        return images.unwrap(self._perceive("detect", images, wanted, Detections, **options))
+
+    @overload
+    def segment(self, image: list[S] | tuple[S, ...], labels: Any) -> list[SemanticMap]: ...
+
+    @overload
+    def segment(self, image: ImageSource, labels: Labels) -> SemanticMap: ...
+
+    def segment(self, image: Any, labels: Any) -> Any:
+        """Give every pixel one of the named categories, or none.
+
+        Args:
+            image: one image or a list.
+            labels: the categories; for a list of images also a list of lists.
+
+        Raises:
+            ImageError: an image that cannot be used.
+            InputError: no label.
+        """
+        images = load_images(image, self.rules)
+        wanted = _each_label_list(labels, images)
+        return images.unwrap(self._perceive("segment", images, wanted, SemanticMap))
+
+    @overload
+    def ground(
+        self,
+        image: list[S] | tuple[S, ...],
+        expression: str | Sequence[str],
+        *,
+        threshold: float | None = None,
+        masks: bool = True,
+    ) -> list[Grounding]: ...
+
+    @overload
+    def ground(
+        self, image: ImageSource, expression: str, *, threshold: float | None = None, masks: bool = True
+    ) -> Grounding: ...
+
+    def ground(
+        self, image: Any, expression: Any, *, threshold: float | None = None, masks: bool = True
+    ) -> Any:
+        """Find what a referring expression points at, such as "the star left of the ring".
+
+        Args:
+            image: one image or a list.
+            expression: what is meant; for a list of images also a list.
+            threshold: lowest score, 0 to 1; None takes the checkpoint's own. The best candidate is always
+                returned.
+            masks: whether detections carry masks.
+
+        Returns:
+            Detections labelled with the expression, best first.
+
+        Raises:
+            ImageError: an image that cannot be used.
+            InputError: an empty expression, or a threshold out of range.
+        """
+        images = load_images(image, self.rules)
+        wanted = [(phrase,) for phrase in _each_phrase(expression, images, "an expression")]
+        options = {"threshold": check_threshold(threshold), "masks": masks}
+        return images.unwrap(self._perceive("ground", images, wanted, Grounding, **options))
+
+    @overload
+    def count(
+        self, image: list[S] | tuple[S, ...], label: str | Sequence[str], *, threshold: float | None = None
+    ) -> list[Count]: ...
+
+    @overload
+    def count(self, image: ImageSource, label: str, *, threshold: float | None = None) -> Count: ...
+
+    def count(self, image: Any, label: Any, *, threshold: float | None = None) -> Any:
+        """Count the objects of one kind, by detecting them.
+
+        Args:
+            image: one image or a list.
+            label: what to count; for a list of images also a list.
+            threshold: lowest score, 0 to 1; None takes the checkpoint's own.
+
+        Raises:
+            ImageError: an image that cannot be used.
+            InputError: an empty label, or a threshold out of range.
+        """
+        images = load_images(image, self.rules)
+        wanted = [(phrase,) for phrase in _each_phrase(label, images, "a label")]
+        options = {"threshold": check_threshold(threshold), "masks": False}
+        found = self._perceive("count", images, wanted, Detections, **options)
+        return images.unwrap([as_count(one, name) for one, (name,) in zip(found, wanted, strict=True)])
+
+    def _perceive(
+        self,
+        skill: str,
+        images: Many[Any],
+        labels: Sequence[tuple[str, ...]],
+        kind: type[ResultT],
+        **options: Any,
+    ) -> list[ResultT]:
+        items = [
+            Perception(image=image, token=SKILL_TOKENS[skill], labels=wanted, options=options)
+            for image, wanted in zip(images.items, labels, strict=True)
+        ]
+        return perceive(self.engine, items, kind)
+
+    # -- words alone ---------------------------------------------------------------------------------------
+
+    @overload
+    def ask(self, image: list[S] | tuple[S, ...], question: str | Sequence[str]) -> list[Answer]: ...
+
+    @overload
+    def ask(self, image: ImageSource, question: str) -> Answer: ...
+
+    def ask(self, image: Any, question: Any) -> Any:
+        """Answer a question about the image in a word or a phrase.
+
+        Args:
+            image: one image or a list.
+            question: for a list of images also a list.
+
+        Raises:
+            ImageError: an image that cannot be used.
+            InputError: an empty question.
+            LimitError: a question longer than the model can read.
+        """
+        images = load_images(image, self.rules)
+        questions = _each_phrase(question, images, "a question", check=check_message)
+        answers = self._answer(images, [short(text) for text in questions])
+        named = [
+            one.model_copy(update={"question": text}) for one, text in zip(answers, questions, strict=True)
+        ]
+        return images.unwrap(named)
+
+    @overload
+    def caption(self, image: list[S] | tuple[S, ...]) -> list[Answer]: ...
+
+    @overload
+    def caption(self, image: ImageSource) -> Answer: ...
+
+    def caption(self, image: Any) -> Any:
+        """Say what is in the image.
+
+        Args:
+            image: one image or a list.
+
+        Raises:
+            ImageError: an image that cannot be used.
+        """
+        images = load_images(image, self.rules)
+        return images.unwrap(self._answer(images, [CAPTION_REQUEST] * len(images.items)))
+
+    def _answer(self, images: Many[Any], texts: Sequence[str]) -> list[Answer]:
+        talks = [
+            Conversation(text=text, images=(image,), past=(), new_images=1)
+            for image, text in zip(images.items, texts, strict=True)
+        ]
+        return answer(self.engine, talks, talk_settings(self.engine, {}))
+
+    # -- free routing --------------------------------------------------------------------------------------
+
+    @overload
+    def chat(
+        self, text: str, images: Images = (), history: History = (), **settings: Unpack[ChatSettings]
+    ) -> Reply: ...
+
+    @overload
+    def chat(
+        self,
+        text: list[str] | tuple[str, ...],
+        images: Sequence[Images] = (),
+        history: Sequence[History] = (),
+        **settings: Unpack[ChatSettings],
+    ) -> list[Reply]: ...
+
+    def chat(self, text: Any, images: Any = (), history: Any = (), **settings: Unpack[ChatSettings]) -> Any:
+        """Say something; the model decides whether a skill is needed, and the reply holds what it found.
+
+        Args:
+            text: the message, or a list of messages of separate conversations.
+            images: images of the message; for a list of messages one entry for each.
+            history: earlier turns, oldest first; for a list of messages one history for each.
+            settings: see :class:`~visionllm_sdk.skills.talk.ChatSettings`.
+
+        Returns:
+            The reply, with its routed calls and their typed results in the order of the text.
+
+        Raises:
+            ImageError: an image that cannot be used.
+            InputError: an empty message, an unknown token, or a request to look where there is no image.
+            LimitError: more text and images than the model can read.
+        """
+        chosen = talk_settings(self.engine, settings)
+        if not is_many(text):
+            talk = conversation(text, images, history, self.rules)
+            return chat(self.engine, [talk], chosen)[0]
+        columns = (text, _beside(images, text, "images"), _beside(history, text, "history"))
+        talks = [conversation(*parts, self.rules) for parts in zip(*columns, strict=True)]
+        return chat(self.engine, talks, chosen)
+
+    def stream(
+        self, text: str, images: Images = (), history: History = (), **settings: Unpack[ChatSettings]
+    ) -> Iterator[TalkEvent]:
+        """As :meth:`chat` for one message, but yields text, calls and the reply as they come about.
+
+        Closing the iterator stops the model. Arguments and errors are those of :meth:`chat`.
+        """
+        talk = conversation(text, images, history, self.rules)
+        return stream(self.engine, talk, talk_settings(self.engine, settings))
+
+
+def _each_label_list(labels: Any, images: Many[Any]) -> list[tuple[str, ...]]:
+    """The labels of every image."""
+    given = per_image(labels, len(images.items), single=images.single, nested=True, word="label lists")
+    return _checked(given, check_labels)
+
+
+def _each_phrase(
+    phrase: Any, images: Many[Any], word: str, *, check: Callable[[object, str], str] = check_phrase
+) -> list[str]:
+    """The expression, label or question of every image."""
+    plural = f"{word.split()[-1]}s"
+    given = per_image(phrase, len(images.items), single=images.single, nested=False, word=plural)
+    return _checked(given, lambda value: check(value, word))
+
+
+def _checked(values: list[Any], check: Callable[[Any], ResultT]) -> list[ResultT]:
+    """Check what every image is asked; only where the values differ does an error name the position."""
+    if values and all(value is values[0] for value in values):
+        return [check(values[0])] * len(values)
+    return each(values, check, "entry")
+
+
+def _beside(values: Any, texts: Sequence[str], word: str) -> Sequence[Any]:
+    """One entry for every message; nothing stands for nothing everywhere."""
+    if not is_many(values) or (values and len(values) != len(texts)):
+        raise InputError(
+            f"a list of messages needs {word} for every one of them",
+            value=len(values) if is_many(values) else values,
+            limit=len(texts),
+            remedy=f"Pass a list with one entry for each message, or no {word}.",
+        )
+    return values or [()] * len(texts)

@@ -1,0 +1,147 @@
+"""Conversations as callers hold them, and as the model reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from visionllm_sdk.errors import InputError
+from visionllm_sdk.images import ImageSource, LoadedImage
+from visionllm_sdk.model.conversation import ForcedCall, Parts, Turn, forced_turn, image_parts
+from visionllm_sdk.model.tokenizer import Control, TextTokenizer
+from visionllm_sdk.results import Answer, Reply, RoutedCall
+from visionllm_sdk.skills.arguments import ImageRules, check_message, each, is_many
+from visionllm_sdk.skills.engine import Engine
+from visionllm_sdk.skills.wording import report
+
+
+@dataclass(frozen=True)
+class PastTurn:
+    """One earlier exchange of a conversation.
+
+    Attributes:
+        text: what the user said.
+        reply: what the model replied.
+        images: images that came with the text.
+    """
+
+    text: str
+    reply: Reply | Answer | str
+    images: Sequence[ImageSource] = field(default=())
+
+
+History: TypeAlias = Sequence[PastTurn | tuple[str, Reply | Answer | str]]
+"""Earlier turns, oldest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversation:
+    """A message with everything that stands before it.
+
+    Attributes:
+        text: the message.
+        images: of the whole conversation, in the order of the text.
+        past: earlier turns, each with its number of images.
+        new_images: how many of the images come with the message.
+    """
+
+    text: str
+    images: tuple[LoadedImage, ...]
+    past: tuple[tuple[PastTurn, int], ...]
+    new_images: int
+
+    @property
+    def image(self) -> LoadedImage | None:
+        """What routed tools look at: the latest image."""
+        return self.images[-1] if self.images else None
+
+
+def conversation(
+    text: str, images: Sequence[ImageSource] | ImageSource, history: History, rules: ImageRules
+) -> Conversation:
+    """Check a message and its history.
+
+    Images that the history does not place stand in front of the conversation's first question, where
+    training had them. If earlier turns carry images of their own, the new ones come with the message.
+
+    Raises:
+        InputError: an empty message, or a history that is not made of turns.
+        ImageError: an image that cannot be used; the message says which one.
+    """
+    given = list(images) if is_many(images) else [images]  # type: ignore[arg-type]
+    new = each(given, rules.load, "image")
+    turns = each(history, _past_turn, "turn")
+    old = [each(turn.images, rules.load, f"turn {number}, image") for number, turn in enumerate(turns)]
+    counts = [len(some) for some in old]
+    first = bool(turns) and not any(counts)
+    if first:
+        counts[0] = len(new)
+    return Conversation(
+        text=check_message(text),
+        images=(*(image for some in old for image in some), *new),
+        past=tuple(zip(turns, counts, strict=True)),
+        new_images=0 if first else len(new),
+    )
+
+
+def _past_turn(turn: object) -> PastTurn:
+    past = PastTurn(*turn) if isinstance(turn, tuple) and len(turn) == 2 else turn
+    if not isinstance(past, PastTurn) or not isinstance(past.reply, Reply | Answer | str):
+        raise InputError(
+            "this is not an earlier turn",
+            value=turn,
+            limit="a PastTurn, or a pair of text and reply",
+            remedy="Pass history=[(text, reply), ...].",
+        )
+    check_message(past.text)
+    return past
+
+
+def past_turns(talk: Conversation, engine: Engine) -> list[Turn]:
+    """The earlier turns as the model wrote them: routed calls, what the tools reported, closing words."""
+    turns: list[Turn] = []
+    for past, images in talk.past:
+        question = (*image_parts(images), check_message(past.text))
+        calls = past.reply.calls if isinstance(past.reply, Reply) else ()
+        if not calls:
+            turns.append(Turn(question, (str(past.reply),)))
+            continue
+        turns.append(Turn(question, routed_answer(calls, engine)))
+        found = report(calls)
+        if found is not None and engine.model.config.sdk.tool_turns:
+            turns.append(Turn((found,), (str(past.reply),), role="tool"))
+    return turns
+
+
+def routed_answer(calls: Sequence[RoutedCall], engine: Engine) -> Parts:
+    """An answer with these routed calls, in the checkpoint's own form."""
+    settings = engine.model.config.sdk
+    answers = [
+        forced_turn(
+            [ForcedCall(token=engine.token(call.token), labels=call.labels or ("",))],
+            images=0,
+            label_tags=settings.label_tags,
+            layouts=settings.layouts,
+        ).answer
+        for call in calls
+    ]
+    parts: list[str | Control] = []
+    for number, answer in enumerate(answers):
+        parts += [" ", *(answer or ())] if number else (answer or ())
+    return tuple(parts)
+
+
+def parts_of(ids: Sequence[int], tokenizer: TextTokenizer) -> Parts:
+    """Generated ids as prompt parts: only what the model wrote as a control token becomes one."""
+    parts: list[str | Control] = []
+    words: list[int] = []
+    for index in ids:
+        control = tokenizer.control_text(index)
+        if control is None:
+            words.append(index)
+            continue
+        parts += [tokenizer.decode_segment(words)] if words else []
+        parts.append(Control(control))
+        words = []
+    return tuple([*parts, tokenizer.decode_segment(words)] if words else parts)

@@ -1,0 +1,88 @@
+"""Typed methods whose labels are known: forced routing, then the tool, for many images at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from visionllm_sdk.errors import ToolError
+from visionllm_sdk.generation import ForcedRequest, ToolJob, run_tools
+from visionllm_sdk.images import LoadedImage
+from visionllm_sdk.model.conversation import ForcedCall
+from visionllm_sdk.results import Count, Detections
+from visionllm_sdk.skills.engine import Engine
+
+ResultT = TypeVar("ResultT")
+_IMAGES_AT_ONCE = 16
+"""Images in one pass; bounds memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Perception:
+    """One image, one routing token, and the labels to look for.
+
+    Attributes:
+        image: the image.
+        token: the routing token.
+        labels: in order, distinct.
+        options: the tool's options by name; None keeps its default.
+    """
+
+    image: LoadedImage
+    token: str
+    labels: tuple[str, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def perceive(engine: Engine, items: Sequence[Perception], kind: type[ResultT]) -> list[ResultT]:
+    """Carry out forced requests, in batches; result i belongs to item i.
+
+    Args:
+        engine: the model.
+        items: what to look for.
+        kind: the type of result that the tool must give.
+
+    Raises:
+        ToolError: the checkpoint has no such tool, or the tool gives another type of result.
+    """
+    return [result for part in _parts(items) for result in _perceive(engine, part, kind)]
+
+
+def _parts(items: Sequence[Perception]) -> Iterator[Sequence[Perception]]:
+    for start in range(0, len(items), _IMAGES_AT_ONCE):
+        yield items[start : start + _IMAGES_AT_ONCE]
+
+
+def _perceive(engine: Engine, items: Sequence[Perception], kind: type[ResultT]) -> list[ResultT]:
+    with engine.turn():
+        requests = [
+            ForcedRequest(
+                calls=(ForcedCall(token=engine.token(item.token), labels=item.labels),), images=(seen,)
+            )
+            for item, seen in zip(items, engine.see([item.image for item in items]), strict=True)
+        ]
+        jobs = [
+            ToolJob(call=call, image=item.image.image, options=engine.options(item.token, item.options))
+            for item, (call,) in zip(items, engine.generator.forced(requests), strict=True)
+        ]
+        results = run_tools(jobs, engine.model.tools)
+    return [_checked(result, item.token, kind) for item, result in zip(items, results, strict=True)]
+
+
+def _checked(result: object, token: str, kind: type[ResultT]) -> ResultT:
+    if not isinstance(result, kind):
+        raise ToolError(
+            f"the tool behind {token} gives another type of result",
+            value=type(result).__name__,
+            limit=kind.__name__,
+            remedy="Uninstall the package that offers this tool, or choose with tools=[...].",
+        )
+    return result
+
+
+def as_count(found: Detections, label: str) -> Count:
+    """Detections of one label as their number."""
+    return Count(
+        width=found.width, height=found.height, label=label, count=len(found.detections), detections=found
+    )
