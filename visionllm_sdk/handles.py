@@ -1,15 +1,15 @@
 """Handles: short names under which a session keeps images, super-links and the like.
 
-A conversation passes on `img_2_9c41...` instead of megabytes. A handle carries a tag that only its own
-session can make, so that another session - or a model that invents a name - cannot reach anything by
-guessing, and the three reasons why a handle leads nowhere (foreign, expired, malformed) can be told apart. A
-store holds a bounded number of
-bytes: what was used least recently goes first, and what nobody used for a while goes too.
+A conversation passes on `img_2_9c41...` instead of megabytes. A handle carries a tag that is made from the
+session's secret and from what the handle stands for: another session - or a model that invents a name -
+cannot reach anything by guessing, a handle never comes to mean something else, and whoever has the secret and
+the thing (the same conversation in a new process) arrives at the same tag. The three reasons why a handle
+leads nowhere (foreign, expired, malformed) can be told apart. A store holds a bounded number of bytes: what
+was used least recently goes first, and what nobody used for a while goes too.
 """
 
 from __future__ import annotations
 
-import hmac
 import secrets
 import threading
 import time
@@ -27,6 +27,7 @@ __all__ = ["HandleLimits", "HandleStore", "ImageHandles"]
 T = TypeVar("T")
 
 _TAG_BYTES: Final = 8  # 64 bits, checked one by one inside a process: out of reach for guessing
+_MEMORY: Final = 4096  # handles of things that are gone, kept to say so
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class _Entry(Generic[T]):
     value: T
     nbytes: int
     origin: str
-    key: str | None
+    handle: str
     used: float
 
 
@@ -59,7 +60,8 @@ class HandleStore(Generic[T]):
     Args:
         kind: prefix of the handles, letters only ("img").
         limits: how much is kept.
-        secret: key of the session's tags. Stores of one session may share it; sessions must not.
+        secret: key of the session's tags, at most 64 bytes. Stores of one session may share it; sessions must
+            not.
         clock: seconds, never going back.
     """
 
@@ -77,8 +79,8 @@ class HandleStore(Generic[T]):
         self.limits = limits or HandleLimits()
         self._secret = secret or secrets.token_bytes(32)
         self._clock = clock
-        self._entries: OrderedDict[str, _Entry[T]] = OrderedDict()  # least recently used first
-        self._by_key: dict[str, str] = {}
+        self._entries: OrderedDict[str, _Entry[T]] = OrderedDict()  # tag to entry, least recently used first
+        self._gone: OrderedDict[str, str] = OrderedDict()  # tag to handle
         self._count = 0
         self._nbytes = 0
         self._lock = threading.RLock()
@@ -90,7 +92,8 @@ class HandleStore(Generic[T]):
             value: the thing.
             nbytes: memory that it takes.
             origin: where it came from, in words ("uploaded", "crop of img_1").
-            key: identity of the content, if known; the same key again gives the handle that it already has.
+            key: identity of the content, if known; the same key again gives the handle that it already has
+                (or had, before it expired).
 
         Raises:
             LimitError: it is larger than the whole store may be.
@@ -104,16 +107,15 @@ class HandleStore(Generic[T]):
             )
         with self._lock:
             self._expire()
-            known = self._by_key.get(key) if key is not None else None
-            if known is not None:
-                self._touch(known)
-                return known
-            self._count += 1
-            handle = self._name(self._count)
-            self._entries[handle] = _Entry(value, nbytes, origin, key, self._clock())
+            tag = self._tag(secrets.token_hex(16) if key is None else key)
+            if tag in self._entries:
+                return self._touch(tag).handle
+            handle = self._gone.pop(tag, None)
+            if handle is None:
+                self._count += 1
+                handle = f"{self.kind}_{self._count}_{tag}"
+            self._entries[tag] = _Entry(value, nbytes, origin, handle, self._clock())
             self._nbytes += nbytes
-            if key is not None:
-                self._by_key[key] = handle
             while self._nbytes > self.limits.max_bytes or len(self._entries) > self.limits.max_items:
                 self._drop(next(iter(self._entries)))
             return handle
@@ -134,17 +136,25 @@ class HandleStore(Generic[T]):
         """
         return self._find(handle).origin
 
+    def handle_of(self, key: str) -> str | None:
+        """The handle of a content that is kept, None if it is not."""
+        with self._lock:
+            self._expire()
+            entry = self._entries.get(self._tag(key))
+            return None if entry is None else entry.handle
+
     def discard(self, handle: str) -> None:
         """Forget one thing; nothing happens if it is not there."""
         with self._lock:
-            if handle in self._entries:
-                self._drop(handle)
+            tag = self._tag_in(handle)
+            if tag in self._entries:
+                self._drop(tag)
 
     def clear(self) -> None:
         """Forget everything; old handles then count as expired."""
         with self._lock:
-            for handle in list(self._entries):
-                self._drop(handle)
+            for tag in list(self._entries):
+                self._drop(tag)
 
     @property
     def nbytes(self) -> int:
@@ -161,54 +171,58 @@ class HandleStore(Generic[T]):
     def __contains__(self, handle: object) -> bool:
         with self._lock:
             self._expire()
-            return handle in self._entries
+            return isinstance(handle, str) and self._tag_in(handle) in self._entries
 
     def __iter__(self) -> Iterator[str]:
         """The handles, in the order in which they were given out."""
         with self._lock:
             self._expire()
-            return iter(sorted(self._entries, key=lambda handle: int(handle.split("_")[1])))
+            handles = [entry.handle for entry in self._entries.values()]
+        return iter(sorted(handles, key=lambda handle: int(handle.split("_")[1])))
 
     def _find(self, handle: str) -> _Entry[T]:
         with self._lock:
             self._expire()
-            if isinstance(handle, str) and handle in self._entries:
-                return self._touch(handle)
-        raise self._why_not(handle)
+            tag = self._tag_in(handle) if isinstance(handle, str) else ""
+            if tag in self._entries:
+                return self._touch(tag)
+            raise self._why_not(handle, tag)
 
-    def _why_not(self, handle: str) -> HandleError:
-        parts = handle.split("_") if isinstance(handle, str) and handle.isascii() else []
-        shape = f"{self.kind}_<number>_<tag>"
-        if len(parts) != 3 or parts[0] != self.kind or not parts[1].isdigit():
+    def _why_not(self, handle: object, tag: str) -> HandleError:
+        if not tag:
             return HandleError(
                 f"this is not a {self.kind} handle",
                 value=handle,
-                limit=shape,
+                limit=f"{self.kind}_<number>_<tag>",
                 remedy="Use a handle exactly as it was given out.",
             )
-        # Fixed-length digits only: int() of a very long string is slow.
-        if len(parts[1]) > 12 or not hmac.compare_digest(handle.encode(), self._name(int(parts[1])).encode()):
+        if tag in self._gone:
             return HandleError(
-                "the handle does not belong to this session",
+                "the handle has expired",
                 value=handle,
-                limit="handles that this session gave out",
-                remedy="Register the image in this session and use the handle that comes back.",
+                limit=str(self.limits),
+                remedy="Register it again and use the new handle.",
             )
         return HandleError(
-            "the handle has expired",
+            "the handle does not belong to this session",
             value=handle,
-            limit=str(self.limits),
-            remedy="Register the image again and use the new handle.",
+            limit="handles that this session gave out",
+            remedy="Register it in this session and use the handle that comes back.",
         )
 
-    def _name(self, number: int) -> str:
-        stem = f"{self.kind}_{number}"
-        tag = blake2b(stem.encode(), key=self._secret, digest_size=_TAG_BYTES).hexdigest()
-        return f"{stem}_{tag}"
+    def _tag(self, key: str) -> str:
+        data = f"{self.kind} {key}".encode()
+        return blake2b(data, key=self._secret, digest_size=_TAG_BYTES).hexdigest()
 
-    def _touch(self, handle: str) -> _Entry[T]:
-        self._entries.move_to_end(handle)
-        entry = self._entries[handle]
+    def _tag_in(self, handle: str) -> str:
+        """The tag of a well-formed handle, else nothing. The number is for people: the tag decides."""
+        parts = handle.split("_") if handle.isascii() and len(handle) <= 80 else []
+        formed = len(parts) == 3 and parts[0] == self.kind and parts[1].isdigit()
+        return parts[2] if formed else ""
+
+    def _touch(self, tag: str) -> _Entry[T]:
+        self._entries.move_to_end(tag)
+        entry = self._entries[tag]
         entry.used = self._clock()
         return entry
 
@@ -216,16 +230,17 @@ class HandleStore(Generic[T]):
         """Drop what was not used for `ttl`; the order of use is the order of expiry."""
         oldest = self._clock() - self.limits.ttl
         while self._entries:
-            handle, entry = next(iter(self._entries.items()))
+            tag, entry = next(iter(self._entries.items()))
             if entry.used > oldest:
                 return
-            self._drop(handle)
+            self._drop(tag)
 
-    def _drop(self, handle: str) -> None:
-        entry = self._entries.pop(handle)
+    def _drop(self, tag: str) -> None:
+        entry = self._entries.pop(tag)
         self._nbytes -= entry.nbytes
-        if entry.key is not None:
-            del self._by_key[entry.key]
+        self._gone[tag] = entry.handle
+        while len(self._gone) > _MEMORY:
+            self._gone.popitem(last=False)
 
 
 class ImageHandles(HandleStore[LoadedImage]):

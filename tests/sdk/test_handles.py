@@ -62,17 +62,32 @@ def test_handles_of_another_session_are_refused() -> None:
 def test_stores_of_one_session_may_share_their_secret() -> None:
     secret = b"s" * 32
     first, second = ImageHandles(secret=secret), ImageHandles(secret=secret)
-    handle = first.add(image())
-    with pytest.raises(HandleError, match="expired"):  # genuine, but not kept there
+    handle = first.add(image(1))
+    with pytest.raises(HandleError, match="does not belong"):  # genuine, but nothing is kept there
         second.get(handle)
+    second.add(image(2))
+    assert second.add(image(1)).split("_")[2] == handle.split("_")[2]
+    assert second.get(handle).to_numpy().max() == 1  # the tag decides, whatever the number
 
 
-def test_tags_cannot_be_made_from_other_tags() -> None:
-    handles = ImageHandles()
-    tag = handles.add(image()).split("_")[2]
+def test_things_without_a_key_differ() -> None:
+    store: HandleStore[str] = HandleStore("link")
+    first, second = (store.put("same", nbytes=1, origin="test") for _ in range(2))
+    assert first.split("_")[2] != second.split("_")[2]
+
+
+def test_handle_of_content() -> None:
+    store: HandleStore[str] = HandleStore("link")
+    assert store.handle_of("key") is None
+    handle = store.put("thing", nbytes=1, origin="test", key="key")
+    assert store.handle_of("key") == handle
+    store.clear()
+    assert store.handle_of("key") is None
+
+
+def test_sessions_tag_the_same_picture_differently() -> None:
+    tag = ImageHandles().add(image()).split("_")[2]
     assert len(tag) == 16
-    with pytest.raises(HandleError, match="does not belong"):
-        handles.get(f"img_2_{tag}")
     tags = {ImageHandles().add(image()).split("_")[2] for _ in range(50)}
     assert len(tags) == 50
 
@@ -98,7 +113,7 @@ def test_other_types_are_no_handles(handle: object) -> None:
 def test_inventing_handles_is_in_vain(text: str, number: int) -> None:
     handles = ImageHandles()
     handles.add(image())
-    for invented in (text, f"img_{number}_{text}", f"img_1_{text}"):
+    for invented in (text, f"img_{number}_{text}", f"img_1_{text}", f"img_1_{text}_"):
         with pytest.raises(HandleError):
             handles.get(invented)
 
@@ -122,8 +137,8 @@ def test_unused_things_expire() -> None:
         handles.get(old)
     assert list(handles) == [used]
     assert old not in handles
-    again = handles.add(image(1))
-    assert again != old  # a handle never comes to mean something else
+    assert handles.add(image(1)) == old  # the same picture again: its handle means it once more
+    assert handles.add(image(3)) not in (old, used)  # and never anything else
 
 
 def test_items_are_bounded_by_last_use() -> None:
