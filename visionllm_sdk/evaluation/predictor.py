@@ -9,36 +9,31 @@ from PIL import Image
 
 from visionllm_sdk.results import Answer, Count, Detections, Grounding, Reply, SemanticMap
 
-Images = Sequence[Image.Image]
+Images = list[Image.Image]
 
 
 class Predictor(Protocol):
     """A list of pictures, one request for each, one result for each. `VisionLLM` is one."""
 
     def detect(
-        self,
-        image: Images,
-        labels: Sequence[Sequence[str]],
-        *,
-        threshold: float | None = None,
-        masks: bool = True,
+        self, image: Images, labels: list[list[str]], /, *, threshold: float | None = None, masks: bool = True
     ) -> Sequence[Detections]:
         """Objects of the labels of each picture, down to a score; None is the model's own default."""
 
-    def segment(self, image: Images, labels: Sequence[Sequence[str]]) -> Sequence[SemanticMap]:
+    def segment(self, image: Images, labels: list[list[str]], /) -> Sequence[SemanticMap]:
         """A map over the labels of each picture."""
 
-    def ground(self, image: Images, expression: Sequence[str]) -> Sequence[Grounding]:
+    def ground(self, image: Images, expression: list[str], /) -> Sequence[Grounding]:
         """What each expression points at, best first."""
 
-    def count(self, image: Images, label: Sequence[str]) -> Sequence[Count]:
+    def count(self, image: Images, label: list[str], /) -> Sequence[Count]:
         """How many objects bear each label."""
 
-    def ask(self, image: Images, question: Sequence[str]) -> Sequence[Answer]:
+    def ask(self, image: Images, question: list[str], /) -> Sequence[Answer]:
         """An answer to each question."""
 
-    def caption(self, image: Images) -> Sequence[Answer]:
+    def caption(self, image: Images, /) -> Sequence[Answer]:
         """A description of each picture."""
 
-    def chat(self, text: Sequence[str], images: Sequence[Images]) -> Sequence[Reply]:
+    def chat(self, text: list[str], images: list[Images], /) -> Sequence[Reply]:
         """A reply to each message, by free routing."""

@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,9 @@ from visionllm_sdk.evaluation.bars import judge, lookup
 from visionllm_sdk.evaluation.gallery import Gallery, sheet
 from visionllm_sdk.evaluation.report import SkillReport
 from visionllm_sdk.scenes import HELD_OUT_SEEDS
+
+if TYPE_CHECKING:
+    from visionllm_sdk import VisionLLM
 
 Make = Callable[..., Any]
 
@@ -92,6 +95,18 @@ class TestRun:
     def test_empty_batches_are_refused(self, oracle: Make, held_out: list[Sample]) -> None:
         with pytest.raises(InputError, match="batch"):
             run(oracle(), source=held_out, batch=0, progress=False)
+
+
+def test_the_real_model_with_random_weights(random_vlm: VisionLLM, held_out: list[Sample]) -> None:
+    skills = ["detection", "segmentation", "grounding", "counting"]  # words of a random model never end
+    report = run(random_vlm, scenes=2, skills=skills, source=held_out, progress=False)
+    assert list(report.skills) == skills
+    assert not report.passed
+    assert report.skills["detection"].figures["mask_ap"] < 0.5  # type: ignore[operator]
+    for skill in skills:
+        main = next(bar for bar in report.bars if bar.skill == skill)
+        assert main.value is not None
+        assert 0 <= main.value < 0.9
 
 
 def test_a_sample_whose_parts_do_not_fit_is_refused(held_out: list[Sample]) -> None:
