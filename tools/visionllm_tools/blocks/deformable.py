@@ -17,6 +17,7 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
 )
 
 from visionllm_tools.blocks.attention import PackedAttention
+from visionllm_tools.blocks.feedforward import feed_forward, learning, spans
 from visionllm_tools.blocks.positions import Shapes
 
 
@@ -71,8 +72,7 @@ def sample_levels(values: Tensor, shapes: Shapes, locations: Tensor, weights: Te
     Returns:
         (B, Q, heads * C).
     """
-    learning = torch.is_grad_enabled() and any(x.requires_grad for x in (values, locations, weights))
-    if learning or values.is_cuda or values.dtype != torch.float32:
+    if learning(values, locations, weights) or values.is_cuda or values.dtype != torch.float32:
         return _sample_by_grid(values, shapes, locations, weights)
     return _sample_by_rows(values, shapes, locations, weights)
 
@@ -155,15 +155,24 @@ class DeformableAttention(GroundingDinoMultiscaleDeformableAttention):
             (B, Q, C) and None.
         """
         queries = hidden_states if position_embeddings is None else hidden_states + position_embeddings
-        values = self.value_proj(encoder_hidden_states)
-        if attention_mask is not None:
-            values = values.masked_fill(~attention_mask[..., None], 0.0)
-        values = values.unflatten(-1, (self.n_heads, -1))
+        padding = None if attention_mask is None else ~attention_mask
+        values = self.project(encoder_hidden_states, padding)
         assert reference_points is not None
-        locations = self._locations(queries, reference_points, spatial_shapes_list)
+        return self.read(values, queries, reference_points, spatial_shapes_list), None
+
+    def project(self, tokens: Tensor, padding: Tensor | None) -> Tensor:
+        """What can be read: (B, S, C) tokens -> (B, S, heads, C / heads), zero where `padding` (B, S) is True."""
+        values = self.value_proj(tokens)
+        if padding is not None:
+            values = values.masked_fill(padding[..., None], 0.0)
+        return values.unflatten(-1, (self.n_heads, -1))
+
+    def read(self, values: Tensor, queries: Tensor, references: Tensor, shapes: Shapes) -> Tensor:
+        """Sample projected values for queries (B, Q, C) around references (B or 1, Q, L, 2 or 4); (B, Q, C)."""
+        locations = self._locations(queries, references, shapes)
         weights = self.attention_weights(queries).unflatten(-1, (self.n_heads, -1)).softmax(-1)
         weights = weights.unflatten(-1, (self.n_levels, self.n_points))
-        return self.output_proj(sample_levels(values, spatial_shapes_list, locations, weights)), None
+        return self.output_proj(sample_levels(values, shapes, locations, weights))
 
     def _locations(self, queries: Tensor, references: Tensor, shapes: Shapes) -> Tensor:
         """Sampling points (B, Q, heads, L, P, 2): offsets in cells, or in half boxes around boxes."""
@@ -194,6 +203,8 @@ class DeformableEncoderLayer(GroundingDinoDeformableLayer):
         Returns:
             (B, S, C).
         """
+        if not (learning(pyramid.tokens, *self.parameters()) or self.training):
+            return self._encode_in_blocks(pyramid, positions, references)
         tokens, _ = self(
             pyramid.tokens,
             attention_mask=None if pyramid.padding is None else ~pyramid.padding,
@@ -202,6 +213,20 @@ class DeformableEncoderLayer(GroundingDinoDeformableLayer):
             spatial_shapes_list=pyramid.shapes,
         )
         return tokens
+
+    def _encode_in_blocks(self, pyramid: Pyramid, positions: Tensor, references: Tensor) -> Tensor:
+        """The same for inference: everything but the values is computed block by block, within the cache."""
+        tokens, attention = pyramid.tokens, self.self_attn
+        values = attention.project(tokens, pyramid.padding)
+        encoded = torch.empty_like(tokens)
+        for span in spans(tokens.shape[1], len(tokens)):
+            own = tokens[:, span]
+            read = attention.read(values, own + positions[:, span], references[:, span], pyramid.shapes)
+            own = self.self_attn_layer_norm(read.add_(own))
+            encoded[:, span] = feed_forward(
+                own, self.fc1, self.activation_fn, self.fc2, self.final_layer_norm
+            )
+        return encoded
 
 
 class DeformableDecoderLayer(GroundingDinoDecoderLayer):

@@ -14,12 +14,14 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
 from visionllm_tools.blocks.attention import PackedAttention
 from visionllm_tools.blocks.deformable import DeformableEncoderLayer, Pyramid
 
-_LIMIT = 50_000.0
-"""Scores are clamped to this magnitude, as in GLIP, so that half precision stays finite."""
-
 
 class FusionAttention(GroundingDinoBiMultiHeadAttention):
-    """Attention in both directions from one score matrix: image to labels and labels to image."""
+    """Attention in both directions from one score matrix: image to labels and labels to image.
+
+    There are thousands of tokens and few labels, so the products are associated the other way round than in the
+    library: the labels' keys and values are multiplied into the projection matrices, and the tokens are never
+    projected to the wide embedding. The result is the same.
+    """
 
     def forward(  # type: ignore[override]
         self,
@@ -39,27 +41,47 @@ class FusionAttention(GroundingDinoBiMultiHeadAttention):
         Returns:
             Updates (B, S, C) and (B, N, C), each with None in place of the weights.
         """
-        query = self._heads(self.vision_proj(vision_features) * self.scale)
-        key = self._heads(self.text_proj(text_features))
-        vision_value = self._heads(self.values_vision_proj(vision_features))
-        text_value = self._heads(self.values_text_proj(text_features))
-        scores = query @ key.transpose(-1, -2)  # (B, heads, S, N)
-        scores = (scores - scores.max()).clamp(-_LIMIT, _LIMIT)
-        to_image = scores - scores.amax(-2, keepdim=True)
-        to_image = to_image.clamp(min=-_LIMIT)
+        scores = self._scores(vision_features, text_features)  # (B, S, heads, N)
+        to_image = scores
         if vision_attention_mask is not None:
-            to_image = to_image.masked_fill(vision_attention_mask[:, None, :, None], float("-inf"))
+            to_image = scores.masked_fill(vision_attention_mask[:, :, None, None], float("-inf"))
+        text = self._gather(vision_features, to_image.softmax(1))
         if text_attention_mask is not None:
             scores = scores.masked_fill(text_attention_mask[:, None, None, :], float("-inf"))
-        drop = nn.functional.dropout
-        vision = drop(scores.softmax(-1), p=self.dropout, training=self.training) @ text_value
-        shares = drop(to_image.softmax(-2), p=self.dropout, training=self.training)
-        text = shares.transpose(-1, -2) @ vision_value
-        out_vision = self.out_vision_proj(vision.transpose(1, 2).flatten(2))
-        return (out_vision, None), (self.out_text_proj(text.transpose(1, 2).flatten(2)), None)
+        return (self._spread(text_features, scores.softmax(-1)), None), (text, None)
+
+    def _scores(self, vision: Tensor, text: Tensor) -> Tensor:
+        """Query times key, (B, S, heads, N)."""
+        keys = self._heads(self.text_proj(text)) * self.scale  # (B, heads, N, E / heads)
+        readers = keys @ self.vision_proj.weight.unflatten(0, (self.num_heads, -1))  # (B, heads, N, C)
+        offsets = keys @ self.vision_proj.bias.view(self.num_heads, -1, 1)  # (B, heads, N, 1)
+        scores = torch.baddbmm(offsets.flatten(1)[:, None], vision, readers.flatten(1, 2).transpose(1, 2))
+        return scores.unflatten(-1, (self.num_heads, -1))
+
+    def _spread(self, text: Tensor, shares: Tensor) -> Tensor:
+        """Labels' values to the tokens, by shares (B, S, heads, N); (B, S, C)."""
+        values = self._heads(self.values_text_proj(text))
+        columns = self.out_vision_proj.weight.unflatten(1, (self.num_heads, -1))  # (C, heads, E / heads)
+        writers = values @ columns.permute(1, 2, 0)  # (B, heads, N, C)
+        shares = self._drop(shares).flatten(2)
+        return torch.baddbmm(self.out_vision_proj.bias, shares, writers.flatten(1, 2))
+
+    def _gather(self, vision: Tensor, shares: Tensor) -> Tensor:
+        """Tokens' values to the labels, by shares (B, S, heads, N); (B, N, C)."""
+        shares = self._drop(shares)
+        means = shares.flatten(2).transpose(1, 2) @ vision  # (B, heads * N, C)
+        means = means.unflatten(1, (self.num_heads, -1))
+        rows = self.values_vision_proj.weight.unflatten(0, (self.num_heads, -1))  # (heads, E / heads, C)
+        values = means @ rows.transpose(1, 2)  # (B, heads, N, E / heads)
+        mass = shares.sum(1)[..., None]  # one, unless shares were dropped
+        values = values + mass * self.values_vision_proj.bias.view(self.num_heads, 1, -1)
+        return self.out_text_proj(values.transpose(1, 2).flatten(2))
+
+    def _drop(self, shares: Tensor) -> Tensor:
+        return nn.functional.dropout(shares, p=self.dropout, training=self.training)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, T, C / heads)
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, T, E / heads)
 
 
 class FusionLayer(GroundingDinoFusionLayer):

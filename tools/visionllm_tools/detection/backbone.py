@@ -7,7 +7,6 @@ import re
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import AutoBackbone, PretrainedConfig
 from transformers.models.swin.modeling_swin import SwinBackbone
 
@@ -91,11 +90,6 @@ class Backbone(nn.Module):
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """See `ConvEncoder.forward`."""
         return self.conv_encoder(pixels)
-
-
-def shrink_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Nearest-neighbour (B, H, W) bool mask at a feature map's size, (B, *size)."""
-    return F.interpolate(mask[None].float(), size=size)[0].bool()
 
 
 def _write_released(module: ConvEncoder, state: dict[str, Any], prefix: str, metadata: Any) -> None:

@@ -6,8 +6,6 @@ Built from the library's Grounding DINO parts (constructor injection, and subcla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,11 +16,12 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
 
 from visionllm_sdk.errors import ConfigError
 from visionllm_tools.blocks.deformable import Pyramid, initialise_deformable
-from visionllm_tools.blocks.positions import proposals, valid_ratios
-from visionllm_tools.detection.backbone import Backbone, shrink_mask
+from visionllm_tools.blocks.pyramid import View, lay_out, level_projections
+from visionllm_tools.blocks.two_stage import best_tokens, label_logits, propose, take
+from visionllm_tools.detection.backbone import Backbone
 from visionllm_tools.detection.config import DetectorConfig
 from visionllm_tools.detection.masks import NormConv, mask_logits, upsample_to
-from visionllm_tools.detection.outputs import DetectorOutput, ExtraQueries, LayerOutput, View
+from visionllm_tools.detection.outputs import DetectorOutput, ExtraQueries, LayerOutput
 from visionllm_tools.detection.stacks import Decoder, Encoder
 
 
@@ -34,7 +33,8 @@ class DetectorModel(nn.Module):
         width = config.d_model
         self.backbone = Backbone(config.backbone())
         channels = self.backbone.conv_encoder.channels
-        self.input_proj_vision = nn.ModuleList(_projections(channels[1:], config))
+        projections = level_projections(channels[1:], width=width, levels=config.num_feature_levels)
+        self.input_proj_vision = nn.ModuleList(projections)
         self.position_embedding = GroundingDinoSinePositionEmbedding(config.library())
         self.level_embed = nn.Parameter(torch.empty(config.num_feature_levels, width).normal_())
         self.query_position_embeddings = nn.Embedding(config.num_queries, width)
@@ -51,26 +51,14 @@ class DetectorModel(nn.Module):
     def look(self, pixels: Tensor, pixel_mask: Tensor) -> View:
         """See (B, 3, H, W) pixels with their (B, H, W) mask: backbone, projections, positions."""
         features = self.backbone(pixels)
-        inputs = [*features[1:], features[-1]]  # stride 4 is for masks only; stride 64 is made from stride 32
-        maps: list[Tensor] = []
-        for i, project in enumerate(self.input_proj_vision):
-            maps.append(project(inputs[i] if i < len(inputs) else maps[-1]))
-        padded = not bool(pixel_mask.all())
-        # Without padding, positions and geometry are the same for all images.
-        shapes = [(x.shape[2], x.shape[3]) for x in maps]
-        masks = [shrink_mask(pixel_mask if padded else pixel_mask[:1], shape) for shape in shapes]
-        positions = [
-            self.position_embedding(x, mask).flatten(2).transpose(1, 2) + self.level_embed[level]
-            for level, (x, mask) in enumerate(zip(maps, masks, strict=True))
-        ]
-        pyramid = Pyramid(
-            tokens=torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1),
-            shapes=shapes,
-            ratios=torch.stack([valid_ratios(mask) for mask in masks], dim=1).to(maps[0].dtype),
-            padding=~torch.cat([mask.flatten(1) for mask in masks], dim=1) if padded else None,
+        pyramid, positions = lay_out(
+            features[1:],  # stride 4 is for masks only
+            pixel_mask,
+            projections=self.input_proj_vision,
+            position_embedding=self.position_embedding,
+            level_embed=self.level_embed,
         )
-        where = torch.cat(positions, dim=1).to(maps[0].dtype)
-        return View(features=features, pyramid=pyramid, positions=where)
+        return View(features=features, pyramid=pyramid, positions=positions)
 
     def describe_masks(self, finest: Tensor, pyramid: Pyramid) -> Tensor:
         """Mask features (B, M, H / 4, W / 4) from the stride-4 map and the encoded stride-8 level."""
@@ -80,12 +68,12 @@ class DetectorModel(nn.Module):
 
     def propose(self, pyramid: Pyramid) -> tuple[Tensor, Tensor, Tensor]:
         """The encoder's proposals: states (B, S, C), box logits (B, S, 4) and usable tokens (B, S)."""
-        count = pyramid.tokens.shape[1]
-        everywhere = torch.ones(1, count, dtype=torch.bool, device=pyramid.tokens.device)
-        valid = everywhere if pyramid.padding is None else ~pyramid.padding
-        anchors, usable = proposals(pyramid.shapes, valid)
-        objects = self.enc_output_norm(self.enc_output(pyramid.tokens.masked_fill(~usable[..., None], 0.0)))
-        return objects, self.encoder_output_bbox_embed(objects) + anchors, usable.expand(len(objects), -1)
+        return propose(
+            pyramid,
+            project=self.enc_output,
+            normalise=self.enc_output_norm,
+            box_head=self.encoder_output_bbox_embed,
+        )
 
 
 class Detector(nn.Module):
@@ -163,13 +151,13 @@ class Detector(nn.Module):
             logits=self._classify(objects, labels, label_mask), boxes=anchors.sigmoid(), queries=objects
         )
         chosen = self._choose(tokens.logits, usable)
-        layers, side = self._decode(_take(anchors, chosen), pyramid, labels, label_mask, extra)
+        layers, side = self._decode(take(anchors, chosen), pyramid, labels, label_mask, extra)
         return DetectorOutput(
             layers=layers,
             extra=side,
             encoder=LayerOutput(
-                logits=_take(tokens.logits, chosen),
-                boxes=_take(tokens.boxes, chosen),
+                logits=take(tokens.logits, chosen),
+                boxes=take(tokens.boxes, chosen),
                 queries=self._content(*chosen.shape),
             ),
             tokens=tokens,
@@ -182,7 +170,7 @@ class Detector(nn.Module):
 
     def masks(self, output: DetectorOutput, queries: Tensor) -> Tensor:
         """Mask logits of chosen queries of the last layer, (B, K) indices -> (B, K, H / 4, W / 4)."""
-        states = _take(output.layers[-1].queries, queries)
+        states = take(output.layers[-1].queries, queries)
         return mask_logits(self.mask_embed[0](states), output.mask_features)
 
     def _check(self, labels: Tensor) -> None:
@@ -197,10 +185,8 @@ class Detector(nn.Module):
 
     def _choose(self, logits: Tensor, usable: Tensor) -> Tensor:
         """Tokens whose boxes the decoder starts from, (B, Q): those that score best for any label."""
-        best = logits.detach().amax(-1)
-        if self.config.usable_only:
-            best = best.masked_fill(~usable, float("-inf"))
-        return best.topk(min(self.config.num_queries, best.shape[1]), dim=1).indices
+        allowed = usable if self.config.usable_only else None
+        return best_tokens(logits, self.config.num_queries, allowed=allowed)
 
     def _content(self, batch: int, count: int) -> Tensor:
         """Learned content queries (B, Q, C); fewer than configured when the image has fewer tokens."""
@@ -208,10 +194,8 @@ class Detector(nn.Module):
 
     def _classify(self, states: Tensor, labels: Tensor, label_mask: Tensor) -> Tensor:
         """Dot products with the encoded labels, (B, K, N)."""
-        logits = states @ labels.transpose(1, 2)
-        if self.config.logit_scale != 1.0 or self.config.logit_bias != 0.0:
-            logits = logits * self.config.logit_scale + self.config.logit_bias
-        return logits.masked_fill(~label_mask[:, None], float("-inf"))
+        config = self.config
+        return label_logits(states, labels, label_mask, scale=config.logit_scale, bias=config.logit_bias)
 
     def _decode(
         self,
@@ -243,20 +227,3 @@ class Detector(nn.Module):
         total = queries.shape[1]
         side = [output.part(0, count) for output in outputs] if count else []
         return [output.part(count, total) for output in outputs], side
-
-
-def _take(x: Tensor, indices: Tensor) -> Tensor:
-    """Rows (B, K, ...) of (B, S, ...) at (B, K) indices."""
-    return x.gather(1, indices[..., None].expand(-1, -1, x.shape[-1]))
-
-
-def _projections(channels: Sequence[int], config: DetectorConfig) -> list[nn.Sequential]:
-    """1x1 convolutions to the common width, then 3x3 convolutions of stride 2 for coarser levels."""
-    width, made, last = config.d_model, [], channels[-1]
-    for count in channels:
-        made.append(nn.Sequential(nn.Conv2d(count, width, 1), nn.GroupNorm(32, width)))
-    for _ in range(config.num_feature_levels - len(channels)):
-        coarser = nn.Conv2d(last, width, 3, stride=2, padding=1)
-        made.append(nn.Sequential(coarser, nn.GroupNorm(32, width)))
-        last = width
-    return made

@@ -12,18 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from visionllm_tools.blocks.boxes import generalised_iou, to_corners
+from visionllm_tools.detection.box_loss import Stack, box_terms, per_layer, token_terms
 from visionllm_tools.detection.decoder import Detector
 from visionllm_tools.detection.denoising import DenoisingPlan
 from visionllm_tools.detection.masks import mask_logits
-from visionllm_tools.detection.matcher import (
-    MatchCosts,
-    Pairs,
-    cost_matrix,
-    match_one_to_many,
-    match_one_to_one,
-)
-from visionllm_tools.detection.outputs import DetectorOutput, LayerOutput
+from visionllm_tools.detection.matcher import MatchCosts, Pairs, cost_matrix, match_one_to_one
+from visionllm_tools.detection.outputs import DetectorOutput
 from visionllm_tools.detection.targets import DetectionTargets
 
 Random = Callable[[tuple[int, ...]], Tensor]
@@ -79,25 +73,6 @@ class LossConfig:
         return {name: weights[name.split("_")[0]] * term for name, term in terms.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Stack:
-    """Predictions of several layers, (L, B, K, ...), with the suffix of each layer's terms."""
-
-    logits: Tensor
-    boxes: Tensor
-    queries: Tensor
-    names: list[str]
-
-    @classmethod
-    def of(cls, layers: dict[str, LayerOutput]) -> _Stack:
-        return cls(
-            logits=torch.stack([layer.logits for layer in layers.values()]),
-            boxes=torch.stack([layer.boxes for layer in layers.values()]),
-            queries=torch.stack([layer.queries for layer in layers.values()]),
-            names=list(layers),
-        )
-
-
 def detection_loss(
     detector: Detector,
     output: DetectorOutput,
@@ -128,19 +103,27 @@ def detection_loss(
     if not config.one_to_many:
         layers["_encoder"] = output.encoder
         masked += ["_encoder"] * config.mask_encoder
-    stack = _Stack.of(layers)
+    stack = Stack.of(layers)
     pairs = match_one_to_one(cost_matrix(stack.logits, stack.boxes, targets, config.costs), targets.counts)
     objects = float(max(1, sum(targets.counts)))
-    terms = _box_terms(stack, pairs, targets, output.label_mask, objects, config)
+    terms = box_terms(stack, pairs, targets, output.label_mask, objects, alpha=config.alpha)
     terms |= _mask_terms(detector, stack, pairs, targets, output, objects, masked, config, draw)
     if config.one_to_many:
-        terms |= _token_terms(output, targets, config)
+        terms |= token_terms(
+            output.tokens,
+            output.usable,
+            targets,
+            output.label_mask,
+            alpha=config.alpha,
+            copies=config.one_to_many,
+            costs=config.costs,
+        )
     if denoising is not None:
         suffixes = [f"_denoising{name}" for name in names]
-        extra = _Stack.of(dict(zip(suffixes, [output.extra[-1], *output.extra[:-1]], strict=True)))
+        extra = Stack.of(dict(zip(suffixes, [output.extra[-1], *output.extra[:-1]], strict=True)))
         known = denoising.pairs(len(extra.names))
         shared = objects * denoising.groups
-        terms |= _box_terms(extra, known, targets, output.label_mask, shared, config)
+        terms |= box_terms(extra, known, targets, output.label_mask, shared, alpha=config.alpha)
         chosen = [f"_denoising{name}" for name in _mask_layers(names, config)] * config.mask_denoising
         terms |= _mask_terms(detector, extra, known, targets, output, shared, chosen, config, draw)
     return torch.stack(list(config.weighted(terms).values())).sum(), terms
@@ -155,81 +138,9 @@ def _mask_layers(names: list[str], config: LossConfig) -> list[str]:
     return ["", *earlier[len(earlier) - count :]]
 
 
-def _token_terms(output: DetectorOutput, targets: DetectionTargets, config: LossConfig) -> dict[str, Tensor]:
-    """One-to-many loss of all encoder tokens, normalised by the number of pairs."""
-    stack = _Stack.of({"_encoder": output.tokens})
-    cost = cost_matrix(stack.logits, stack.boxes, targets, config.costs)
-    pairs = match_one_to_many(cost, targets, output.usable, copies=config.one_to_many)
-    count = float(max(1, len(pairs)))
-    return _box_terms(stack, pairs, targets, output.label_mask, count, config, output.usable)
-
-
-def _box_terms(
-    stack: _Stack,
-    pairs: Pairs,
-    targets: DetectionTargets,
-    label_mask: Tensor,
-    objects: float,
-    config: LossConfig,
-    usable: Tensor | None = None,
-) -> dict[str, Tensor]:
-    """Label, box and GIoU terms of every layer, each divided by the number of objects."""
-    focal = _focal(stack, pairs, targets, label_mask, config.alpha, usable)
-    found = stack.boxes[pairs.layer, pairs.image, pairs.query]
-    truth = targets.boxes[pairs.image, pairs.target].to(found.dtype)
-    distance = (found - truth).abs().sum(-1)
-    giou = 1 - generalised_iou(to_corners(found), to_corners(truth))
-    count = len(stack.names)
-    sums = {
-        "label": focal,
-        "box": _per_layer(distance, pairs.layer, count),
-        "giou": _per_layer(giou, pairs.layer, count),
-    }
-    return {
-        kind + name: value[i] / objects for kind, value in sums.items() for i, name in enumerate(stack.names)
-    }
-
-
-def _focal(
-    stack: _Stack,
-    pairs: Pairs,
-    targets: DetectionTargets,
-    label_mask: Tensor,
-    alpha: float,
-    usable: Tensor | None,
-) -> Tensor:
-    """Sum of the focal loss (gamma 2) of every layer, (L,): all as negatives, then corrected at the pairs."""
-    allowed = label_mask[None, :, None]
-    if usable is not None:
-        allowed = allowed & usable[None, :, :, None]
-    logits = stack.logits.masked_fill(~allowed, 0.0)
-    total = (_negative(logits, alpha) * allowed).sum((1, 2, 3))
-    fits = _fitting_labels(targets, logits.shape[-1])[pairs.image, pairs.target]  # (P, N)
-    pair, label = fits.nonzero(as_tuple=True)
-    layer = pairs.layer[pair]
-    chosen = logits[layer, pairs.image[pair], pairs.query[pair], label]
-    positive = alpha * (1 - chosen.sigmoid()).square() * F.softplus(-chosen)
-    return total + _per_layer(positive - _negative(chosen, alpha), layer, len(stack.names))
-
-
-def _fitting_labels(targets: DetectionTargets, labels: int) -> Tensor:
-    """(B, G, N) bool: which labels each object bears."""
-    if targets.bears is not None:
-        return targets.bears
-    return F.one_hot(targets.labels, labels).bool()
-
-
-def _negative(logits: Tensor, alpha: float) -> Tensor:
-    return (1 - alpha) * logits.sigmoid().square() * F.softplus(logits)
-
-
-def _per_layer(values: Tensor, layer: Tensor, count: int) -> Tensor:
-    return values.new_zeros(count).index_add(0, layer, values)
-
-
 def _mask_terms(
     detector: Detector,
-    stack: _Stack,
+    stack: Stack,
     pairs: Pairs,
     targets: DetectionTargets,
     output: DetectorOutput,
@@ -257,7 +168,7 @@ def _mask_terms(
     share = found.sigmoid()
     dice = 1 - (2 * (share * wanted_points).sum(1) + 1) / (share.sum(1) + wanted_points.sum(1) + 1)
     count = len(stack.names)
-    sums = {"mask": _per_layer(entropy, pairs.layer, count), "dice": _per_layer(dice, pairs.layer, count)}
+    sums = {"mask": per_layer(entropy, pairs.layer, count), "dice": per_layer(dice, pairs.layer, count)}
     return {
         kind + name: value[i] / objects
         for kind, value in sums.items()
@@ -266,7 +177,7 @@ def _mask_terms(
     }
 
 
-def _matched_masks(detector: Detector, stack: _Stack, pairs: Pairs, output: DetectorOutput) -> Tensor:
+def _matched_masks(detector: Detector, stack: Stack, pairs: Pairs, output: DetectorOutput) -> Tensor:
     """Mask logits of the matched queries only, (P, H / 4, W / 4)."""
     states = stack.queries[pairs.layer, pairs.image, pairs.query]  # (P, C)
     embeddings = detector.mask_embed[0](states)

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from visionllm_tools.blocks.deformable import Pyramid
-
 
 @dataclass(frozen=True, kw_only=True)
 class ExtraQueries:
@@ -84,27 +82,3 @@ class DetectorOutput:
     def boxes(self) -> Tensor:
         """(B, Q, 4) boxes of the last layer, (cx, cy, w, h) in [0, 1] of the image without padding."""
         return self.layers[-1].boxes
-
-
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """A batch of images as the detector has seen it, before any label is known.
-
-    Attributes:
-        features: backbone maps at strides 4, 8, 16, 32.
-        pyramid: projected tokens.
-        positions: (B or 1, S, C) position and level embeddings of the tokens.
-    """
-
-    features: Sequence[Tensor]
-    pyramid: Pyramid
-    positions: Tensor
-
-    def rows(self, index: Tensor) -> View:
-        """Chosen images, possibly repeated, (K,) long."""
-        single = len(self.positions) == 1
-        return View(
-            features=[feature[index] for feature in self.features],
-            pyramid=self.pyramid.rows(index),
-            positions=self.positions if single else self.positions[index],
-        )
