@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.sdk.model.reference import GOLDENS, golden
+from visionllm_sdk.errors import ImageError, LimitError
+from visionllm_sdk.model.tiling import (
+    candidate_grids,
+    choose_grid,
+    cut_tiles,
+    pad_to_square,
+    resize_bicubic,
+    thumbnail_mask,
+    tile_array,
+)
+
+RECORDED = json.loads((GOLDENS / "golden_preprocess.json").read_text())
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def test_grids_equal_the_recorded_choice():
+    for case in RECORDED["cases"]:
+        grid = choose_grid(case["w"], case["h"], max_tiles=case["max_num"], tile_size=case["size"])
+        assert list(grid) == case["grid"], case
+
+
+@pytest.mark.parametrize("tiles", [4, 6])
+def test_candidates_equal_the_recorded_ones(tiles: int):
+    assert set(candidate_grids(tiles)) == {tuple(grid) for grid in RECORDED["candidates"][f"max{tiles}"]}
+
+
+@pytest.mark.parametrize("case", [0, 1, 2])
+def test_tiles_equal_the_recorded_pixels(case: int):
+    values = golden("golden_preprocess_images")
+    image = Image.fromarray(values[f"{case}.image_u8"].numpy())
+    tiles = cut_tiles(image, max_tiles=4, tile_size=56)
+    assert (np.stack([np.asarray(tile) for tile in tiles]) == values[f"{case}.tiles_u8"].numpy()).all()
+    pixels = tile_array(tiles, mean=MEAN, std=STD)
+    np.testing.assert_allclose(pixels[:, :, ::8], values[f"{case}.pixel_values"].numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("case", [0, 1, 2])
+def test_padded_square_equals_the_recorded_pixels(case: int):
+    values = golden("golden_preprocess_images")
+    image = Image.fromarray(values[f"{case}.image_u8"].numpy())
+    square = pad_to_square(image, (122, 116, 104))
+    assert (np.asarray(square) == values[f"{case}.square_u8"].numpy()).all()
+    pixels = tile_array([resize_bicubic(square, 56, 56)], mean=MEAN, std=STD)[0]
+    np.testing.assert_allclose(pixels[:, ::8], values[f"{case}.pad_pixel_values"].numpy(), atol=1e-6)
+
+
+@given(st.integers(1, 4000), st.integers(1, 4000), st.integers(1, 12), st.sampled_from([56, 224, 336, 448]))
+def test_the_chosen_grid_is_allowed_and_no_other_is_closer(width: int, height: int, most: int, size: int):
+    columns, rows = choose_grid(width, height, max_tiles=most, tile_size=size)
+    assert 1 <= columns * rows <= most
+    distance = abs(width / height - columns / rows)
+    assert all(distance <= abs(width / height - other[0] / other[1]) for other in candidate_grids(most))
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 6))
+def test_tiles_are_equally_large_and_the_thumbnail_is_last(width: int, height: int, most: int):
+    image = Image.new("RGB", (width, height), (10, 20, 30))
+    tiles = cut_tiles(image, max_tiles=most, tile_size=32)
+    columns, rows = choose_grid(width, height, max_tiles=most, tile_size=32)
+    assert len(tiles) == (1 if columns * rows == 1 else columns * rows + 1)
+    assert {tile.size for tile in tiles} == {(32, 32)}
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.data())
+def test_a_region_never_vanishes(width: int, height: int, data: st.DataObject):
+    mask = np.zeros((height, width), dtype=bool)
+    mask[data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))] = True
+    assert thumbnail_mask(mask, 16).any()
+
+
+def test_an_empty_mask_stays_empty():
+    assert not thumbnail_mask(np.zeros((9, 9), dtype=bool), 16).any()
+
+
+@pytest.mark.parametrize("tiles", [0, -1, 65])
+def test_impossible_tile_counts_are_refused(tiles: int):
+    with pytest.raises(LimitError, match="1 to 64"):
+        candidate_grids(tiles)
+
+
+def test_an_empty_image_is_refused():
+    with pytest.raises(ImageError, match="at least 1x1"):
+        choose_grid(0, 5, max_tiles=4, tile_size=56)

@@ -1,0 +1,1 @@
+"""A package of somebody else, with a tool for a routing token that the SDK has never heard of."""
