@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Final
 
@@ -10,7 +11,7 @@ from visionllm_sdk.scenes.facts import SceneFacts
 from visionllm_sdk.scenes.language import MAKERS, VQA_KINDS, Exchange, follow_up, tool_result
 from visionllm_sdk.scenes.phrases import SHORT_ANSWER_HINT, TRAINING, Phrases
 
-_EASY: Final = ("detect", "segment", "mixed", "small_talk", "caption")
+_EASY: Final = ("detect", "segment", "mixed", "small_talk")
 _ROUTED: Final = ("detect", "segment", "ground", "mixed")
 
 
@@ -21,7 +22,7 @@ class Curriculum:
         floor: share of attention that a perfectly answered kind keeps.
     """
 
-    def __init__(self, floor: float = 0.12) -> None:
+    def __init__(self, floor: float = 0.06) -> None:
         self.floor = floor
         self.error = dict.fromkeys(MAKERS, 1.0)
 
@@ -30,9 +31,15 @@ class Curriculum:
         if kind in self.error:
             self.error[kind] = inertia * self.error[kind] + (1 - inertia) * (not right)
 
+    def note(self, scores: Mapping[str, Sequence[bool]]) -> None:
+        """Take note of a batch's answers, by kind."""
+        for kind, answers in scores.items():
+            for right in answers:
+                self.update(kind, right)
+
     def draw(self, rng: Random, count: int) -> list[str]:
         """`count` kinds of questions."""
-        weights = [self.floor + error * (0.35 if kind in _EASY else 1.0) for kind, error in self.error.items()]
+        weights = [self.floor + error * (0.2 if kind in _EASY else 1.0) for kind, error in self.error.items()]
         return rng.choices(list(self.error), weights, k=count)
 
 

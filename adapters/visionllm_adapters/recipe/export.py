@@ -12,6 +12,7 @@ from visionllm_adapters.recipe.train_detector import DETECTOR
 from visionllm_adapters.recipe.train_language import LLM_SHAPE
 from visionllm_adapters.recipe.train_vision import VISION
 from visionllm_adapters.recipe.vocabulary import SYSTEM
+from visionllm_adapters.recipe.warm import part, prefixed, save_aids, saved_module
 from visionllm_sdk.model.assembly import Model
 from visionllm_sdk.model.config import SDK_SECTION, ModelConfig
 from visionllm_sdk.model.core import build_core
@@ -43,32 +44,40 @@ def released_config(vocabulary: int) -> dict[str, Any]:
 
 def assemble(runs: Path) -> Model:
     """The model of the last stage's checkpoints under `runs`."""
-    joint = torch.load(runs / "joint" / "last.pt", weights_only=True)["modules"]["student"]
-    vision = torch.load(runs / "vision" / "last.pt", weights_only=True)["modules"]["eyes"]
-    detector = torch.load(runs / "detector" / "last.pt", weights_only=True)["modules"]["detector"]
+    joint = saved_module(runs / "joint" / "last.pt", "student")
+    vision = saved_module(runs / "vision" / "last.pt", "eyes")
+    detector = saved_module(runs / "detector" / "last.pt", "detector")
     pieces = (runs / "vocabulary" / "tokenizer.model").read_bytes()
     first = TextTokenizer(pieces, {}).vocab_size
     tokenizer = TextTokenizer(pieces, {token: first + i for i, token in enumerate(CONTROL_TOKENS)})
     config = ModelConfig.from_released(released_config(tokenizer.vocab_size))
     core = build_core(config, tokenizer)
-    core.vis_encoder.load_state_dict(_part(vision, "vis_encoder."))
-    core.vl_bridge.load_state_dict(_part(joint, "vl_bridge."))
-    core.llm.load_state_dict(_part(joint, "model.llm."))
-    core.emb_embeddings_det.load_state_dict(_part(joint, "model.emb_embeddings_det."))
+    core.vis_encoder.load_state_dict(part(vision, "vis_encoder."))
+    core.vl_bridge.load_state_dict(part(joint, "vl_bridge."))
+    core.llm.load_state_dict(part(joint, "model.llm."))
+    core.emb_embeddings_det.load_state_dict(part(joint, "model.emb_embeddings_det."))
     for name in ("pose", "gen", "edit"):  # untrained tables: no noise in the shipped file
         torch.nn.init.zeros_(getattr(core, f"emb_embeddings_{name}").weight)
     tools = {}
     for kind in discover_tools():
         tool = kind.from_config(config.to_released())
         if tool is not None:
-            tool.decoder.load_state_dict({**detector, **_part(joint, "patch2query.", keep="patch2query.")})
+            tool.decoder.load_state_dict({**detector, **prefixed("patch2query.", part(joint, "patch2query."))})
             tools[tool.name] = tool
     core.eval()
     return Model(config=config, tokenizer=tokenizer, core=core, tools=tools)
 
 
-def _part(state: dict[str, torch.Tensor], prefix: str, keep: str = "") -> dict[str, torch.Tensor]:
-    return {keep + name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+def training_aids(runs: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """Weights that are not shipped with the model but let training go on from it (`--warm`)."""
+    student = saved_module(runs / "joint" / "last.pt", "student")
+    return {
+        "names": saved_module(runs / "detector" / "last.pt", "names"),
+        "dense": saved_module(runs / "detector" / "last.pt", "dense"),
+        "heads": saved_module(runs / "vision" / "last.pt", "heads"),
+        "symbols": part(student, "model.symbols."),
+        "reader": part(student, "model.reader."),
+    }
 
 
 def main() -> None:
@@ -78,6 +87,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("visionllm_sdk/embedded"))
     arguments = parser.parse_args()
     assemble(arguments.runs).save(arguments.out, dtype=torch.float16, shard_bytes=SHARD_BYTES)
+    save_aids(training_aids(arguments.runs))
     for path in sorted(arguments.out.glob("*")):
         print(f"{path.stat().st_size / 1e6:8.2f} MB  {path.name}")
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
 
 import torch
 from torch import Tensor
@@ -72,6 +73,13 @@ class Packer:
         self.control = {token: pieces.get_piece_size() + i for i, token in enumerate(CONTROL_TOKENS)}
         self.query_ids = [self.control[token] for token in QUERIES]
         self.size = pieces.get_piece_size() + len(CONTROL_TOKENS)
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """The packer of a `tokenizer.model`."""
+        from sentencepiece import SentencePieceProcessor
+
+        return cls(SentencePieceProcessor(model_file=str(path)))
 
     def text(self, text: str) -> list[int]:
         """Plain text to pieces; control tokens never come out of this."""

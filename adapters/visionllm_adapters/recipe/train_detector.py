@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -16,7 +17,9 @@ from torch.nn import functional
 from visionllm_adapters.recipe.packing import ANY_COLOUR
 from visionllm_adapters.recipe.pictures import Pictures, StandInLabels, collate, draw_batch
 from visionllm_adapters.recipe.running import Averages, Run
-from visionllm_adapters.recipe.symbols import KINDS
+from visionllm_adapters.recipe.symbols import KINDS, symbol_features
+from visionllm_adapters.recipe.warm import warm_start
+from visionllm_sdk.scenes.facts import SceneFacts
 from visionllm_tools.blocks.boxes import overlap, to_corners
 from visionllm_tools.detection.config import DetectorConfig
 from visionllm_tools.detection.decoder import Detector, DetectorOutput, LayerOutput
@@ -65,6 +68,47 @@ class DenseHeads(nn.Module):
         return total / 4
 
 
+class ObjectHeads(nn.Module):
+    """Kind and colour of the object under each proposal and query, asked for or not; a training aid.
+
+    Where a query stands is learnt long before what stands there: label logits say little about shapes while
+    few labels are right. In a trial kinds were right for 45 % of the objects that were boxed in 94 %.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList([nn.Linear(width, len(KINDS) + ANY_COLOUR + 1) for _ in range(2)])
+
+    def forward(self, output: DetectorOutput, scenes: Sequence[SceneFacts]) -> tuple[Tensor, float]:
+        """(mean cross-entropy, share of kinds right at the last layer)."""
+        places, truth = self._objects_under(output, scenes)
+        if not len(truth):
+            return output.logits.new_zeros(()), 1.0
+        total, right = output.logits.new_zeros(()), 0.0
+        for head, states in zip(self.heads, (output.encoder.queries, output.layers[-1].queries), strict=True):
+            logits = head(states[places[:, 0], places[:, 1]])
+            kinds, colours = logits[:, : len(KINDS)], logits[:, len(KINDS) :]
+            total = total + functional.cross_entropy(kinds, truth[:, 0]) + functional.cross_entropy(colours, truth[:, 1])
+            right = float((kinds.argmax(1) == truth[:, 0]).float().mean())
+        return total / 4, right
+
+    @staticmethod
+    @torch.no_grad()
+    def _objects_under(output: DetectorOutput, scenes: Sequence[SceneFacts]) -> tuple[Tensor, Tensor]:
+        """(n, 2) places (image, query) whose box covers an object, and its (n, 2) kind and colour."""
+        places, truth = [], []
+        for row, scene in enumerate(scenes):
+            attributes, boxes, _ = symbol_features(scene)
+            if not boxes:
+                continue
+            iou = overlap(to_corners(output.boxes[row])[:, None], to_corners(torch.tensor(boxes))[None])[0]
+            best, which = iou.max(1)
+            for query in (best > 0.5).nonzero()[:, 0].tolist():
+                places.append((row, query))
+                truth.append(attributes[int(which[query])][:2])
+        return torch.tensor(places).reshape(-1, 2), torch.tensor(truth).reshape(-1, 2)
+
+
 def targets_of(batch: Pictures) -> DetectionTargets:
     """The truth as the detector's loss wants it; a random one of an object's labels stands for it in matching."""
     count, most = len(batch.facts), max(1, max(map(len, batch.gt_boxes)))
@@ -106,7 +150,8 @@ def quick_score(output: DetectorOutput, batch: Pictures) -> dict[str, float]:
                 alarms += int(scores[row, :, column].max() > 0.4)
                 continue
             best = scores[row, :, column].topk(len(wanted)).indices
-            iou = overlap(to_corners(output.boxes[row, best]), to_corners(wanted))[0].amax(0)
+            found = to_corners(output.boxes[row, best])[:, None]
+            iou = overlap(found, to_corners(wanted)[None])[0].amax(0)
             hits, tight, asked = hits + int((iou > 0.5).sum()), tight + int((iou > 0.75).sum()), asked + len(wanted)
     return {"recall50": hits / max(asked, 1), "recall75": tight / max(asked, 1), "alarms": alarms / max(silent, 1)}
 
@@ -117,18 +162,21 @@ def train(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     detector = Detector(DetectorConfig.from_dict(DETECTOR)).to(memory_format=torch.channels_last)
     names, dense = StandInLabels(DETECTOR["d_model"]), DenseHeads((BACKBONE["hidden_sizes"][1], BACKBONE["hidden_sizes"][2]))
-    modules = {"detector": detector, "names": names, "dense": dense}
+    if arguments.warm is not None:
+        warm_start(arguments.warm, gdino=detector, names=names, dense=dense)
+    objects = ObjectHeads(DETECTOR["d_model"])
+    modules = {"detector": detector, "names": names, "dense": dense, "objects": objects}
     parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=arguments.lr, betas=(0.9, 0.98), weight_decay=1e-4)
-    run = Run(arguments.out, modules, [optimiser], arguments.minutes, arguments.every)
+    run = Run(arguments.out, modules, [optimiser], arguments.minutes, arguments.every, tail=0.4)
     seen = Averages()
     rng = Random(arguments.seed * 1_000_003 + run.step)
     for step in run.steps(seen.take):
         start = time.monotonic()
         first = step * arguments.batch + arguments.seed * 10_000_000
-        early = run.progress < 0.3
-        drawn = draw_batch(rng, range(first, first + arguments.batch), sides=(96, 144) if early else (128, 232),
-                           area=128 * 152 if early else 184 * 208)  # fmt: skip
+        early = run.progress < 0.25
+        drawn = draw_batch(rng, range(first, first + arguments.batch), sides=(96, 144) if early else (120, 216),
+                           area=128 * 152 if early else 168 * 192)  # fmt: skip
         batch = collate(drawn, rng)
         targets = targets_of(batch)
         ready = time.monotonic()
@@ -142,9 +190,10 @@ def train(arguments: argparse.Namespace) -> None:
         output = in_full_precision(output)
         loss, terms = detection_loss(detector, output, targets, LOSS, denoising=plan)
         aids = dense(list(output.features[1:3]), batch.dense)
-        run.update(loss + 2.0 * aids, clip=5.0)
+        inside, kinds_ok = objects(output, batch.facts)
+        run.update(loss + 2.0 * aids + 4.0 * inside, clip=5.0)
         named = {k: float(terms[k].detach()) for k in ("label", "box", "giou", "mask", "dice") if k in terms}
-        seen.add(loss=float(loss.detach()), dense=float(aids.detach()), draw=ready - start, work=time.monotonic() - ready,
+        seen.add(loss=float(loss.detach()), dense=float(aids.detach()), kinds_ok=kinds_ok, draw=ready - start, work=time.monotonic() - ready,
                  **named, **(quick_score(output, batch) if step % 5 == 0 else {}))  # fmt: skip
 
 
@@ -152,6 +201,7 @@ def main() -> None:
     """`python -m visionllm_adapters.recipe.train_detector --minutes 50`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/embedded/detector"))
+    parser.add_argument("--warm", type=Path, help="start from the weights of this checkpoint folder")
     parser.add_argument("--minutes", type=float, default=50.0)
     parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--batch", type=int, default=12)

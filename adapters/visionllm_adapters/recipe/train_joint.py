@@ -18,7 +18,7 @@ from visionllm_adapters.recipe.dialogues import Curriculum, branches
 from visionllm_adapters.recipe.packing import Packed, Packer, pack
 from visionllm_adapters.recipe.pictures import StandInLabels, draw_batch
 from visionllm_adapters.recipe.running import Averages, Run
-from visionllm_adapters.recipe.symbols import GRID
+from visionllm_adapters.recipe.symbols import GRID, random_scene
 from visionllm_adapters.recipe.train_detector import DETECTOR
 from visionllm_adapters.recipe.train_language import (
     LanguageTrainee,
@@ -28,6 +28,7 @@ from visionllm_adapters.recipe.train_language import (
 )
 from visionllm_adapters.recipe.train_vision import build_eyes, tiles_of
 from visionllm_adapters.recipe.vocabulary import SYSTEM_PROMPTS
+from visionllm_adapters.recipe.warm import part, saved_module, warm_start
 from visionllm_tools.detection.config import DetectorConfig
 from visionllm_tools.detection.decoder import Detector
 
@@ -48,8 +49,6 @@ def picture_batch(packer: Packer, rng: Random, curriculum: Curriculum, first: in
 
 def text_batch(packer: Packer, rng: Random, rows: int) -> Packed:
     """Requests without any image: routing must not depend on one."""
-    from visionllm_adapters.recipe.symbols import random_scene
-
     made = []
     for _ in range(rows):
         scene = random_scene(rng)
@@ -59,17 +58,11 @@ def text_batch(packer: Packer, rng: Random, rows: int) -> Packed:
 
 
 class SuperLinkTeacher(nn.Module):
-    """The detector's view of super-links: stand-in labels are what `patch2query` must come to say.
+    """The detector's view of super-links: stand-in labels are what `patch2query` must come to say."""
 
-    Args:
-        detector: checkpoint of stage 3.
-    """
-
-    def __init__(self, detector: Path) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        state = torch.load(detector, weights_only=True)["modules"]
         self.names = StandInLabels(DETECTOR["d_model"]).requires_grad_(False)
-        self.names.load_state_dict(state["names"])
 
     def loss(self, patch2query: nn.Module, states: Tensor, batch: Packed) -> tuple[Tensor, float]:
         """(m, E, C) states -> (distance relative to the labels' variance, mean cosine)."""
@@ -80,30 +73,34 @@ class SuperLinkTeacher(nn.Module):
         return distance, float(functional.cosine_similarity(said, wanted).mean().detach())
 
 
-def load_language(packer: Packer, checkpoint: Path) -> LanguageTrainee:
-    """The model of stage 2."""
-    model = LanguageTrainee(packer.size)
-    model.load_state_dict(torch.load(checkpoint, weights_only=True)["model"])
-    return model
+def start(arguments: argparse.Namespace, student: nn.ModuleDict, encoder: nn.Module, teacher: SuperLinkTeacher) -> None:
+    """Load what the earlier stages learnt: their checkpoints, or (`--warm`) a finished model."""
+    model = student["model"]
+    if arguments.warm is not None:
+        warm_start(arguments.warm, llm=model.llm, emb_embeddings_det=model.emb_embeddings_det, symbols=model.symbols,
+                   reader=model.reader, vl_bridge=student["vl_bridge"], vis_encoder=encoder, names=teacher.names,
+                   patch2query=student["patch2query"])  # fmt: skip
+        return
+    model.load_state_dict(saved_module(arguments.language, "model"))
+    eyes = saved_module(arguments.vision, "eyes")
+    encoder.load_state_dict(part(eyes, "vis_encoder."))
+    student["vl_bridge"].load_state_dict(part(eyes, "vl_bridge."))
+    teacher.names.load_state_dict(saved_module(arguments.detector, "names"))
 
 
 def train(arguments: argparse.Namespace) -> None:
     """Train until the minutes are over; resumes from the output folder."""
-    import sentencepiece
-
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    packer = Packer(sentencepiece.SentencePieceProcessor(model_file=str(arguments.vocabulary)))
-    model = load_language(packer, arguments.language)
-    eyes = build_eyes(256)
-    eyes.load_state_dict(torch.load(arguments.vision, weights_only=True)["modules"]["eyes"])
-    encoder = eyes["vis_encoder"].eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    teacher = SuperLinkTeacher(arguments.detector)
+    packer = Packer.from_file(arguments.vocabulary)
+    model, eyes, teacher = LanguageTrainee(packer.size), build_eyes(256), SuperLinkTeacher()
     patch2query = Detector(DetectorConfig.from_dict(DETECTOR)).patch2query
     student = nn.ModuleDict({"model": model, "vl_bridge": eyes["vl_bridge"], "patch2query": patch2query})
-    optimisers = make_optimisers(model, arguments.lr, muon=True)
+    start(arguments, student, eyes["vis_encoder"], teacher)
+    encoder = eyes["vis_encoder"].eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    optimisers = make_optimisers(model, arguments.lr)
     optimisers.append(torch.optim.AdamW(eyes["vl_bridge"].parameters(), lr=arguments.lr))
-    optimisers.append(torch.optim.AdamW(patch2query.parameters(), lr=2e-3))
+    optimisers.append(torch.optim.AdamW(patch2query.parameters(), lr=arguments.lr * 2))
     run = Run(arguments.out, {"student": student}, optimisers, arguments.minutes, arguments.every, tail=0.75)
     curriculum = Curriculum()
     curriculum.error.update(run.extra.get("error", {}))
@@ -128,11 +125,11 @@ def train(arguments: argparse.Namespace) -> None:
             loss = loss + 0.5 * distance
             seen.add(cosine=cosine, distance=float(distance.detach()))
         run.update(loss)
+        if kind == "picture":
+            curriculum.note(scores)
         for name, right in scores.items():
             for one in right:
-                if kind == "picture":
-                    curriculum.update(name, one)
-                seen.add(**{f"{kind[0]}_{name}": float(one)})
+                seen.add(**{f"{kind}_{name}": float(one)})
         run.extra = {"error": dict(curriculum.error)}
 
 
@@ -144,6 +141,7 @@ def main() -> None:
     parser.add_argument("--vision", type=Path, default=Path("runs/embedded/vision/last.pt"))
     parser.add_argument("--detector", type=Path, default=Path("runs/embedded/detector/last.pt"))
     parser.add_argument("--out", type=Path, default=Path("runs/embedded/joint"))
+    parser.add_argument("--warm", type=Path, help="start from the weights of this checkpoint folder")
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--pictures", type=int, default=8)

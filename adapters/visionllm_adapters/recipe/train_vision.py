@@ -21,6 +21,7 @@ from visionllm_adapters.recipe.pictures import MEAN, STD, Drawn, draw_batch
 from visionllm_adapters.recipe.running import Averages, Run
 from visionllm_adapters.recipe.symbols import GRID, KINDS, SymbolEncoder, symbol_features
 from visionllm_adapters.recipe.train_detector import BACKBONE
+from visionllm_adapters.recipe.warm import part, saved_module, warm_start
 from visionllm_sdk.model.bridge import build_bridge
 from visionllm_sdk.model.tiling import cut_tiles, tile_array
 from visionllm_sdk.model.vision import VisionEncoder, build_resnet
@@ -39,9 +40,8 @@ def build_eyes(width: int) -> nn.ModuleDict:
 
 def start_from_detector(encoder: VisionEncoder, checkpoint: Path) -> None:
     """Copy the detector's backbone into the vision encoder; every tensor must fit."""
-    state = torch.load(checkpoint, weights_only=True)["modules"]["detector"]
-    prefix = "model.backbone.conv_encoder.model."
-    encoder.vision_model.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    backbone = part(saved_module(checkpoint, "detector"), "model.backbone.conv_encoder.model.")
+    encoder.vision_model.load_state_dict(backbone)
 
 
 def tiles_of(drawn: list[Drawn]) -> Tensor:
@@ -88,12 +88,13 @@ def train(arguments: argparse.Namespace) -> None:
     symbols = None
     width = 256
     if arguments.language is not None:
-        state = torch.load(arguments.language, weights_only=True)["model"]
         symbols = SymbolEncoder(width).requires_grad_(False)
-        symbols.load_state_dict({k.removeprefix("symbols."): v for k, v in state.items() if k.startswith("symbols.")})
+        symbols.load_state_dict(part(saved_module(arguments.language, "model"), "symbols."))
     eyes, heads = build_eyes(width), nn.Linear(VISION["hidden_sizes"][-1], OUTPUTS)
     fresh = not (arguments.out / "last.pt").exists()
-    if fresh:
+    if fresh and arguments.warm is not None:
+        warm_start(arguments.warm, vis_encoder=eyes["vis_encoder"], vl_bridge=eyes["vl_bridge"], heads=heads)
+    elif fresh:
         start_from_detector(eyes["vis_encoder"], arguments.detector)
     eyes["vis_encoder"].to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW([*eyes.parameters(), *heads.parameters()], lr=arguments.lr, weight_decay=1e-4)
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("--detector", type=Path, default=Path("runs/embedded/detector/last.pt"))
     parser.add_argument("--language", type=Path, help="checkpoint of stage 2, whose symbols the bridge is fitted to")
     parser.add_argument("--out", type=Path, default=Path("runs/embedded/vision"))
+    parser.add_argument("--warm", type=Path, help="start from the weights of this checkpoint folder")
     parser.add_argument("--minutes", type=float, default=25.0)
     parser.add_argument("--lr", type=float, default=6e-4)
     parser.add_argument("--batch", type=int, default=16)

@@ -1,0 +1,83 @@
+"""Weights from one stage to the next, and from a finished model back into training.
+
+A shipped checkpoint holds no training aids (stand-in labels, symbol encoder, attribute heads). They lie
+beside the recipe, so that training goes on from the shipped model without the runs that made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from visionllm_sdk.errors import CheckpointError
+
+State = dict[str, Tensor]
+AIDS: Final = Path(__file__).parent / "aids.safetensors"
+_AID_NAMES: Final = ("names", "dense", "heads", "symbols", "reader")
+_SHIPPED_UNDER: Final = {"patch2query": "gdino.patch2query."}
+"""Where a module's weights lie in the shipped checkpoint, if not under its own name."""
+
+
+def saved_module(checkpoint: Path, name: str) -> State:
+    """State of one module of a stage's `last.pt`.
+
+    Raises:
+        CheckpointError: the file is absent or holds no such module.
+    """
+    if not checkpoint.is_file():
+        raise CheckpointError(
+            "an earlier training stage has left no checkpoint", value=str(checkpoint), remedy="Run that stage first."
+        )
+    modules: Mapping[str, State] = torch.load(checkpoint, weights_only=True)["modules"]
+    if name not in modules:
+        raise CheckpointError(
+            f"{checkpoint} holds no module {name!r}", limit=", ".join(modules), remedy="Name the right stage."
+        )
+    return dict(modules[name])
+
+
+def part(state: Mapping[str, Tensor], prefix: str) -> State:
+    """The entries under `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def prefixed(prefix: str, state: Mapping[str, Tensor]) -> State:
+    """The entries with `prefix` in front."""
+    return {prefix + name: value for name, value in state.items()}
+
+
+def save_aids(aids: Mapping[str, Mapping[str, Tensor]], path: Path = AIDS) -> None:
+    """Write the training aids in half precision; integers stay as they are."""
+    tensors = {key: value for name, state in aids.items() for key, value in prefixed(f"{name}.", state).items()}
+    half = {key: v.half() if v.is_floating_point() else v for key, v in tensors.items()}
+    save_file({key: value.contiguous() for key, value in half.items()}, path)
+
+
+def warm_start(folder: Path, *, aids: Path = AIDS, **modules: nn.Module) -> None:
+    """Load modules, by name, from a shipped checkpoint and the training aids.
+
+    Args:
+        folder: checkpoint in the released layout.
+        aids: file of `save_aids`.
+        modules: `llm`, `vis_encoder`, `vl_bridge`, `emb_embeddings_det`, `gdino`, `patch2query`, or an aid.
+
+    Raises:
+        CheckpointError: a module has no weights in either place.
+    """
+    shipped: State = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        shipped |= load_file(path)
+    extra = load_file(aids)
+    for name, module in modules.items():
+        source = extra if name in _AID_NAMES else shipped
+        state = part(source, _SHIPPED_UNDER.get(name, f"{name}."))
+        if not state:
+            raise CheckpointError(
+                f"no weights of {name!r} to start from", value=str(folder), remedy="Point --warm to a whole checkpoint."
+            )
+        module.load_state_dict(state)
