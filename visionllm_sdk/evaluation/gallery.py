@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from visionllm_sdk.drawing import contact_sheet
 
@@ -26,27 +26,35 @@ class Example:
     right: bool
     picture: Image.Image
     text: str
+    kind: str = ""
 
 
 @dataclass(slots=True)
 class Gallery:
-    """Keeps the first few successes and more of the first failures; drawing stops when it is full."""
+    """Keeps the first few successes and more of the first failures.
+
+    Attributes:
+        successes: how many at most.
+        failures: how many at most.
+        per_kind: of these, how many of one kind of request at most.
+    """
 
     successes: int = 3
     failures: int = 9
+    per_kind: int = 9
     examples: list[Example] = field(default_factory=list)
 
-    def wants(self, right: bool) -> bool:
-        """Whether another example of this outcome has room."""
-        kept = sum(example.right == right for example in self.examples)
-        return kept < (self.successes if right else self.failures)
+    def wants(self, right: bool, kind: str = "") -> bool:
+        """Whether another example of this outcome has room; ask before drawing one."""
+        kept = [example.kind for example in self.examples if example.right == right]
+        return len(kept) < (self.successes if right else self.failures) and kept.count(kind) < self.per_kind
 
-    def add(self, right: bool, picture: Image.Image, text: str) -> None:
+    def add(self, right: bool, picture: Image.Image, text: str, kind: str = "") -> None:
         """Keep an example, reduced to the size of a cell, if there is room."""
-        if self.wants(right):
+        if self.wants(right, kind):
             small = picture.convert("RGB")
             small.thumbnail((_CELL, _CELL))
-            self.examples.append(Example(right, small, text))
+            self.examples.append(Example(right, small, text, kind))
 
 
 def sheet(galleries: dict[str, Gallery], *, columns: int = 6) -> Image.Image | None:
@@ -69,8 +77,7 @@ def _cell(skill: str, example: Example) -> Image.Image:
     colour = _RIGHT if example.right else _WRONG
     cell = Image.new("RGB", (_SIDE, _SIDE), (255, 255, 255))
     room = _CELL - _LINES * (_TEXT + 3) - 4
-    picture = example.picture.copy()
-    picture.thumbnail((_CELL, room))
+    picture = ImageOps.contain(example.picture, (_CELL, room))
     cell.paste(picture, ((_SIDE - picture.width) // 2, _FRAME + (room - picture.height) // 2))
     painter = ImageDraw.Draw(cell)
     painter.rectangle((0, 0, _SIDE - 1, _SIDE - 1), outline=colour, width=_FRAME)

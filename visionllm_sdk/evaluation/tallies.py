@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-Figures = dict[str, float | None]
+Figures = dict[str, int | float | None]
 BoolArray = NDArray[np.bool_]
 
 

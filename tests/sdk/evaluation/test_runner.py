@@ -182,6 +182,14 @@ class TestGallery:
         assert not gallery.wants(True)
         assert not gallery.wants(False)
 
+    def test_no_kind_of_request_takes_all_the_room(self) -> None:
+        gallery = Gallery(failures=3, per_kind=2)
+        for text in ("count 1", "count 2", "count 3", "colour 1"):
+            gallery.add(False, Image.new("RGB", (40, 40)), text, text.split()[0])
+        assert [example.text for example in gallery.examples] == ["count 1", "count 2", "colour 1"]
+        assert not gallery.wants(False, "shape")
+        assert gallery.wants(True, "count")
+
     def test_sheet_frames_failures_red_and_successes_green(self) -> None:
         gallery = Gallery()
         gallery.add(True, Image.new("RGB", (400, 200), (0, 0, 255)), "right " * 60)

@@ -18,9 +18,11 @@ class Skill(ABC):
     """Collects the outcomes of one skill, batch by batch, and sums them up at the end."""
 
     name: ClassVar[str]
+    examples_of_a_kind: ClassVar[int] = 9
+    """How many examples of one kind of request the contact sheet may hold."""
 
     def __init__(self) -> None:
-        self.gallery = Gallery()
+        self.gallery = Gallery(per_kind=self.examples_of_a_kind)
 
     @abstractmethod
     def measure(self, model: Predictor, samples: Sequence[Sample]) -> None:

@@ -89,4 +89,12 @@ class CaptionSkill(Skill):
         right = bag(wanted, _VIEWS["f1"]) == bag(given, _VIEWS["f1"])
         self._exact += right
         self._pictures += 1
+        if not right:
+            text += f" Wrong: {_difference(given, wanted)}; left out: {_difference(wanted, given)}."
         self.gallery.add(right, sample.image, text)
+
+
+def _difference(some: Sequence[Label | None], others: Sequence[Label | None]) -> str:
+    """The names that one bag has over another."""
+    left = bag(some, _VIEWS["f1"]) - bag(others, _VIEWS["f1"])
+    return ", ".join(sorted(left.elements())) or "nothing"

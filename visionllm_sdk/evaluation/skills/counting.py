@@ -18,19 +18,19 @@ _MANY = 4
 
 
 def counted_labels(sample: Sample) -> list[Label]:
-    """Two labels to count: narrow and wide ones, one in five absent or nearly so."""
+    """Two labels to count: mostly wide ones, one in five a near miss."""
     rng = sample.random("counting")
     labels: dict[str, Label] = {}
     while len(labels) < _PER_PICTURE:
         roll = rng.random()
         if roll < 0.2 or not sample.objects:
             label = near_miss(sample.facts, rng)
-        elif roll < 0.3:
+        elif roll < 0.35:
             label = Label()
         else:
             thing = rng.choice(sample.objects)
-            wide = Label(colour=thing.colour) if roll < 0.5 and thing.colour else Label(thing.kind)
-            label = wide if roll < 0.7 else label_of(thing, rng)
+            wide = Label(colour=thing.colour) if roll < 0.55 and thing.colour else Label(thing.kind)
+            label = wide if roll < 0.75 else label_of(thing, rng)
         labels.setdefault(label.text, label)
     return list(labels.values())
 

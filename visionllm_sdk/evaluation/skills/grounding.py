@@ -43,6 +43,7 @@ class GroundingSkill(Skill):
     """Acc@0.5 of the best box; cIoU and gIoU of its mask."""
 
     name = "grounding"
+    examples_of_a_kind = 2
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,11 +86,9 @@ class GroundingSkill(Skill):
         best = max(result, key=lambda d: d.score, default=None)
         overlap = 0.0 if best is None else best.box.iou(Box(*question.sample.objects[question.index].box))
         found = np.zeros_like(truth) if best is None or best.mask is None else best.mask.to_numpy()
-        self._boxes.add(question.kind, overlap >= 0.5)
+        right = overlap >= 0.5
+        self._boxes.add(question.kind, right)
         self._masks.add(question.kind, truth, found)
-        if self.gallery.wants(overlap >= 0.5):
-            self.gallery.add(
-                overlap >= 0.5,
-                result.draw(question.sample.image),
-                f"{question.expression} (IoU {overlap:.2f})",
-            )
+        if self.gallery.wants(right, question.kind):
+            drawn = result.draw(question.sample.image)
+            self.gallery.add(right, drawn, f"{question.expression} (IoU {overlap:.2f})", question.kind)

@@ -93,6 +93,7 @@ class RoutingSkill(Skill):
     """Share of sentences whose tokens and labels are all right, in order."""
 
     name = "routing"
+    examples_of_a_kind = 2
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,4 +138,4 @@ class RoutingSkill(Skill):
         text = f"{exchange.question} -> {spelt}"
         if not right:
             text += f" (is: {', '.join(f'{label}{token}' for token, label in wanted) or 'no tool'})"
-        self.gallery.add(right, sample.image, text)
+        self.gallery.add(right, sample.image, text, exchange.kind)

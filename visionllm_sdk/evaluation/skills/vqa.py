@@ -39,6 +39,7 @@ class VqaSkill(Skill):
     """Share of exact answers, over all and per kind of question."""
 
     name = "vqa"
+    examples_of_a_kind = 2
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +56,8 @@ class VqaSkill(Skill):
                 right = same_answer(answer.text, exchange.text)
                 self._answers.add(exchange.kind, right)
                 text = f"{exchange.question} {answer.text}"
-                self.gallery.add(right, sample.image, text if right else f"{text} (is: {exchange.text})")
+                text = text if right else f"{text} (is: {exchange.text})"
+                self.gallery.add(right, sample.image, text, exchange.kind)
 
     def report(self) -> SkillReport:
         """See `Skill.report`."""
