@@ -20,7 +20,7 @@ from visionllm_sdk.evaluation.skills import (
 )
 from visionllm_sdk.results import Reply, RoutedCall
 from visionllm_sdk.scenes.labels import Label, parse_label
-from visionllm_sdk.scenes.language import MAKERS, VQA_KINDS
+from visionllm_sdk.scenes.language import MAKERS, VQA_KINDS, Exchange, Link
 from visionllm_sdk.scenes.phrases import SMALL_TALK, TRAINING
 
 Make = Callable[..., Any]
@@ -153,6 +153,24 @@ class TestRequests:
         assert kinds >= {"detect", "segment", "ground", "mixed"}
         assert kinds <= set(routing.REQUESTS)
         assert set(MAKERS) <= set(routing.REQUESTS)
+
+    @pytest.mark.parametrize(
+        ("question", "either"),
+        [
+            ("Find the red ring", True),
+            ("find the red ring and segment all stars", True),
+            ("find the red rings", False),
+            ("find every red ring", False),
+            ("find red rings", False),
+        ],
+    )
+    def test_one_known_thing_or_a_class(self, question: str, either: bool) -> None:
+        links = (Link("[DET]", "red ring", Label("ring", "red")), ", ", Link("[SEG]", "star", Label("star")))
+        assert routing.means_either(Exchange("detect", question, links)) is either
+
+    def test_a_list_of_labels_means_classes(self) -> None:
+        links = tuple(Link("[DET]", kind, Label(kind)) for kind in ("star", "ring"))
+        assert not routing.means_either(Exchange("detect", "find the star and the ring", links))
 
     def test_unseen_small_talk_is_unseen(self) -> None:
         trained = {sentence for asked, _ in SMALL_TALK for sentence in asked}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from random import Random
@@ -62,12 +63,21 @@ def messages(sample: Sample) -> list[Exchange]:
     rng.shuffle(kinds)
     for kind in kinds:
         tries = (REQUESTS[kind](sample.facts, rng) for _ in range(_TRIES))
-        exchange = next((made for made in tries if made is not None), None)
+        exchange = next((made for made in tries if made is not None and not means_either(made)), None)
         if exchange is not None:
             found.setdefault(kind, exchange)
         if len(found) == _PER_PICTURE:
             break
     return list(found.values())
+
+
+def means_either(exchange: Exchange) -> bool:
+    """Whether a sentence asks for a class as if for one known thing, as in "find the red circle".
+
+    `[DET]` with the label and `[GRD]` with the expression are both right then, so it measures nothing.
+    """
+    labels = [link.text for link in exchange.links if link.token == "[DET]"]
+    return len(labels) == 1 and bool(re.search(rf"\bthe {re.escape(labels[0])}\b", exchange.question.lower()))
 
 
 def wanted_calls(exchange: Exchange) -> list[Call]:
