@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor, nn
 
+    from visionllm_sdk.model.keys import KeyTable
+
 ENTRY_POINT_GROUP = "visionllm_sdk.tools"
 
 
@@ -208,7 +210,7 @@ class RoutedTool(ABC, Generic[OptionsT, ResultT]):
     """A routed tool: subclass, set the class attributes, implement ``from_config``, ``run`` and ``loss``.
 
     An instance owns its decoder; the core moves it between devices and loads its weights from the checkpoint
-    keys ``checkpoint_prefix + <state-dict key of decoder>``.
+    keys ``checkpoint_prefix + <state-dict key of decoder>``, unless ``key_table`` says otherwise.
     """
 
     name: ClassVar[str]
@@ -256,6 +258,10 @@ class RoutedTool(ABC, Generic[OptionsT, ResultT]):
             requests: as for :meth:`run`, with states that require gradients.
             targets: one ground truth per request, of the type that the tool documents.
         """
+
+    def key_table(self) -> KeyTable | None:
+        """How released keys become ``checkpoint_prefix + <state-dict key>``; None where they are the same."""
+        return None
 
     @classmethod
     def describe(cls) -> ToolDescription:

@@ -2,7 +2,7 @@
 
 The core's attributes carry the released names, so that the 7B family needs no entry at all. The 26B family
 stores InternViT and InternLM2 under their own names, with fused attention weights; its entries stand below.
-``{i}`` is a layer number, ``{p}`` is ``weight`` or ``bias``.
+``{i}`` and ``{j}`` are numbers of layers, ``{p}`` is ``weight`` or ``bias``, ``{rest}`` is anything.
 """
 
 from __future__ import annotations
@@ -21,16 +21,20 @@ from visionllm_sdk.model.language import fuse_internlm2_attention, split_internl
 Split = Callable[[Tensor], Sequence[Tensor]]
 Join = Callable[..., Tensor]
 
+_WILDCARDS = {"i": r"\d+", "j": r"\d+", "p": "weight|bias", "rest": ".+"}
+
 
 def _same(tensor: Tensor) -> Sequence[Tensor]:
     return (tensor,)
 
 
-def _thirds(tensor: Tensor) -> Sequence[Tensor]:
+def split_thirds(tensor: Tensor) -> Sequence[Tensor]:
+    """Query, key and value matrices of a fused one, which holds them as thirds of its rows."""
     return tensor.chunk(3, dim=0)
 
 
-def _stack(*tensors: Tensor) -> Tensor:
+def join_rows(*tensors: Tensor) -> Tensor:
+    """The fused matrix of several: their rows, one after the other."""
     return torch.cat(tensors, dim=0)
 
 
@@ -44,7 +48,7 @@ class KeyRule:
 
     Attributes:
         released: pattern of the released key.
-        module: patterns of the module keys.
+        module: patterns of the module keys; none for a tensor that the module computes by itself.
         split: released tensor to the module's tensors.
         join: the module's tensors to the released tensor.
     """
@@ -65,7 +69,7 @@ def _intern_vit_rules() -> list[KeyRule]:
         KeyRule(
             old + "embeddings.patch_embedding.{p}", (new + "embeddings.patch_embeddings.projection.{p}",)
         ),
-        KeyRule(layer + "attn.qkv.{p}", heads, _thirds, _stack),
+        KeyRule(layer + "attn.qkv.{p}", heads, split_thirds, join_rows),
         KeyRule(layer + "attn.proj.{p}", (block + "attention.projection_layer.{p}",)),
         KeyRule(layer + "attn.q_norm.{p}", (block + "attention.q_norm.{p}",)),
         KeyRule(layer + "attn.k_norm.{p}", (block + "attention.k_norm.{p}",)),
@@ -128,7 +132,9 @@ class KeyTable:
 
 def _pattern(text: str) -> re.Pattern[str]:
     escaped = re.escape(text)
-    return re.compile(escaped.replace(r"\{i\}", r"(?P<i>\d+)").replace(r"\{p\}", r"(?P<p>weight|bias)"))
+    for name, meaning in _WILDCARDS.items():
+        escaped = escaped.replace(rf"\{{{name}\}}", f"(?P<{name}>{meaning})")
+    return re.compile(escaped)
 
 
 def core_key_table(config: ModelConfig) -> KeyTable:

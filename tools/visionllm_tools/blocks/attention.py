@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from visionllm_tools.blocks.groups import Groups
+
 
 class PackedAttention(nn.Module):
     """Attention whose query, key and value projections share `in_proj_weight`, thirds in this order.
@@ -40,7 +42,7 @@ class PackedAttention(nn.Module):
         queries: Tensor,
         keys: Tensor,
         values: Tensor,
-        attention_mask: Tensor | None = None,
+        attention_mask: Tensor | Groups | None = None,
         output_attentions: bool = False,
     ) -> tuple[Tensor, None]:
         """Attend.
@@ -50,15 +52,20 @@ class PackedAttention(nn.Module):
             keys: (B, K, C).
             values: (B, K, C).
             attention_mask: broadcastable to (B, heads, Q, K); bool, True: may attend; or added to the scores.
+                Groups of queries, in self-attention, instead of a large and mostly empty mask.
             output_attentions: accepted for the library's layers; weights are never returned.
 
         Returns:
             (B, Q, C) and None.
         """
         query, key, value = (self._split(x) for x in self._project(queries, keys, values))
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=attention_mask, dropout_p=self.dropout if self.training else 0.0
-        )  # (B, heads, Q, C / heads)
+        dropout = self.dropout if self.training else 0.0
+        if isinstance(attention_mask, Groups):
+            mixed = attention_mask.attend(query, key, value, dropout=dropout)
+        else:
+            mixed = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=attention_mask, dropout_p=dropout
+            )  # (B, heads, Q, C / heads)
         return self.out_proj(mixed.transpose(1, 2).flatten(2)), None
 
     def _project(self, queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:

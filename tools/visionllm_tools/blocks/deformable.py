@@ -18,6 +18,7 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
 
 from visionllm_tools.blocks.attention import PackedAttention
 from visionllm_tools.blocks.feedforward import feed_forward, learning, spans
+from visionllm_tools.blocks.groups import Groups
 from visionllm_tools.blocks.positions import Shapes
 
 
@@ -161,14 +162,14 @@ class DeformableAttention(GroundingDinoMultiscaleDeformableAttention):
         return self.read(values, queries, reference_points, spatial_shapes_list), None
 
     def project(self, tokens: Tensor, padding: Tensor | None) -> Tensor:
-        """What can be read: (B, S, C) tokens -> (B, S, heads, C / heads), zero where `padding` (B, S) is True."""
+        """What can be read: (B, S, C) tokens -> (B, S, heads, C / heads), zero at `padding` (B, S)."""
         values = self.value_proj(tokens)
         if padding is not None:
             values = values.masked_fill(padding[..., None], 0.0)
         return values.unflatten(-1, (self.n_heads, -1))
 
     def read(self, values: Tensor, queries: Tensor, references: Tensor, shapes: Shapes) -> Tensor:
-        """Sample projected values for queries (B, Q, C) around references (B or 1, Q, L, 2 or 4); (B, Q, C)."""
+        """Sample `project`ed values for queries (B, Q, C) around references (B or 1, Q, L, 2 or 4)."""
         locations = self._locations(queries, references, shapes)
         weights = self.attention_weights(queries).unflatten(-1, (self.n_heads, -1)).softmax(-1)
         weights = weights.unflatten(-1, (self.n_levels, self.n_points))
@@ -217,6 +218,7 @@ class DeformableEncoderLayer(GroundingDinoDeformableLayer):
     def _encode_in_blocks(self, pyramid: Pyramid, positions: Tensor, references: Tensor) -> Tensor:
         """The same for inference: everything but the values is computed block by block, within the cache."""
         tokens, attention = pyramid.tokens, self.self_attn
+        assert isinstance(attention, DeformableAttention)
         values = attention.project(tokens, pyramid.padding)
         encoded = torch.empty_like(tokens)
         for span in spans(tokens.shape[1], len(tokens)):
@@ -249,7 +251,7 @@ class DeformableDecoderLayer(GroundingDinoDecoderLayer):
         pyramid: Pyramid,
         labels: Tensor,
         label_mask: Tensor | None,
-        query_mask: Tensor | None,
+        query_mask: Tensor | Groups | None,
     ) -> Tensor:
         """Update the queries.
 
@@ -260,7 +262,8 @@ class DeformableDecoderLayer(GroundingDinoDecoderLayer):
             pyramid: encoded image.
             labels: (B, N, C) encoded labels.
             label_mask: (B, 1, 1, N) bool, True where a label exists; None when all exist.
-            query_mask: broadcastable to (B, heads, Q, Q), True where a query may see another; None: all may.
+            query_mask: broadcastable to (B, heads, Q, Q), True where a query may see another; or groups that
+                see only themselves; None: all may.
 
         Returns:
             (B, Q, C).

@@ -1,4 +1,4 @@
-"""Feed-forward networks in blocks of rows, so that the wide middle layer never leaves the processor's cache."""
+"""Feed-forward networks, and blocks of rows small enough for the processor's cache."""
 
 from __future__ import annotations
 

@@ -13,14 +13,15 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
 
 from visionllm_tools.blocks.attention import PackedAttention
 from visionllm_tools.blocks.deformable import DeformableEncoderLayer, Pyramid
+from visionllm_tools.blocks.positions import label_embedding, reference_points
 
 
 class FusionAttention(GroundingDinoBiMultiHeadAttention):
     """Attention in both directions from one score matrix: image to labels and labels to image.
 
-    There are thousands of tokens and few labels, so the products are associated the other way round than in the
-    library: the labels' keys and values are multiplied into the projection matrices, and the tokens are never
-    projected to the wide embedding. The result is the same.
+    There are thousands of tokens and few labels, so the products are associated the other way round than in
+    the library: the labels' keys and values are multiplied into the projection matrices, and the tokens are
+    never projected to the wide embedding. The result is the same.
     """
 
     def forward(  # type: ignore[override]
@@ -165,3 +166,37 @@ def between_labels(mask: Tensor, *, mixed_heads: int | None = None) -> Tensor:
     if mixed_heads is None:
         return seen[:, None]
     return seen.repeat(mixed_heads, 1, 1).unflatten(0, (len(mask), mixed_heads))
+
+
+class FusedEncoder(nn.Module):
+    """The stack of fused layers.
+
+    Args:
+        config: numbers of the layers.
+        mixed_labels: reproduce the released mix-up of label masks within a batch; see `between_labels`.
+    """
+
+    def __init__(self, config: GroundingDinoConfig, *, mixed_labels: bool = False) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(FusedEncoderLayer(config) for _ in range(config.encoder_layers))
+        self.mixed_heads = config.encoder_attention_heads // 2 if mixed_labels else None
+
+    def forward(
+        self, pyramid: Pyramid, positions: Tensor, labels: Tensor, label_mask: Tensor
+    ) -> tuple[Pyramid, Tensor]:
+        """Encode tokens (B, S, C) with positions (B, S, C) and labels (B, N, C) with their mask (B, N)."""
+        references = reference_points(pyramid.shapes, pyramid.ratios)
+        label_positions = label_embedding(label_mask, width=labels.shape[-1], dtype=labels.dtype)
+        label_attention = between_labels(label_mask, mixed_heads=self.mixed_heads)
+        for layer in self.layers:
+            tokens, labels = layer(
+                pyramid,
+                labels,
+                positions=positions,
+                references=references,
+                label_positions=label_positions,
+                label_mask=label_mask,
+                label_attention=label_attention,
+            )
+            pyramid = pyramid.with_tokens(tokens)
+        return pyramid, labels

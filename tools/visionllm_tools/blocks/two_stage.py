@@ -13,26 +13,24 @@ from visionllm_tools.blocks.positions import proposals
 Layer = Callable[[Tensor], Tensor]
 
 
-def propose(
-    pyramid: Pyramid, *, project: Layer, normalise: Layer, box_head: Layer
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Every encoder token as a proposal.
+def propose(pyramid: Pyramid, *, project: Layer, normalise: Layer) -> tuple[Tensor, Tensor, Tensor]:
+    """Every encoder token as a proposal; a box head moves its anchor.
 
     Args:
         pyramid: the encoded image.
         project: linear layer on the tokens.
         normalise: layer norm after it.
-        box_head: states (B, S, C) to box logits (B, S, 4), relative to the token's anchor.
 
     Returns:
-        States (B, S, C), box logits (B, S, 4) and usable tokens (B, S) bool.
+        States (B, S, C), anchors as box logits (B, S, 4) and usable tokens (B, S) bool.
     """
     count = pyramid.tokens.shape[1]
     everywhere = torch.ones(1, count, dtype=torch.bool, device=pyramid.tokens.device)
     valid = everywhere if pyramid.padding is None else ~pyramid.padding
     anchors, usable = proposals(pyramid.shapes, valid)
     objects = normalise(project(pyramid.tokens.masked_fill(~usable[..., None], 0.0)))
-    return objects, box_head(objects) + anchors, usable.expand(len(objects), -1)
+    batch = len(objects)
+    return objects, anchors.expand(batch, -1, -1), usable.expand(batch, -1)
 
 
 def label_logits(

@@ -16,13 +16,14 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
 
 from visionllm_sdk.errors import ConfigError
 from visionllm_tools.blocks.deformable import Pyramid, initialise_deformable
+from visionllm_tools.blocks.fusion import FusedEncoder
 from visionllm_tools.blocks.pyramid import View, lay_out, level_projections
 from visionllm_tools.blocks.two_stage import best_tokens, label_logits, propose, take
 from visionllm_tools.detection.backbone import Backbone
 from visionllm_tools.detection.config import DetectorConfig
 from visionllm_tools.detection.masks import NormConv, mask_logits, upsample_to
 from visionllm_tools.detection.outputs import DetectorOutput, ExtraQueries, LayerOutput
-from visionllm_tools.detection.stacks import Decoder, Encoder
+from visionllm_tools.detection.stacks import Decoder
 
 
 class DetectorModel(nn.Module):
@@ -38,7 +39,7 @@ class DetectorModel(nn.Module):
         self.position_embedding = GroundingDinoSinePositionEmbedding(config.library())
         self.level_embed = nn.Parameter(torch.empty(config.num_feature_levels, width).normal_())
         self.query_position_embeddings = nn.Embedding(config.num_queries, width)
-        self.encoder = Encoder(config)
+        self.encoder = FusedEncoder(config.library(), mixed_labels=config.mixed_label_masks)
         self.decoder = Decoder(config)
         self.enc_output = nn.Linear(width, width)
         self.enc_output_norm = nn.LayerNorm(width)
@@ -67,13 +68,8 @@ class DetectorModel(nn.Module):
         return self.mask_features(self.output_convs[0](fused))
 
     def propose(self, pyramid: Pyramid) -> tuple[Tensor, Tensor, Tensor]:
-        """The encoder's proposals: states (B, S, C), box logits (B, S, 4) and usable tokens (B, S)."""
-        return propose(
-            pyramid,
-            project=self.enc_output,
-            normalise=self.enc_output_norm,
-            box_head=self.encoder_output_bbox_embed,
-        )
+        """States (B, S, C) of the tokens, their anchors as box logits, and usable tokens."""
+        return propose(pyramid, project=self.enc_output, normalise=self.enc_output_norm)
 
 
 class Detector(nn.Module):
@@ -147,20 +143,24 @@ class Detector(nn.Module):
         self._check(labels)
         pyramid, labels = self.model.encoder(view.pyramid, view.positions, labels, label_mask)
         objects, anchors, usable = self.model.propose(pyramid)
-        tokens = LayerOutput(
-            logits=self._classify(objects, labels, label_mask), boxes=anchors.sigmoid(), queries=objects
-        )
-        chosen = self._choose(tokens.logits, usable)
-        layers, side = self._decode(take(anchors, chosen), pyramid, labels, label_mask, extra)
+        scores = self._classify(objects, labels, label_mask)
+        chosen = self._choose(scores, usable)
+        head = self.model.encoder_output_bbox_embed
+        box_logits = head(take(objects, chosen)) + take(anchors, chosen)
+        layers, side = self._decode(box_logits, pyramid, labels, label_mask, extra)
+        everywhere = None
+        if self.training:
+            boxes = (head(objects) + anchors).sigmoid()
+            everywhere = LayerOutput(logits=scores, boxes=boxes, queries=objects)
         return DetectorOutput(
             layers=layers,
             extra=side,
             encoder=LayerOutput(
-                logits=take(tokens.logits, chosen),
-                boxes=take(tokens.boxes, chosen),
+                logits=take(scores, chosen),
+                boxes=box_logits.sigmoid(),
                 queries=self._content(*chosen.shape),
             ),
-            tokens=tokens,
+            tokens=everywhere,
             usable=usable,
             labels=labels,
             label_mask=label_mask,

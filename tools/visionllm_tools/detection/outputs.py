@@ -55,7 +55,7 @@ class DetectorOutput:
         extra: predictions of the extra queries after every decoder layer; empty without them.
         encoder: the Q encoder proposals that became reference boxes. Their masks come from the content
             queries and `model.mask_embed`, as released.
-        tokens: predictions of *all* S encoder tokens; its logits are -inf at unusable tokens' labels too.
+        tokens: predictions of *all* S encoder tokens, in training only.
         usable: (B, S) bool, tokens that are image and may propose.
         labels: (B, N, C) encoded labels.
         label_mask: (B, N) bool.
@@ -66,7 +66,7 @@ class DetectorOutput:
     layers: Sequence[LayerOutput]
     extra: Sequence[LayerOutput] = field(default=())
     encoder: LayerOutput
-    tokens: LayerOutput
+    tokens: LayerOutput | None
     usable: Tensor
     labels: Tensor
     label_mask: Tensor

@@ -1,4 +1,4 @@
-"""The encoder and decoder stacks of the detector."""
+"""The decoder stack of the detector."""
 
 from __future__ import annotations
 
@@ -7,40 +7,10 @@ from torch import Tensor, nn
 from transformers.models.grounding_dino.modeling_grounding_dino import GroundingDinoMLPPredictionHead
 
 from visionllm_tools.blocks.deformable import DeformableDecoderLayer, Pyramid
-from visionllm_tools.blocks.fusion import FusedEncoderLayer, between_labels
-from visionllm_tools.blocks.positions import anchor_embedding, label_embedding, reference_points
+from visionllm_tools.blocks.positions import anchor_embedding
 from visionllm_tools.detection.config import DetectorConfig
 
 _EPS = 1e-5
-
-
-class Encoder(nn.Module):
-    """The stack of fused layers."""
-
-    def __init__(self, config: DetectorConfig) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(FusedEncoderLayer(config.library()) for _ in range(config.encoder_layers))
-        self.mixed_heads = config.encoder_attention_heads // 2 if config.mixed_label_masks else None
-
-    def forward(
-        self, pyramid: Pyramid, positions: Tensor, labels: Tensor, label_mask: Tensor
-    ) -> tuple[Pyramid, Tensor]:
-        """Encode tokens (B, S, C) with positions (B, S, C) and labels (B, N, C) with their mask (B, N)."""
-        references = reference_points(pyramid.shapes, pyramid.ratios)
-        label_positions = label_embedding(label_mask, width=labels.shape[-1], dtype=labels.dtype)
-        label_attention = between_labels(label_mask, mixed_heads=self.mixed_heads)
-        for layer in self.layers:
-            tokens, labels = layer(
-                pyramid,
-                labels,
-                positions=positions,
-                references=references,
-                label_positions=label_positions,
-                label_mask=label_mask,
-                label_attention=label_attention,
-            )
-            pyramid = pyramid.with_tokens(tokens)
-        return pyramid, labels
 
 
 class Decoder(nn.Module):
