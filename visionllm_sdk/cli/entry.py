@@ -6,14 +6,19 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
-import click
+import typer
 import typer.main
 
 from visionllm_sdk.cli.app import app
 from visionllm_sdk.errors import VisionLLMError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+# The base of all usage errors. Newer versions of typer carry their own copy of click, so that it can only be
+# reached through what typer itself exports.
+_ClickException: type[Any] = typer.BadParameter.__mro__[2]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,19 +39,21 @@ def run(arguments: Sequence[str]) -> int:
         code = typer.main.get_command(app).main(given, prog_name="visionllm", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else OK
-    except click.exceptions.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except click.ClickException as error:
-        error.show(sys.stderr)
-        return error.exit_code
+    except _ClickException as error:
+        return _show_usage(error)
     except BrokenPipeError:
         # The reader (`| head`) has gone; Python must not complain about it again while it shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the outermost layer: every fault becomes a message
         return _explain(error, debug=debug)
+
+
+def _show_usage(error: Any) -> int:
+    error.show(sys.stderr)
+    return int(error.exit_code)
 
 
 def _explain(error: Exception, *, debug: bool) -> int:

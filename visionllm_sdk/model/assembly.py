@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL.Image import Image
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from visionllm_sdk.errors import CheckpointError, ToolError
-from visionllm_sdk.model.checkpoint import Target, WeightFiles, load_weights, save_weights
+from visionllm_sdk.model.checkpoint import Target, WeightFiles, check_weights, load_weights, save_weights
 from visionllm_sdk.model.config import ModelConfig, read_config
 from visionllm_sdk.model.conversation import conversation_format
 from visionllm_sdk.model.core import TABLE_PREFIX, VisionLLMCore, build_core
-from visionllm_sdk.model.keys import core_key_table
+from visionllm_sdk.model.keys import KeyTable, core_key_table
+from visionllm_sdk.model.lazy import LazyTools
 from visionllm_sdk.model.prompt import PromptBuilder, TiledImage
 from visionllm_sdk.model.session import image_key
 from visionllm_sdk.model.tiling import cut_tiles, tile_array
 from visionllm_sdk.model.tokenizer import TextTokenizer
-from visionllm_sdk.tool import RoutedTool, ToolRegistry
+from visionllm_sdk.tool import RoutedTool, ToolClass, ToolRegistry
 
 _CORE_PREFIXES = ("vis_encoder.", "vl_bridge.", "region_encoder.", "llm.", TABLE_PREFIX)
 AnyTool = RoutedTool[Any, Any]
+
+
+class Placement(NamedTuple):
+    """Where weights go, and in which number format (None: as stored)."""
+
+    device: torch.device
+    dtype: torch.dtype | None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -49,6 +58,8 @@ class Model:
     @property
     def registry(self) -> ToolRegistry:
         """The classes of the loaded tools."""
+        if isinstance(self.tools, LazyTools):
+            return ToolRegistry(self.tools.kinds.values())
         return ToolRegistry([type(tool) for tool in self.tools.values()])
 
     def prompt_builder(self) -> PromptBuilder:
@@ -89,7 +100,7 @@ class Model:
         }
         _write(folder / "preprocessor_config.json", normalisation)
         self.tokenizer.save(folder)
-        targets = _targets(self.config, self.core, self.tools.values())
+        targets = _targets(self.config, self.core, self.tools.values(), Placement(torch.device("cpu"), None))
         if shard_bytes is None:
             save_weights(folder, targets, dtype=dtype)
         else:
@@ -112,6 +123,7 @@ def load_model(
     tools: Sequence[str] | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
+    lazy: bool = False,
 ) -> Model:
     """Load a checkpoint folder.
 
@@ -121,6 +133,7 @@ def load_model(
         tools: names of the tools to load; None loads all that the checkpoint has decoders for.
         device: where everything goes.
         dtype: number format; None takes float32 on the CPU and bfloat16 elsewhere.
+        lazy: build each tool's decoder when it is first used; its keys are checked now.
 
     Raises:
         CheckpointError: a file is absent, broken, or does not fit.
@@ -140,9 +153,12 @@ def load_model(
     files = WeightFiles(folder)
     with torch.device("meta"):
         core = build_core(config, tokenizer)
-    loaded = _build_tools(config, registry if tools is None else registry.select(tools), required=tools)
-    targets = _targets(config, core, loaded, device=device, dtype=dtype or default_dtype(device))
-    load_weights(files, targets)
+    chosen = registry if tools is None else registry.select(tools)
+    place = Placement(device, dtype or default_dtype(device))
+    loaded = _build_tools(config, chosen, required=tools is not None, hollow=lazy)
+    targets = _targets(config, core, loaded, place)
+    check_weights(files, targets)
+    load_weights(files, targets[:1] if lazy else targets)
     _materialize_buffers(core, device)
     core.eval()
     claimed = [prefix for target in targets for prefix in target.owned]
@@ -151,19 +167,32 @@ def load_model(
         config=config,
         tokenizer=tokenizer,
         core=core,
-        tools={tool.name: tool for tool in loaded},
+        tools=_lazy(config, files, loaded, place) if lazy else {tool.name: tool for tool in loaded},
         unclaimed=unclaimed,
     )
 
 
+def _lazy(config: ModelConfig, files: WeightFiles, known: Sequence[AnyTool], place: Placement) -> LazyTools:
+    """The tools of these kinds, each built and loaded when it is first used."""
+
+    def build(kind: ToolClass) -> AnyTool:
+        (tool,) = _build_tools(config, ToolRegistry([kind]), required=True)
+        load_weights(files, [_tool_target(tool, place)])
+        return tool
+
+    return LazyTools([type(tool) for tool in known], build)
+
+
 def _build_tools(
-    config: ModelConfig, registry: ToolRegistry, *, required: Sequence[str] | None
+    config: ModelConfig, registry: ToolRegistry, *, required: bool, hollow: bool = False
 ) -> list[AnyTool]:
+    """The tools that the configuration describes; hollow ones have shapes but no memory."""
     built: list[AnyTool] = []
     released = config.to_released()
     for kind in registry:
-        tool = kind.from_config(released)
-        if tool is None and required is not None:
+        with torch.device("meta") if hollow else nullcontext():
+            tool = kind.from_config(released)
+        if tool is None and required:
             raise ToolError(
                 "this checkpoint has no decoder for the tool",
                 value=kind.name,
@@ -179,17 +208,25 @@ def _targets(
     config: ModelConfig,
     core: VisionLLMCore,
     tools: Iterable[AnyTool],
-    *,
-    device: torch.device | None = None,
-    dtype: torch.dtype | None = None,
+    place: Placement,
 ) -> list[Target]:
-    place = device or torch.device("cpu")
+    """The core first, then the tools."""
     table = core_key_table(config)
-    targets = [Target(module=core, owned=_CORE_PREFIXES, table=table, device=place, dtype=dtype)]
-    for tool in tools:
-        prefix = tool.checkpoint_prefix
-        targets.append(Target(module=tool.decoder, prefix=prefix, owned=(prefix,), device=place, dtype=dtype))
-    return targets
+    whole = Target(module=core, owned=_CORE_PREFIXES, table=table, device=place.device, dtype=place.dtype)
+    return [whole, *(_tool_target(tool, place) for tool in tools)]
+
+
+def _tool_target(tool: AnyTool, place: Placement) -> Target:
+    prefix = tool.checkpoint_prefix
+    table = tool.key_table() or KeyTable()
+    return Target(
+        module=tool.decoder,
+        prefix=prefix,
+        owned=(prefix,),
+        table=table,
+        device=place.device,
+        dtype=place.dtype,
+    )
 
 
 def _materialize_buffers(core: VisionLLMCore, device: torch.device) -> None:

@@ -220,6 +220,17 @@ def load_weights(files: WeightFiles, targets: Sequence[Target]) -> None:
     Raises:
         CheckpointError: any deviation; nothing has been loaded then.
     """
+    plans = check_weights(files, targets)
+    for target, keys in zip(targets, plans, strict=True):
+        _load(files, target, keys)
+
+
+def check_weights(files: WeightFiles, targets: Sequence[Target]) -> list[list[str]]:
+    """The released keys of every target, if all of them fit; reads shapes alone.
+
+    Raises:
+        CheckpointError: any deviation.
+    """
     plans = [_plan(files, target) for target in targets]
     report = KeyReport()
     for _, part in plans:
@@ -227,8 +238,7 @@ def load_weights(files: WeightFiles, targets: Sequence[Target]) -> None:
         report.unexpected += part.unexpected
         report.misshaped += part.misshaped
     report.raise_if_any()
-    for target, (keys, _) in zip(targets, plans, strict=True):
-        _load(files, target, keys)
+    return [keys for keys, _ in plans]
 
 
 def _plan(files: WeightFiles, target: Target) -> tuple[list[str], KeyReport]:

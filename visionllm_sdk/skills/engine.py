@@ -12,13 +12,13 @@ import torch
 from pydantic import ValidationError
 
 from visionllm_sdk.errors import InputError, ToolError
-from visionllm_sdk.generation import Generator, Session
+from visionllm_sdk.generation import Generator, Session, ToolJob, run_tools
 from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.model.assembly import Model
 from visionllm_sdk.model.prompt import TiledImage
 from visionllm_sdk.model.tiling import cut_tiles, tile_array
-from visionllm_sdk.model.vision import VisionFeatures
-from visionllm_sdk.tool import RoutedTool, RoutingToken, ToolOptions
+from visionllm_sdk.results import Result
+from visionllm_sdk.tool import RoutingToken, ToolClass, ToolOptions
 
 _FEATURE_BYTES = 128 * 2**20
 _PREFIX_BYTES = 256 * 2**20
@@ -106,11 +106,9 @@ class Engine:
         return [known[image.digest] for image in images]
 
     def _see(self, tiled: Sequence[TiledImage]) -> list[TiledImage]:
-        tokens = self.model.core.see(tiled).tokens  # (tiles of all images, P, V)
-        shares = torch.split(tokens, [one.tiles for one in tiled])
+        features = self.model.core.see_each(tiled)
         return [
-            TiledImage(one.pixels, VisionFeatures(share), one.key)
-            for one, share in zip(tiled, shares, strict=True)
+            TiledImage(one.pixels, seen, one.key) for one, seen in zip(tiled, features, strict=True)
         ]
 
     def _tile(self, image: LoadedImage) -> TiledImage:
@@ -118,6 +116,16 @@ class Engine:
         tiles = cut_tiles(image.image, max_tiles=config.max_tiles, tile_size=config.image_size)
         pixels = tile_array(tiles, mean=config.image_mean, std=config.image_std)
         return TiledImage(torch.from_numpy(pixels), key=image.digest)
+
+    def run(self, jobs: Sequence[ToolJob]) -> list[Result]:
+        """Carry out routed calls; result i belongs to job i. Decoders that are not needed stay unbuilt.
+
+        Raises:
+            ToolError: no loaded tool claims a routing token, or a tool's result is no typed result.
+        """
+        names = {self.registry.by_token(job.call.token).name for job in jobs}
+        results = run_tools(jobs, {name: self.model.tools[name] for name in names})
+        return [_typed(result) for result in results]
 
     @property
     def routing_tokens(self) -> tuple[str, ...]:
@@ -144,13 +152,13 @@ class Engine:
             remedy="Correct the name, or load a checkpoint that has it.",
         )
 
-    def tool(self, token: str) -> RoutedTool[Any, Any]:
-        """The loaded tool behind a routing token.
+    def kind(self, token: str) -> ToolClass:
+        """The class of the tool behind a routing token.
 
         Raises:
             ToolError: this checkpoint has no such tool.
         """
-        return self.model.tools[self.registry.by_token(token).name]
+        return self.registry.by_token(token)
 
     def token(self, token: str) -> RoutingToken:
         """The declaration of a routing token.
@@ -191,6 +199,17 @@ class Engine:
         """As :meth:`options`, without those that the tool does not have."""
         fields = self.registry.by_token(token).options_type.model_fields
         return self.options(token, {name: value for name, value in wanted.items() if name in fields})
+
+
+def _typed(result: object) -> Result:
+    if not isinstance(result, Result):
+        raise ToolError(
+            "a tool returned something that is not a typed result",
+            value=type(result).__name__,
+            limit="a subclass of visionllm_sdk.results.Result",
+            remedy="Update the package that offers the tool.",
+        )
+    return result
 
 
 def _prefixes(model: Model) -> int:

@@ -100,6 +100,7 @@ class VisionLLM(AsyncSkills):
             tools=tools,
             device=torch_device(device),
             dtype=torch_dtype(dtype),
+            lazy=True,
         )
         return cls(model, rules=rules)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from visionllm_sdk.errors import ToolError
-from visionllm_sdk.generation import ForcedRequest, ToolJob, run_tools
+from visionllm_sdk.generation import ForcedRequest, ToolJob
 from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.model.conversation import ForcedCall
 from visionllm_sdk.results import Count, Detections
@@ -66,7 +66,7 @@ def _perceive(engine: Engine, items: Sequence[Perception], kind: type[ResultT]) 
             ToolJob(call=call, image=item.image.image, options=engine.options(item.token, item.options))
             for item, (call,) in zip(items, engine.generator.forced(requests), strict=True)
         ]
-        results = run_tools(jobs, engine.model.tools)
+        results = engine.run(jobs)
     return [_checked(result, item.token, kind) for item, result in zip(items, results, strict=True)]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from visionllm_sdk import generation
-from visionllm_sdk.errors import InputError, ToolError
+from visionllm_sdk.errors import InputError
 from visionllm_sdk.generation import (
     CancelToken,
     GeneratedReply,
@@ -20,7 +20,7 @@ from visionllm_sdk.generation import (
 )
 from visionllm_sdk.model.conversation import Turn, image_parts
 from visionllm_sdk.model.prompt import TiledImage
-from visionllm_sdk.results import Alternative, Answer, Reply, Result, RoutedCall, Usage
+from visionllm_sdk.results import Alternative, Answer, Reply, RoutedCall, Usage
 from visionllm_sdk.scenes.phrases import SHORT_ANSWER_HINT
 from visionllm_sdk.skills.arguments import check_threshold
 from visionllm_sdk.skills.engine import Engine
@@ -290,13 +290,13 @@ def _carry_out(
         for talk, call in calls
     ]
     for job in jobs:
-        if job.image is None and engine.tool(job.call.token).needs_image:
+        if job.image is None and engine.kind(job.call.token).needs_image:
             raise InputError(
                 "the message asks to look at an image, and there is none",
                 value=job.instruction,
                 remedy="Pass images=[...].",
             )
-    results = [_typed(result) for result in generation.run_tools(jobs, engine.model.tools)]
+    results = engine.run(jobs)
     return [
         RoutedCall(
             token=call.token,
@@ -308,17 +308,6 @@ def _carry_out(
         )
         for (_, call), result in zip(calls, results, strict=True)
     ]
-
-
-def _typed(result: object) -> Result:
-    if not isinstance(result, Result):
-        raise ToolError(
-            "a tool returned something that is not a typed result",
-            value=type(result).__name__,
-            limit="a subclass of visionllm_sdk.results.Result",
-            remedy="Update the package that offers the tool.",
-        )
-    return result
 
 
 def _alternatives(engine: Engine, others: Sequence[tuple[str, float]]) -> tuple[Alternative, ...]:
