@@ -215,28 +215,31 @@ class VisionLLMCore(nn.Module):
         return place_queries(embeddings, found, self.tables())
 
     def see(self, images: Sequence[TiledImage], *, levels: bool = False) -> VisionFeatures:
-        """Vision features of all tiles of all images, in order; known features are not computed again.
+        """Vision features of all tiles of all images, in order; see :meth:`see_each`."""
+        return _concatenate(self.see_each(images, levels=levels), levels=levels)
+
+    def see_each(self, images: Sequence[TiledImage], *, levels: bool = False) -> list[VisionFeatures]:
+        """Vision features per image. Known features, and an image that occurs again, cost nothing.
 
         Args:
             images: at least one.
             levels: also the feature maps for the region encoder.
         """
-        known = [image.features for image in images]
-        missing = [
-            index
-            for index, features in enumerate(known)
-            if features is None or (levels and not features.levels)
-        ]
+        known = {
+            id(image): image.features
+            for image in images
+            if image.features is not None and (image.features.levels or not levels)
+        }
+        missing = {id(image): image for image in images if id(image) not in known}
         if missing:
-            pixels = torch.cat([images[index].pixels for index in missing])
+            pixels = torch.cat([image.pixels for image in missing.values()])
             parameter = next(self.vis_encoder.parameters())
             fresh = frozen_features(
                 self.vis_encoder, pixels.to(parameter.device, parameter.dtype), levels=levels
             )
-            sizes = [images[index].tiles for index in missing]
-            for index, features in zip(missing, _split(fresh, sizes), strict=True):
-                known[index] = features
-        return _concatenate([features for features in known if features is not None], levels=levels)
+            sizes = [image.tiles for image in missing.values()]
+            known |= dict(zip(missing, _split(fresh, sizes), strict=True))
+        return [known[id(image)] for image in images]
 
     def bridge(self, tokens: Tensor) -> Tensor:
         """Patch tokens to language width. (T, P, V) -> (T, tokens per tile, C)"""

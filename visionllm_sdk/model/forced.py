@@ -108,13 +108,14 @@ class ForcedRouter:
 
     def _see(self, requests: Sequence[ForcedRequest]) -> list[ForcedRequest]:
         """Compute the vision features of every image once, however many groups use it."""
-        images = {id(image): image for request in requests for image in request.images}
-        unseen = [image for image in images.values() if image.features is None]
-        known = {key: image for key, image in images.items() if image.features is not None}
-        levels = any(request.regions for request in requests)
-        for image in unseen:
-            features = self._core.see([image], levels=levels)
-            known[id(image)] = TiledImage(image.pixels, features, image.key)
+        images = list({id(image): image for request in requests for image in request.images}.values())
+        if not images:
+            return list(requests)
+        features = self._core.see_each(images, levels=any(request.regions for request in requests))
+        known = {
+            id(image): TiledImage(image.pixels, seen, image.key)
+            for image, seen in zip(images, features, strict=True)
+        }
         return [
             replace(request, images=tuple(known[id(image)] for image in request.images))
             for request in requests
