@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from visionllm_sdk.errors import DataError
 from visionllm_tools.detection.box_loss import Stack, box_terms, per_layer, token_terms
 from visionllm_tools.detection.decoder import Detector
 from visionllm_tools.detection.denoising import DenoisingPlan
@@ -109,6 +110,11 @@ def detection_loss(
     terms = box_terms(stack, pairs, targets, output.label_mask, objects, alpha=config.alpha)
     terms |= _mask_terms(detector, stack, pairs, targets, output, objects, masked, config, draw)
     if config.one_to_many:
+        if output.tokens is None:
+            raise DataError(
+                "the one-to-many loss needs the predictions of all encoder tokens",
+                remedy="Put the detector into training mode before the forward pass.",
+            )
         terms |= token_terms(
             output.tokens,
             output.usable,
