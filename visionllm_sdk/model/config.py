@@ -352,27 +352,41 @@ def _refuse_unknown_fields(released: Mapping[str, Any]) -> None:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """Read ``config.json`` of a checkpoint folder.
+    """Read ``config.json`` of a checkpoint folder, and the normalisation of ``preprocessor_config.json``.
 
     Raises:
-        CheckpointError: the file is absent or not JSON.
+        CheckpointError: the file is absent or not a JSON object.
         ConfigError: see :meth:`ModelConfig.from_released`.
     """
-    path = folder / "config.json"
-    if not path.is_file():
+    released = _read_object(folder / "config.json")
+    if released is None:
         raise CheckpointError(
             "the checkpoint folder holds no config.json",
             value=str(folder),
             remedy="Check the path, and that the download is complete.",
         )
+    config = ModelConfig.from_released(released)
+    images = _read_object(folder / "preprocessor_config.json") or {}
+    changes = {
+        name: tuple(images[name])
+        for name in ("image_mean", "image_std")
+        if getattr(config.sdk, name) is None
+        and tuple(images.get(name, ())) not in ((), getattr(config, name))
+    }
+    return config.with_sdk(**changes) if changes else config
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
     try:
-        released = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(
-            f"config.json cannot be read as JSON: {error}", value=str(path), remedy="Download it again."
+            f"{path.name} cannot be read as JSON: {error}", value=str(path), remedy="Download it again."
         ) from error
-    if not isinstance(released, dict):
+    if not isinstance(content, dict):
         raise CheckpointError(
-            "config.json does not hold a JSON object", value=str(path), remedy="Download it again."
+            f"{path.name} does not hold a JSON object", value=str(path), remedy="Download it again."
         )
-    return ModelConfig.from_released(released)
+    return content

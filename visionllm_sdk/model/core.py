@@ -165,7 +165,7 @@ class VisionLLMCore(nn.Module):
             embeddings: (B, L, C)
             mask: True at real tokens, which come first. (B, L)
         """
-        padded = None if bool(mask.all()) else mask.long()
+        padded = None if bool(mask.all()) else mask.long().to(embeddings.device)
         output = self.llm.model(inputs_embeds=embeddings, attention_mask=padded, use_cache=False)
         hidden: Tensor = output.last_hidden_state
         return hidden
@@ -177,6 +177,7 @@ class VisionLLMCore(nn.Module):
             hidden: (B, L, C)
             labels: ids, or ``IGNORED``. (B, L)
         """
+        labels = labels.to(hidden.device)
         wanted = labels[:, 1:] != IGNORED  # (B, L - 1)
         logits = self.llm.lm_head(hidden[:, :-1][wanted]).float()  # (N, vocabulary)
         if logits.shape[0] == 0:

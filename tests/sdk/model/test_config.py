@@ -88,3 +88,14 @@ def test_an_unreadable_file_is_named(tmp_path: Path, content: str | None, messag
         (tmp_path / "config.json").write_text(content)
     with pytest.raises(CheckpointError, match=message):
         read_config(tmp_path)
+
+
+def test_normalisation_comes_from_the_preprocessor_file(tmp_path: Path):
+    (tmp_path / "config.json").write_text(json.dumps(released_config()))
+    usual = read_config(tmp_path)
+    own = {"image_mean": [0.5, 0.5, 0.5], "image_std": list(usual.image_std)}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(own))
+    config = read_config(tmp_path)
+    assert config.image_mean == (0.5, 0.5, 0.5)
+    assert config.image_std == usual.image_std
+    assert config.sdk.image_std is None
