@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from visionllm_sdk.errors import InputError
+from visionllm_sdk.errors import InputError, LimitError
 from visionllm_sdk.model.conversation import ForcedCall, Turn, forced_turn
 from visionllm_sdk.model.core import CoreOutput, VisionLLMCore
 from visionllm_sdk.model.prompt import Prompt, PromptBuilder, RegionPrompt, TiledImage, collate
@@ -96,6 +96,7 @@ class ForcedRouter:
 
         Raises:
             InputError: labels or layouts that do not fit, or region prompts with a split label list.
+            LimitError: labels that the language model cannot read in one go.
         """
         seen = self._see(requests)
         groups = [group for index, request in enumerate(seen) for group in self._groups(index, request)]
@@ -143,7 +144,19 @@ class ForcedRouter:
                 layouts=self._layouts,
             )
             turns = [*request.history, turn]
-            yield _Group(index, chosen, self._builder.build(turns, request.images, request.regions))
+            prompt = self._builder.build(turns, request.images, request.regions)
+            self._check_length(index, prompt)
+            yield _Group(index, chosen, prompt)
+
+    def _check_length(self, index: int, prompt: Prompt) -> None:
+        limit = int(self._core.llm.config.max_position_embeddings)
+        if len(prompt.ids) > limit:
+            raise LimitError(
+                f"request {index}: the labels are longer than the language model can read",
+                value=f"{len(prompt.ids)} tokens",
+                limit=limit,
+                remedy="Use shorter labels, fewer at once, or fewer images.",
+            )
 
     def _forward(self, prompts: Sequence[Prompt]) -> tuple[CoreOutput, list[tuple[float, _Alternatives]]]:
         batch = collate(prompts, pad_id=self._tokenizer.pad_id)
