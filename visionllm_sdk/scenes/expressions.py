@@ -1,4 +1,4 @@
-"""Referring expressions: phrases that mean exactly one thing of a scene, with a margin a person would accept."""
+"""Referring expressions: phrases that mean exactly one thing of a scene, beyond a person's doubt."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ _SIDE_MARGIN: Final = 0.08
 _SIZE_RATIO: Final = 1.2
 
 RELATIONS: Final = {
-    "left of": (0, -1), "to the left of": (0, -1), "right of": (0, 1), "to the right of": (0, 1),
-    "above": (1, -1), "below": (1, 1), "under": (1, 1),
-}  # fmt: skip
+    "left of": (0, -1),
+    "to the left of": (0, -1),
+    "right of": (0, 1),
+    "to the right of": (0, 1),
+    "above": (1, -1),
+    "below": (1, 1),
+    "under": (1, 1),
+}
 """Relation -> (axis, sign): the sign of (target - anchor) along x (0) or y (1)."""
 
 _EXTREMES: Final = {"leftmost": (0, -1), "rightmost": (0, 1), "topmost": (1, -1), "lowest": (1, 1)}
@@ -32,7 +37,7 @@ def _relative_centre(thing: ObjectFacts, scene: SceneFacts) -> tuple[float, floa
 
 
 def place_of(thing: ObjectFacts, scene: SceneFacts) -> str | None:
-    """The cell of the 3x3 grid that holds the centre of `thing`; None when it is too near to a border line."""
+    """The cell of the 3x3 grid that holds the centre of `thing`; None when too near to a border line."""
     cells = []
     for value in _relative_centre(thing, scene):
         if min(abs(value - 1 / 3), abs(value - 2 / 3)) < _CELL_MARGIN:

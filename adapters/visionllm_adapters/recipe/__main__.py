@@ -14,6 +14,7 @@ from pathlib import Path
 STAGES = {
     "vocabulary": (),
     "language": ("--minutes", "150"),
+    "backbone": ("--minutes", "20"),
     "detector": ("--minutes", "120"),
     "vision": ("--minutes", "40"),
     "joint": ("--minutes", "120"),
@@ -29,11 +30,20 @@ def command(stage: str, runs: Path, minutes: float | None) -> list[str]:
         "vocabulary": ["--out", str(runs / "vocabulary")],
         "export": ["--runs", str(runs)],
         "language": ["--vocabulary", str(runs / "vocabulary" / "tokenizer.model")],
-        "detector": [],
-        "vision": ["--detector", _last(runs, "detector"), "--language", _last(runs, "language")],
-        "joint": ["--vocabulary", str(runs / "vocabulary" / "tokenizer.model"), "--language", _last(runs, "language"),
-                  "--vision", _last(runs, "vision"), "--detector", _last(runs, "detector")],
-    }  # fmt: skip
+        "backbone": [],
+        "detector": ["--backbone", _last(runs, "backbone")],
+        "vision": ["--backbone", _last(runs, "backbone"), "--language", _last(runs, "language")],
+        "joint": [
+            "--vocabulary",
+            str(runs / "vocabulary" / "tokenizer.model"),
+            "--language",
+            _last(runs, "language"),
+            "--vision",
+            _last(runs, "vision"),
+            "--detector",
+            _last(runs, "detector"),
+        ],
+    }
     line += inputs[stage]
     if module.startswith("train_"):
         line += ["--out", str(runs / stage)]
@@ -48,7 +58,9 @@ def _last(runs: Path, stage: str) -> str:
 
 def main() -> None:
     """Run the stages; the first that fails ends the run with its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/embedded"))
     parser.add_argument("--only", choices=list(STAGES), action="append", help="run these stages only")
     parser.add_argument("--minutes", type=float, help="budget of every training stage instead of its own")

@@ -44,7 +44,7 @@ class Curriculum:
 
 
 def dialogue(kind: str, scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> list[Exchange] | None:
-    """One to three exchanges that end with (or start from) a question of `kind`; None if the scene has none."""
+    """One to three exchanges around a question of `kind`; None if the scene allows none."""
     exchange = MAKERS[kind](scene, rng, phrases)
     if exchange is None:
         return None
@@ -65,8 +65,15 @@ def _short(exchange: Exchange) -> Exchange:
     return Exchange(exchange.kind, f"{exchange.question}\n{SHORT_ANSWER_HINT}", exchange.answer)
 
 
-def branches(scene: SceneFacts, kinds: list[str], rng: Random, packer: Packer, phrases: Phrases = TRAINING,
-             *, opening: str = "\n") -> list[Branch]:  # fmt: skip
+def branches(
+    scene: SceneFacts,
+    kinds: list[str],
+    rng: Random,
+    packer: Packer,
+    phrases: Phrases = TRAINING,
+    *,
+    opening: str = "\n",
+) -> list[Branch]:
     """The dialogues that `scene` allows among `kinds`, in tokens."""
     drawn = (dialogue(kind, scene, rng, phrases) for kind in kinds)
     return [packer.branch(turns, scene, opening=opening) for turns in drawn if turns is not None]

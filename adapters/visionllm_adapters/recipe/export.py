@@ -21,7 +21,12 @@ from visionllm_sdk.tool import discover_tools
 
 SHARD_BYTES = 14_000_000
 LAYOUTS = {
-    token: {"question": f"{verb} {{labels}}", "answer": "{items}.", "item": "{label}{token}", "separator": ", "}
+    token: {
+        "question": f"{verb} {{labels}}",
+        "answer": "{items}.",
+        "item": "{label}{token}",
+        "separator": ", ",
+    }
     for token, verb in (("[DET]", "Detect"), ("[SEG]", "Segment"), ("[GRD]", "Find"))
 }
 """How forced routing asks, in words that training used."""
@@ -31,15 +36,26 @@ def released_config(vocabulary: int) -> dict[str, Any]:
     """The embedded model's `config.json`."""
     return {
         "model_type": "visionllmv2",
-        "vis_encoder_config": dict(VISION), "vis_output_layer": -1, "vl_bridge_type": "mlp2x_gelu",
+        "vis_encoder_config": dict(VISION),
+        "vis_output_layer": -1,
+        "vl_bridge_type": "mlp2x_gelu",
         "llm_config": {"model_type": "llama", "vocab_size": vocabulary, **LLM_SHAPE},
-        "use_pixelshuffle": False, "use_region_encoder": False, "num_embs": 4, "num_embs_gen": 64,
-        "use_gdino": True, "gdino_config": dict(DETECTOR),
+        "use_pixelshuffle": False,
+        "use_region_encoder": False,
+        "num_embs": 4,
+        "num_embs_gen": 64,
+        "use_gdino": True,
+        "gdino_config": dict(DETECTOR),
         SDK_SECTION: {
-            "conversation": "vicuna_v1", "system_prompt": SYSTEM, "label_tags": True,
-            "tool_turns": True, "max_tiles": 1, "max_forced_labels": 12, "layouts": LAYOUTS,
+            "conversation": "vicuna_v1",
+            "system_prompt": SYSTEM,
+            "label_tags": True,
+            "tool_turns": True,
+            "max_tiles": 1,
+            "max_forced_labels": 12,
+            "layouts": LAYOUTS,
         },
-    }  # fmt: skip
+    }
 
 
 def assemble(runs: Path) -> Model:
@@ -62,7 +78,9 @@ def assemble(runs: Path) -> Model:
     for kind in discover_tools():
         tool = kind.from_config(config.to_released())
         if tool is not None:
-            tool.decoder.load_state_dict({**detector, **prefixed("patch2query.", part(joint, "patch2query."))})
+            tool.decoder.load_state_dict(
+                {**detector, **prefixed("patch2query.", part(joint, "patch2query."))}
+            )
             tools[tool.name] = tool
     core.eval()
     return Model(config=config, tokenizer=tokenizer, core=core, tools=tools)

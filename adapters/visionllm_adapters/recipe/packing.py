@@ -204,13 +204,19 @@ def pack(rows: Sequence[tuple[list[int], list[int], list[Branch]]], patch_id: in
     same = owner[:, :, None] == owner[:, None, :]
     mask = causal & (same | (owner[:, None, :] == 0))
     return Packed(
-        ids, position_ids, mask[:, None], *(_places(places[k]) for k in ("image", "learn")),
-        torch.tensor(targets, dtype=torch.long), torch.tensor(weights), torch.tensor(branch_of, dtype=torch.long),
-        kinds, _places(places["link"]),
+        ids,
+        position_ids,
+        mask[:, None],
+        *(_places(places[k]) for k in ("image", "learn")),
+        torch.tensor(targets, dtype=torch.long),
+        torch.tensor(weights),
+        torch.tensor(branch_of, dtype=torch.long),
+        kinds,
+        _places(places["link"]),
         torch.tensor([t.attributes for t in link_targets], dtype=torch.long).reshape(-1, 3),
         torch.tensor([t.box or (0.0,) * 4 for t in link_targets]).reshape(-1, 4),
         torch.tensor([t.box is not None for t in link_targets], dtype=torch.bool),
-    )  # fmt: skip
+    )
 
 
 def _places(pairs: list[tuple[int, int]]) -> Tensor:

@@ -33,9 +33,13 @@ class StandInLabels(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.tables = nn.ModuleList([nn.Embedding(n + 1, width) for n in (UNKNOWN_KIND, ANY_COLOUR, ANY_SIZE)])
+        self.tables = nn.ModuleList(
+            [nn.Embedding(n + 1, width) for n in (UNKNOWN_KIND, ANY_COLOUR, ANY_SIZE)]
+        )
         self.place = nn.Linear(4 * 12, width)
-        self.mix = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.mix = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
 
     def forward(self, attributes: Tensor, boxes: Tensor, has_box: Tensor) -> Tensor:
         """(..., 3) long, (..., 4) relative boxes, (...) bool -> (..., C)."""
@@ -56,7 +60,7 @@ class Pictures:
         gt_boxes: per picture (n, 4) relative (cx, cy, w, h) of objects that bear at least one label.
         gt_labels: per picture (n, N) bool, which labels each bears.
         gt_masks: per picture (n, H, W) bool, on the padded canvas.
-        dense: (B, 2, H, W) uint8 kind and colour of each pixel, 255 for background, 254 for "figures have none".
+        dense: (B, 2, H, W) uint8 kind and colour of each pixel: 255 background, 254 a figure's colour.
         facts: what is true of each picture.
     """
 
@@ -91,7 +95,7 @@ def draw(seed: int, size: tuple[int, int], *, options: SceneOptions | None = Non
 
 
 def draw_batch(rng: Random, seeds: Sequence[int], *, sides: tuple[int, int], area: int) -> list[Drawn]:
-    """Scenes that fit one input size: a common aspect ratio with a little jitter, at most `area` pixels each."""
+    """Scenes that fit one input size: one aspect ratio with a little jitter, at most `area` pixels each."""
     aspect, side = rng.choice(_ASPECTS), rng.randint(*sides)
     side = min(side, int((area / max(aspect, 1 / aspect)) ** 0.5))
     drawn = []
@@ -142,7 +146,10 @@ def collate(drawn: Sequence[Drawn], rng: Random, *, box_noise: float = 0.02) -> 
     batch = len(drawn)
     pixels, mask = torch.zeros(batch, 3, height, width), torch.zeros(batch, height, width, dtype=torch.bool)
     attributes, boxes = torch.zeros(batch, most, 3, dtype=torch.long), torch.zeros(batch, most, 4)
-    has_box, label_mask = torch.zeros(batch, most, dtype=torch.bool), torch.zeros(batch, most, dtype=torch.bool)
+    has_box, label_mask = (
+        torch.zeros(batch, most, dtype=torch.bool),
+        torch.zeros(batch, most, dtype=torch.bool),
+    )
     dense = torch.full((batch, 2, height, width), 255, dtype=torch.uint8)
     gt_boxes, gt_labels, gt_masks = [], [], []
     mean, std = (torch.tensor(v)[:, None, None] for v in (MEAN, STD))
@@ -162,7 +169,9 @@ def collate(drawn: Sequence[Drawn], rng: Random, *, box_noise: float = 0.02) -> 
             visible = torch.from_numpy(one.masks[index])
             dense[row, 0, :h, :w][visible] = kind
             dense[row, 1, :h, :w][visible] = 254 if colour == ANY_COLOUR else colour
-        borne = torch.tensor([[bears(k, one.facts, i) for k in links] for i in range(len(features))], dtype=torch.bool)
+        borne = torch.tensor(
+            [[bears(k, one.facts, i) for k in links] for i in range(len(features))], dtype=torch.bool
+        )
         borne = nn.functional.pad(borne.reshape(-1, len(links)), (0, most - len(links)))
         keep = borne.any(-1)
         gt_boxes.append(torch.tensor(relative).reshape(-1, 4)[keep])
@@ -171,6 +180,15 @@ def collate(drawn: Sequence[Drawn], rng: Random, *, box_noise: float = 0.02) -> 
         canvas[:, :h, :w] = torch.from_numpy(one.masks[keep.numpy()])
         gt_masks.append(canvas)
     return Pictures(
-        pixels, mask, attributes, boxes, has_box, label_mask, gt_boxes, gt_labels, gt_masks, dense,
+        pixels,
+        mask,
+        attributes,
+        boxes,
+        has_box,
+        label_mask,
+        gt_boxes,
+        gt_labels,
+        gt_masks,
+        dense,
         [d.facts for d in drawn],
-    )  # fmt: skip
+    )

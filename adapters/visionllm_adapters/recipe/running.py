@@ -89,9 +89,11 @@ class Run:
                 mark = clock = time.monotonic()
 
     def update(self, loss: torch.Tensor, *, clip: float = 1.0) -> None:
-        """One optimiser step; a loss that is not finite raises FloatingPointError instead of spoiling weights."""
+        """One optimiser step; a loss that is not finite raises FloatingPointError."""
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"loss is {float(loss.detach())} at step {self.step}; resume from {self.last}")
+            raise FloatingPointError(
+                f"loss is {float(loss.detach())} at step {self.step}; resume from {self.last}"
+            )
         loss.backward()
         for module in self.modules.values():
             torch.nn.utils.clip_grad_norm_(module.parameters(), clip)
@@ -104,8 +106,10 @@ class Run:
         state = {
             "modules": {name: module.state_dict() for name, module in self.modules.items()},
             "optimisers": [o.state_dict() for o in self.optimisers],
-            "elapsed": self.elapsed, "step": self.step, "extra": self.extra,
-        }  # fmt: skip
+            "elapsed": self.elapsed,
+            "step": self.step,
+            "extra": self.extra,
+        }
         torch.save(state, self.last.with_suffix(".tmp"))
         self.last.with_suffix(".tmp").replace(self.last)
 

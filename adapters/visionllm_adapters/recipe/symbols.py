@@ -17,22 +17,32 @@ from visionllm_sdk.scenes.facts import COLOURS, FIGURES, SHAPES, SIZE_RANGES, SI
 
 GRID: Final = 8
 KINDS: Final = (*SHAPES, *FIGURES)
-_EXTENT: Final = {"person": (0.35, 0.75, 0.9, 1.0), "dog": (0.85, 1.0, 0.55, 0.9), "diamond": (0.6, 1.0, 0.6, 1.0)}
+_EXTENT: Final = {
+    "person": (0.35, 0.75, 0.9, 1.0),
+    "dog": (0.85, 1.0, 0.55, 0.9),
+    "diamond": (0.6, 1.0, 0.6, 1.0),
+}
 
 
-def random_scene(rng: Random) -> SceneFacts:
-    """A scene thought up without drawing it: kinds, colours, sizes and nearly disjoint boxes."""
+def random_scene(rng: Random, *, most: int = 8) -> SceneFacts:
+    """A scene thought up without drawing it: kinds, colours, sizes and nearly disjoint boxes.
+
+    Args:
+        rng: decides everything.
+        most: largest number of objects.
+    """
     ratio = rng.choice((1.0, rng.uniform(1 / 3, 1), rng.uniform(1, 3), rng.uniform(0.7, 1.4)))
     width, height = round(256 * max(1.0, ratio)), round(256 * max(1.0, 1 / ratio))
     side = min(width, height)
     colours = rng.sample(COLOURS, rng.randint(1, 4)) if rng.random() < 0.5 else COLOURS
     kinds = rng.sample(KINDS, rng.randint(1, 4)) if rng.random() < 0.5 else KINDS
     objects: list[ObjectFacts] = []
-    for _ in range(rng.randint(1, 8) * 3):
+    wanted = rng.randint(1, most)
+    for _ in range(4 * wanted):
         thing = _random_object(rng, width, height, side, rng.choice(kinds), rng.choice(colours))
         if all(_overlap(thing, other) < 0.25 for other in objects):
             objects.append(thing)
-        if len(objects) == 8 or rng.random() < 0.09:
+        if len(objects) == wanted:
             break
     return SceneFacts(width, height, tuple(objects))
 
@@ -59,9 +69,11 @@ def relative_box(thing: ObjectFacts, scene: SceneFacts) -> tuple[float, float, f
     """(centre x, centre y, width, height), each as a share of the canvas."""
     x1, y1, x2, y2 = thing.box
     return (
-        (x1 + x2) / 2 / scene.width, (y1 + y2) / 2 / scene.height,
-        (x2 - x1) / scene.width, (y2 - y1) / scene.height,
-    )  # fmt: skip
+        (x1 + x2) / 2 / scene.width,
+        (y1 + y2) / 2 / scene.height,
+        (x2 - x1) / scene.width,
+        (y2 - y1) / scene.height,
+    )
 
 
 def cell_of(thing: ObjectFacts, scene: SceneFacts, grid: int = GRID) -> int:
@@ -99,15 +111,18 @@ class SymbolEncoder(nn.Module):
         self.kind = nn.Embedding(len(KINDS), width)
         self.colour = nn.Embedding(len(COLOURS) + 1, width)
         self.size = nn.Embedding(len(SIZES), width)
+        self.place = nn.Embedding(9, width)
         self.box = nn.Sequential(nn.Linear(4 * 12, width), nn.GELU(), nn.Linear(width, width))
         self.empty = nn.Embedding(1, width)
-        for table in (self.kind, self.colour, self.size, self.empty):
+        for table in (self.kind, self.colour, self.size, self.place, self.empty):
             nn.init.normal_(table.weight, std=0.5)
 
     def forward(self, attributes: Tensor, boxes: Tensor) -> Tensor:
         """(N, 3) long and (N, 4) relative boxes -> (N, C)."""
         kind, colour, size = attributes.unbind(-1)
-        return self.kind(kind) + self.colour(colour) + self.size(size) + self.box(fourier(boxes))
+        columns, rows = (boxes[..., :2] * 3).long().clamp(0, 2).unbind(-1)
+        words = self.kind(kind) + self.colour(colour) + self.size(size) + self.place(rows * 3 + columns)
+        return words + self.box(fourier(boxes))
 
     def grid(self, attributes: Sequence[Tensor], boxes: Sequence[Tensor], cells: Sequence[Tensor]) -> Tensor:
         """Per scene its objects -> (B, GRID * GRID, C); objects that share a cell are added."""

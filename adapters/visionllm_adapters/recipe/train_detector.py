@@ -18,7 +18,7 @@ from visionllm_adapters.recipe.packing import ANY_COLOUR
 from visionllm_adapters.recipe.pictures import Pictures, StandInLabels, collate, draw_batch
 from visionllm_adapters.recipe.running import Averages, Run
 from visionllm_adapters.recipe.symbols import KINDS, symbol_features
-from visionllm_adapters.recipe.warm import warm_start
+from visionllm_adapters.recipe.warm import saved_module, warm_start
 from visionllm_sdk.scenes.facts import SceneFacts
 from visionllm_tools.blocks.boxes import overlap, to_corners
 from visionllm_tools.detection.config import DetectorConfig
@@ -28,22 +28,41 @@ from visionllm_tools.detection.loss import LossConfig, detection_loss
 from visionllm_tools.detection.targets import DetectionTargets
 
 BACKBONE: Final[dict[str, Any]] = {
-    "model_type": "resnet", "embedding_size": 32, "hidden_sizes": [48, 96, 160, 192], "depths": [1, 2, 2, 2],
-    "layer_type": "basic", "hidden_act": "relu", "out_indices": [1, 2, 3, 4],
-}  # fmt: skip
+    "model_type": "resnet",
+    "embedding_size": 32,
+    "hidden_sizes": [48, 96, 160, 192],
+    "depths": [1, 2, 2, 2],
+    "layer_type": "basic",
+    "hidden_act": "relu",
+    "out_indices": [1, 2, 3, 4],
+}
 DETECTOR: Final[dict[str, Any]] = {
-    "backbone_config": BACKBONE, "num_queries": 40, "d_model": 128, "mask_dim": 64, "l_hidden_size": 256,
-    "encoder_layers": 1, "encoder_ffn_dim": 256, "encoder_attention_heads": 4, "decoder_layers": 3,
-    "decoder_ffn_dim": 256, "decoder_attention_heads": 4, "dropout": 0.0, "fusion_droppath": 0.0,
-    "shortest_edge": 224, "longest_edge": 480, "logit_scale": 0.0884, "logit_bias": -3.0, "usable_only": True,
+    "backbone_config": BACKBONE,
+    "num_queries": 40,
+    "d_model": 128,
+    "mask_dim": 64,
+    "l_hidden_size": 256,
+    "encoder_layers": 1,
+    "encoder_ffn_dim": 256,
+    "encoder_attention_heads": 4,
+    "decoder_layers": 3,
+    "decoder_ffn_dim": 256,
+    "decoder_attention_heads": 4,
+    "dropout": 0.0,
+    "fusion_droppath": 0.0,
+    "shortest_edge": 224,
+    "longest_edge": 480,
+    "logit_scale": 0.0884,
+    "logit_bias": -3.0,
+    "usable_only": True,
     "max_text_len": 16,
-}  # fmt: skip
+}
 LOSS: Final = LossConfig(points=784, mask_layers=1, mask_encoder=False, mask_denoising=True, one_to_many=4)
 DENOISING: Final = DenoisingConfig(queries=48, flip=0.5, noise=1.0)
 
 
 class DenseHeads(nn.Module):
-    """Kind and colour of each place of the stride-8 and stride-16 maps; a training aid that is not shipped."""
+    """Kind and colour of each place of the stride-8 and stride-16 maps; a training aid, not shipped."""
 
     def __init__(self, channels: tuple[int, int]) -> None:
         super().__init__()
@@ -88,7 +107,11 @@ class ObjectHeads(nn.Module):
         for head, states in zip(self.heads, (output.encoder.queries, output.layers[-1].queries), strict=True):
             logits = head(states[places[:, 0], places[:, 1]])
             kinds, colours = logits[:, : len(KINDS)], logits[:, len(KINDS) :]
-            total = total + functional.cross_entropy(kinds, truth[:, 0]) + functional.cross_entropy(colours, truth[:, 1])
+            total = (
+                total
+                + functional.cross_entropy(kinds, truth[:, 0])
+                + functional.cross_entropy(colours, truth[:, 1])
+            )
             right = float((kinds.argmax(1) == truth[:, 0]).float().mean())
         return total / 4, right
 
@@ -110,13 +133,18 @@ class ObjectHeads(nn.Module):
 
 
 def targets_of(batch: Pictures) -> DetectionTargets:
-    """The truth as the detector's loss wants it; a random one of an object's labels stands for it in matching."""
+    """The truth as the detector's loss wants it; a random one of an object's labels serves in matching."""
     count, most = len(batch.facts), max(1, max(map(len, batch.gt_boxes)))
     size, names = batch.pixel_mask.shape[-2:], batch.label_mask.shape[1]
     boxes, labels = torch.zeros(count, most, 4), torch.zeros(count, most, dtype=torch.long)
-    valid, masks = torch.zeros(count, most, dtype=torch.bool), torch.zeros(count, most, *size, dtype=torch.uint8)
+    valid, masks = (
+        torch.zeros(count, most, dtype=torch.bool),
+        torch.zeros(count, most, *size, dtype=torch.uint8),
+    )
     bears = torch.zeros(count, most, names, dtype=torch.bool)
-    for row, (box, borne, mask) in enumerate(zip(batch.gt_boxes, batch.gt_labels, batch.gt_masks, strict=True)):
+    for row, (box, borne, mask) in enumerate(
+        zip(batch.gt_boxes, batch.gt_labels, batch.gt_masks, strict=True)
+    ):
         n = len(box)
         if n:
             boxes[row, :n], valid[row, :n], masks[row, :n], bears[row, :n] = box, True, mask, borne
@@ -131,15 +159,20 @@ def in_full_precision(output: DetectorOutput) -> DetectorOutput:
         return LayerOutput(logits=one.logits.float(), boxes=one.boxes.float(), queries=one.queries.float())
 
     return replace(
-        output, layers=[layer(one) for one in output.layers], extra=[layer(one) for one in output.extra],
-        encoder=layer(output.encoder), tokens=layer(output.tokens), labels=output.labels.float(),
-        mask_features=output.mask_features.float(), features=[f.float() for f in output.features],
-    )  # fmt: skip
+        output,
+        layers=[layer(one) for one in output.layers],
+        extra=[layer(one) for one in output.extra],
+        encoder=layer(output.encoder),
+        tokens=layer(output.tokens),
+        labels=output.labels.float(),
+        mask_features=output.mask_features.float(),
+        features=[f.float() for f in output.features],
+    )
 
 
 @torch.no_grad()
 def quick_score(output: DetectorOutput, batch: Pictures) -> dict[str, float]:
-    """Recall at IoU 0.5 and 0.75 of the best-scored query per (object, label), and false alarms on other labels."""
+    """Recall at IoU 0.5 and 0.75 of the best-scored queries of a label, and false alarms on absent labels."""
     hits, tight, asked, alarms, silent = 0, 0, 0, 0, 0
     scores = output.logits.sigmoid()
     for row, (truth, borne) in enumerate(zip(batch.gt_boxes, batch.gt_labels, strict=True)):
@@ -152,8 +185,16 @@ def quick_score(output: DetectorOutput, batch: Pictures) -> dict[str, float]:
             best = scores[row, :, column].topk(len(wanted)).indices
             found = to_corners(output.boxes[row, best])[:, None]
             iou = overlap(found, to_corners(wanted)[None])[0].amax(0)
-            hits, tight, asked = hits + int((iou > 0.5).sum()), tight + int((iou > 0.75).sum()), asked + len(wanted)
-    return {"recall50": hits / max(asked, 1), "recall75": tight / max(asked, 1), "alarms": alarms / max(silent, 1)}
+            hits, tight, asked = (
+                hits + int((iou > 0.5).sum()),
+                tight + int((iou > 0.75).sum()),
+                asked + len(wanted),
+            )
+    return {
+        "recall50": hits / max(asked, 1),
+        "recall75": tight / max(asked, 1),
+        "alarms": alarms / max(silent, 1),
+    }
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -161,47 +202,76 @@ def train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     detector = Detector(DetectorConfig.from_dict(DETECTOR)).to(memory_format=torch.channels_last)
-    names, dense = StandInLabels(DETECTOR["d_model"]), DenseHeads((BACKBONE["hidden_sizes"][1], BACKBONE["hidden_sizes"][2]))
+    names, dense = (
+        StandInLabels(DETECTOR["d_model"]),
+        DenseHeads((BACKBONE["hidden_sizes"][1], BACKBONE["hidden_sizes"][2])),
+    )
     if arguments.warm is not None:
         warm_start(arguments.warm, gdino=detector, names=names, dense=dense)
+    elif arguments.backbone is not None:
+        detector.model.backbone.conv_encoder.model.load_state_dict(
+            saved_module(arguments.backbone, "backbone")
+        )
     objects = ObjectHeads(DETECTOR["d_model"])
     modules = {"detector": detector, "names": names, "dense": dense, "objects": objects}
     parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=arguments.lr, betas=(0.9, 0.98), weight_decay=1e-4)
     run = Run(arguments.out, modules, [optimiser], arguments.minutes, arguments.every, tail=0.4)
+    if arguments.freeze_names:  # after the optimiser, so that a run may change its mind and resume
+        names.requires_grad_(False)
     seen = Averages()
     rng = Random(arguments.seed * 1_000_003 + run.step)
     for step in run.steps(seen.take):
         start = time.monotonic()
         first = step * arguments.batch + arguments.seed * 10_000_000
-        early = run.progress < 0.25
-        drawn = draw_batch(rng, range(first, first + arguments.batch), sides=(96, 144) if early else (120, 216),
-                           area=128 * 152 if early else 168 * 192)  # fmt: skip
+        early = run.progress < 0.15
+        drawn = draw_batch(
+            rng,
+            range(first, first + arguments.batch),
+            sides=(96, 144) if early else (120, 216),
+            area=128 * 152 if early else 168 * 192,
+        )
         batch = collate(drawn, rng)
         targets = targets_of(batch)
         ready = time.monotonic()
         with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
             labels = names(batch.attributes, batch.boxes, batch.has_box)
-            plan = plan_denoising(targets, labels, batch.label_mask, learned=DETECTOR["num_queries"], config=DENOISING)
+            plan = plan_denoising(
+                targets, labels, batch.label_mask, learned=DETECTOR["num_queries"], config=DENOISING
+            )
             output = detector(
-                batch.pixels.contiguous(memory_format=torch.channels_last), batch.pixel_mask, labels,
-                batch.label_mask, extra=plan.queries if plan else None,
-            )  # fmt: skip
+                batch.pixels.contiguous(memory_format=torch.channels_last),
+                batch.pixel_mask,
+                labels,
+                batch.label_mask,
+                extra=plan.queries if plan else None,
+            )
         output = in_full_precision(output)
         loss, terms = detection_loss(detector, output, targets, LOSS, denoising=plan)
         aids = dense(list(output.features[1:3]), batch.dense)
         inside, kinds_ok = objects(output, batch.facts)
         run.update(loss + 2.0 * aids + 4.0 * inside, clip=5.0)
         named = {k: float(terms[k].detach()) for k in ("label", "box", "giou", "mask", "dice") if k in terms}
-        seen.add(loss=float(loss.detach()), dense=float(aids.detach()), kinds_ok=kinds_ok, draw=ready - start, work=time.monotonic() - ready,
-                 **named, **(quick_score(output, batch) if step % 5 == 0 else {}))  # fmt: skip
+        seen.add(
+            loss=float(loss.detach()),
+            dense=float(aids.detach()),
+            kinds_ok=kinds_ok,
+            draw=ready - start,
+            work=time.monotonic() - ready,
+            **named,
+            **(quick_score(output, batch) if step % 5 == 0 else {}),
+        )
 
 
 def main() -> None:
     """`python -m visionllm_adapters.recipe.train_detector --minutes 50`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/embedded/detector"))
+    parser.add_argument("--backbone", type=Path, help="start from the backbone of stage 3a")
     parser.add_argument("--warm", type=Path, help="start from the weights of this checkpoint folder")
+    parser.add_argument(
+        "--freeze-names", action="store_true", help="super-links have been taught to say these names"
+    )
     parser.add_argument("--minutes", type=float, default=50.0)
     parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--batch", type=int, default=12)

@@ -35,8 +35,9 @@ from visionllm_tools.detection.decoder import Detector
 WORDS_ONLY = ("detect", "segment", "mixed", "small_talk")
 
 
-def picture_batch(packer: Packer, rng: Random, curriculum: Curriculum, first: int, pictures: int,
-                  questions: int) -> tuple[Packed, Tensor]:  # fmt: skip
+def picture_batch(
+    packer: Packer, rng: Random, curriculum: Curriculum, first: int, pictures: int, questions: int
+) -> tuple[Packed, Tensor]:
     """Drawn pictures with their questions -> (packed batch, tiles (B, 3, S, S))."""
     drawn = draw_batch(rng, range(first, first + pictures), sides=(128, 288), area=288 * 288)
     rows = []
@@ -73,13 +74,23 @@ class SuperLinkTeacher(nn.Module):
         return distance, float(functional.cosine_similarity(said, wanted).mean().detach())
 
 
-def start(arguments: argparse.Namespace, student: nn.ModuleDict, encoder: nn.Module, teacher: SuperLinkTeacher) -> None:
+def start(
+    arguments: argparse.Namespace, student: nn.ModuleDict, encoder: nn.Module, teacher: SuperLinkTeacher
+) -> None:
     """Load what the earlier stages learnt: their checkpoints, or (`--warm`) a finished model."""
     model = student["model"]
     if arguments.warm is not None:
-        warm_start(arguments.warm, llm=model.llm, emb_embeddings_det=model.emb_embeddings_det, symbols=model.symbols,
-                   reader=model.reader, vl_bridge=student["vl_bridge"], vis_encoder=encoder, names=teacher.names,
-                   patch2query=student["patch2query"])  # fmt: skip
+        warm_start(
+            arguments.warm,
+            llm=model.llm,
+            emb_embeddings_det=model.emb_embeddings_det,
+            symbols=model.symbols,
+            reader=model.reader,
+            vl_bridge=student["vl_bridge"],
+            vis_encoder=encoder,
+            names=teacher.names,
+            patch2query=student["patch2query"],
+        )
         return
     model.load_state_dict(saved_module(arguments.language, "model"))
     eyes = saved_module(arguments.vision, "eyes")
@@ -114,7 +125,9 @@ def train(arguments: argparse.Namespace) -> None:
             batch, tokens, kind = text_batch(packer, rng, 8), torch.zeros(0, 256), "text"
         else:
             first = 400_000_000 + arguments.seed * 10_000_000 + step * arguments.pictures
-            batch, tiles = picture_batch(packer, rng, curriculum, first, arguments.pictures, arguments.questions)
+            batch, tiles = picture_batch(
+                packer, rng, curriculum, first, arguments.pictures, arguments.questions
+            )
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
                 patches = encoder(tiles.contiguous(memory_format=torch.channels_last)).tokens.float()
             tokens, kind = eyes["vl_bridge"](patches).flatten(0, 1), "picture"

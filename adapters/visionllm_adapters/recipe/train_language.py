@@ -15,18 +15,35 @@ from torch.nn import functional
 from visionllm_adapters.recipe.dialogues import Curriculum, branches
 from visionllm_adapters.recipe.packing import ANY_COLOUR, ANY_SIZE, UNKNOWN_KIND, Packed, Packer, pack
 from visionllm_adapters.recipe.running import Averages, Run
-from visionllm_adapters.recipe.symbols import GRID, KINDS, SymbolEncoder, cell_of, random_scene, symbol_features
+from visionllm_adapters.recipe.symbols import (
+    GRID,
+    KINDS,
+    SymbolEncoder,
+    cell_of,
+    random_scene,
+    symbol_features,
+)
 from visionllm_adapters.recipe.vocabulary import SYSTEM_PROMPTS
 from visionllm_adapters.recipe.warm import warm_start
+from visionllm_sdk.scenes.expressions import PLACES
 from visionllm_sdk.scenes.facts import COLOURS, SIZES, SceneFacts
 from visionllm_sdk.scenes.language import MAKERS
 from visionllm_sdk.scenes.phrases import HELD_OUT
 
 LLM_SHAPE: Final = {
-    "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 5, "num_attention_heads": 8,
-    "num_key_value_heads": 8, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "tie_word_embeddings": False,
-    "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "initializer_range": 0.03,
-}  # fmt: skip
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "initializer_range": 0.03,
+}
 
 
 def build_llm(vocabulary: int) -> nn.Module:
@@ -45,15 +62,21 @@ class LinkReader(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.body = nn.Sequential(nn.Linear(width, width), nn.GELU())
-        self.heads = nn.ModuleList([nn.Linear(width, n) for n in (UNKNOWN_KIND + 1, ANY_COLOUR + 1, ANY_SIZE + 1)])
+        self.heads = nn.ModuleList(
+            [nn.Linear(width, n) for n in (UNKNOWN_KIND + 1, ANY_COLOUR + 1, ANY_SIZE + 1)]
+        )
         self.box = nn.Linear(width, 4)
 
     def loss(self, states: Tensor, batch: Packed) -> tuple[Tensor, Tensor]:
         """(m, E, C) query states -> (loss, (m,) bool: every attribute right and box near)."""
         mean = self.body(states).mean(1)
         logits = [head(mean) for head in self.heads]
-        right = torch.stack([p.argmax(-1) == t for p, t in zip(logits, batch.link_attributes.T, strict=True)]).all(0)
-        loss = sum(functional.cross_entropy(p, t) for p, t in zip(logits, batch.link_attributes.T, strict=True))
+        right = torch.stack(
+            [p.argmax(-1) == t for p, t in zip(logits, batch.link_attributes.T, strict=True)]
+        ).all(0)
+        loss = sum(
+            functional.cross_entropy(p, t) for p, t in zip(logits, batch.link_attributes.T, strict=True)
+        )
         error = (self.box(mean).sigmoid() - batch.link_boxes).abs()
         if batch.link_has_box.any():
             loss = loss + 8 * error[batch.link_has_box].mean()
@@ -81,7 +104,12 @@ class LanguageTrainee(nn.Module):
         attention copies from a symbol is already the word to say.
         """
         words = self.llm.model.embed_tokens.weight
-        tables = ((self.symbols.kind, KINDS), (self.symbols.colour, COLOURS), (self.symbols.size, SIZES))
+        tables = (
+            (self.symbols.kind, KINDS),
+            (self.symbols.colour, COLOURS),
+            (self.symbols.size, SIZES),
+            (self.symbols.place, [place for row in PLACES for place in row]),
+        )
         for table, names in tables:
             for row, name in enumerate(names):
                 table.weight[row] = words[packer.text(name)].mean(0)
@@ -125,13 +153,22 @@ class LanguageTrainee(nn.Module):
         return total, scores, states
 
 
-def symbolic_batch(packer: Packer, rng: Random, curriculum: Curriculum, scenes: int, questions: int, *,
-                   full_grid: float = 0.0, held_out: bool = False) -> tuple[Packed, list[SceneFacts], bool]:  # fmt: skip
+def symbolic_batch(
+    packer: Packer,
+    rng: Random,
+    curriculum: Curriculum,
+    scenes: int,
+    questions: int,
+    *,
+    full_grid: float = 0.0,
+    most: int = 8,
+    held_out: bool = False,
+) -> tuple[Packed, list[SceneFacts], bool]:
     """A batch of thought-up scenes with their questions."""
     rows, facts = [], []
     grid = rng.random() < full_grid
     while len(rows) < scenes:
-        scene = random_scene(rng)
+        scene = random_scene(rng, most=most)
         system = SYSTEM_PROMPTS[0] if rng.random() < 0.8 else rng.choice(SYSTEM_PROMPTS)
         kinds = list(MAKERS) if held_out else curriculum.draw(rng, questions)
         found = branches(scene, kinds, rng, packer, *([HELD_OUT] if held_out else []))
@@ -141,7 +178,9 @@ def symbolic_batch(packer: Packer, rng: Random, curriculum: Curriculum, scenes: 
     return pack(rows, packer.control["<im_patch>"], GRID), facts, grid
 
 
-def symbolic_tokens(encoder: SymbolEncoder, scenes: list[SceneFacts], *, grid: bool, jitter: float = 0.01) -> Tensor:
+def symbolic_tokens(
+    encoder: SymbolEncoder, scenes: list[SceneFacts], *, grid: bool, jitter: float = 0.01
+) -> Tensor:
     """Image tokens of thought-up scenes, with boxes as inexact as eyes are."""
     features = [symbol_features(scene) for scene in scenes]
     attributes = [torch.tensor(a) for a, _, _ in features]
@@ -186,9 +225,20 @@ def train(arguments: argparse.Namespace) -> None:
     model = LanguageTrainee(packer.size)
     model.align(packer)
     if arguments.warm is not None:
-        warm_start(arguments.warm, llm=model.llm, emb_embeddings_det=model.emb_embeddings_det,
-                   symbols=model.symbols, reader=model.reader)  # fmt: skip
-    run = Run(arguments.out, {"model": model}, make_optimisers(model, arguments.lr), arguments.minutes, arguments.every)
+        warm_start(
+            arguments.warm,
+            llm=model.llm,
+            emb_embeddings_det=model.emb_embeddings_det,
+            symbols=model.symbols,
+            reader=model.reader,
+        )
+    run = Run(
+        arguments.out,
+        {"model": model},
+        make_optimisers(model, arguments.lr),
+        arguments.minutes,
+        arguments.every,
+    )
     curriculum, rng = Curriculum(), Random(arguments.seed + run.step)
     curriculum.error.update(run.extra.get("error", {}))
     seen = Averages()
@@ -199,9 +249,15 @@ def train(arguments: argparse.Namespace) -> None:
 
     for _ in run.steps(report):
         batch, facts, grid = symbolic_batch(
-            packer, rng, curriculum, arguments.scenes, arguments.questions,
+            packer,
+            rng,
+            curriculum,
+            arguments.scenes,
+            arguments.questions,
             full_grid=arguments.full_grid * min(1.0, 2 * run.progress),
-        )  # fmt: skip
+            # Few objects at first: finding the right one comes before comparing many.
+            most=min(8, 2 + int(10 * run.progress)),
+        )
         with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
             loss, scores, _ = model.loss(batch, symbolic_tokens(model.symbols, facts, grid=grid))
         run.update(loss)
@@ -221,8 +277,12 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--scenes", type=int, default=20)
     parser.add_argument("--questions", type=int, default=3)
-    parser.add_argument("--full-grid", type=float, default=0.3, help="share of batches with all 64 cells, at the end")
-    parser.add_argument("--every", type=float, default=120.0, help="seconds between validations and checkpoints")
+    parser.add_argument(
+        "--full-grid", type=float, default=0.3, help="share of batches with all 64 cells, at the end"
+    )
+    parser.add_argument(
+        "--every", type=float, default=120.0, help="seconds between validations and checkpoints"
+    )
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,6 +1,6 @@
 """Stage 4: the vision encoder learns to put into each patch what the symbolic token of its cell says.
 
-It starts from the detector's backbone, which already knows shapes and colours. First attribute heads teach
+It starts from the backbone of stage 3a, which already knows shapes and colours. First attribute heads teach
 it what lies in which cell; then the bridge is fitted to the symbol vectors of the finished language model.
 """
 
@@ -24,7 +24,7 @@ from visionllm_adapters.recipe.train_detector import BACKBONE
 from visionllm_adapters.recipe.warm import part, saved_module, warm_start
 from visionllm_sdk.model.bridge import build_bridge
 from visionllm_sdk.model.tiling import cut_tiles, tile_array
-from visionllm_sdk.model.vision import VisionEncoder, build_resnet
+from visionllm_sdk.model.vision import build_resnet
 from visionllm_sdk.scenes.facts import SIZES, SceneFacts
 
 TILE: Final = 256
@@ -35,13 +35,9 @@ OUTPUTS: Final = 1 + len(KINDS) + ANY_COLOUR + 1 + len(SIZES) + 4
 def build_eyes(width: int) -> nn.ModuleDict:
     """Vision encoder and bridge of the embedded model, with random weights."""
     encoder = build_resnet(VISION, -1)
-    return nn.ModuleDict({"vis_encoder": encoder, "vl_bridge": build_bridge("mlp2x_gelu", encoder.width, width)})
-
-
-def start_from_detector(encoder: VisionEncoder, checkpoint: Path) -> None:
-    """Copy the detector's backbone into the vision encoder; every tensor must fit."""
-    backbone = part(saved_module(checkpoint, "detector"), "model.backbone.conv_encoder.model.")
-    encoder.vision_model.load_state_dict(backbone)
+    return nn.ModuleDict(
+        {"vis_encoder": encoder, "vl_bridge": build_bridge("mlp2x_gelu", encoder.width, width)}
+    )
 
 
 def tiles_of(drawn: list[Drawn]) -> Tensor:
@@ -51,7 +47,7 @@ def tiles_of(drawn: list[Drawn]) -> Tensor:
 
 
 def cell_targets(scenes: list[SceneFacts]) -> Tensor:
-    """(B, cells, OUTPUTS): occupied, kinds, colours, sizes (several where objects share a cell), box of one."""
+    """(B, cells, OUTPUTS): occupied, kinds, colours, sizes (several in a shared cell), box of one."""
     table = torch.zeros(len(scenes), GRID * GRID, OUTPUTS)
     for row, scene in enumerate(scenes):
         for (kind, colour, size), box, cell in zip(*symbol_features(scene), strict=True):
@@ -73,7 +69,9 @@ def attribute_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, f
     boxes = (logits[full][:, -4:].sigmoid() - targets[full][:, -4:]).abs().mean()
     ends = (1, 1 + len(KINDS), 2 + len(KINDS) + ANY_COLOUR, 2 + len(KINDS) + ANY_COLOUR + len(SIZES))
     right = {
-        f"{name}_ok": float(targets[full][:, a:b].gather(1, logits[full][:, a:b].argmax(1, keepdim=True)).mean())
+        f"{name}_ok": float(
+            targets[full][:, a:b].gather(1, logits[full][:, a:b].argmax(1, keepdim=True)).mean()
+        )
         for name, a, b in zip(("kind", "colour", "size"), ends, ends[1:], strict=False)
     }
     found = logits[..., 0] > 0
@@ -95,10 +93,19 @@ def train(arguments: argparse.Namespace) -> None:
     if fresh and arguments.warm is not None:
         warm_start(arguments.warm, vis_encoder=eyes["vis_encoder"], vl_bridge=eyes["vl_bridge"], heads=heads)
     elif fresh:
-        start_from_detector(eyes["vis_encoder"], arguments.detector)
+        eyes["vis_encoder"].vision_model.load_state_dict(saved_module(arguments.backbone, "backbone"))
     eyes["vis_encoder"].to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW([*eyes.parameters(), *heads.parameters()], lr=arguments.lr, weight_decay=1e-4)
-    run = Run(arguments.out, {"eyes": eyes, "heads": heads}, [optimiser], arguments.minutes, arguments.every, tail=0.7)
+    optimiser = torch.optim.AdamW(
+        [*eyes.parameters(), *heads.parameters()], lr=arguments.lr, weight_decay=1e-4
+    )
+    run = Run(
+        arguments.out,
+        {"eyes": eyes, "heads": heads},
+        [optimiser],
+        arguments.minutes,
+        arguments.every,
+        tail=0.7,
+    )
     seen = Averages()
     rng = Random(arguments.seed * 7_000_003 + run.step)
     for step in run.steps(seen.take):
@@ -119,7 +126,10 @@ def train(arguments: argparse.Namespace) -> None:
             full = targets[..., 0] > 0
             fitted = error[full].mean() + 0.5 * error[~full].mean()
             loss = loss + 3 * fitted
-            right |= {"fit_full": float(error[full].mean().detach()), "fit_empty": float(error[~full].mean().detach())}
+            right |= {
+                "fit_full": float(error[full].mean().detach()),
+                "fit_empty": float(error[~full].mean().detach()),
+            }
         run.update(loss, clip=5.0)
         seen.add(loss=float(loss.detach()), **right)
 
@@ -127,8 +137,10 @@ def train(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """`python -m visionllm_adapters.recipe.train_vision --minutes 25`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--detector", type=Path, default=Path("runs/embedded/detector/last.pt"))
-    parser.add_argument("--language", type=Path, help="checkpoint of stage 2, whose symbols the bridge is fitted to")
+    parser.add_argument("--backbone", type=Path, default=Path("runs/embedded/backbone/last.pt"))
+    parser.add_argument(
+        "--language", type=Path, help="checkpoint of stage 2, whose symbols the bridge is fitted to"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/embedded/vision"))
     parser.add_argument("--warm", type=Path, help="start from the weights of this checkpoint folder")
     parser.add_argument("--minutes", type=float, default=25.0)

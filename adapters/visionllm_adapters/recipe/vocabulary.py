@@ -17,9 +17,14 @@ RELEASED_SYSTEM = (
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
 SYSTEM_PROMPTS = (
-    SYSTEM, RELEASED_SYSTEM, "You are a helpful assistant.", "You are a vision assistant. Use the tools.", "Answer briefly.",
-    "You are an agent that can see. Be precise and concise.", "You inspect images for a customer.",
-)  # fmt: skip
+    SYSTEM,
+    RELEASED_SYSTEM,
+    "You are a helpful assistant.",
+    "You are a vision assistant. Use the tools.",
+    "Answer briefly.",
+    "You are an agent that can see. Be precise and concise.",
+    "You inspect images for a customer.",
+)
 
 
 def sentences(count: int, seed: int = 0) -> Iterator[str]:
@@ -37,7 +42,13 @@ def sentences(count: int, seed: int = 0) -> Iterator[str]:
         if exchange.links and rng.random() < 0.1:
             follow = tool_result(scene, rng, exchange)
             yield f"TOOL: {follow.question} ASSISTANT: {follow.text}"
-    words = (*SYSTEM_PROMPTS, *NOUNS, *FOLLOW_UPS, SHORT_ANSWER_HINT, *"0 1 2 3 4 5 6 7 8 9 10".split())
+    words = (
+        *SYSTEM_PROMPTS,
+        *NOUNS,
+        *FOLLOW_UPS,
+        SHORT_ANSWER_HINT,
+        *["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10"],
+    )
     for _ in range(500):
         yield from (SYSTEM, f"1{SHORT_ANSWER_HINT}")
     for _ in range(10):
@@ -53,11 +64,22 @@ def train_vocabulary(folder: Path, *, size: int = 1400, count: int = 60_000) -> 
 
     folder.mkdir(parents=True, exist_ok=True)
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=sentences(count), model_prefix=str(folder / "tokenizer"), vocab_size=size,
-        model_type="bpe", byte_fallback=True, character_coverage=1.0, normalization_rule_name="identity",
-        remove_extra_whitespaces=False, unk_id=0, bos_id=1, eos_id=2, pad_id=-1, num_threads=1,
-        split_digits=True, minloglevel=2,
-    )  # fmt: skip
+        sentence_iterator=sentences(count),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=size,
+        model_type="bpe",
+        byte_fallback=True,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        unk_id=0,
+        bos_id=1,
+        eos_id=2,
+        pad_id=-1,
+        num_threads=1,
+        split_digits=True,
+        minloglevel=2,
+    )
     return folder / "tokenizer.model"
 
 

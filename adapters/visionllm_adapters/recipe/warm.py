@@ -31,7 +31,9 @@ def saved_module(checkpoint: Path, name: str) -> State:
     """
     if not checkpoint.is_file():
         raise CheckpointError(
-            "an earlier training stage has left no checkpoint", value=str(checkpoint), remedy="Run that stage first."
+            "an earlier training stage has left no checkpoint",
+            value=str(checkpoint),
+            remedy="Run that stage first.",
         )
     modules: Mapping[str, State] = torch.load(checkpoint, weights_only=True)["modules"]
     if name not in modules:
@@ -53,7 +55,9 @@ def prefixed(prefix: str, state: Mapping[str, Tensor]) -> State:
 
 def save_aids(aids: Mapping[str, Mapping[str, Tensor]], path: Path = AIDS) -> None:
     """Write the training aids in half precision; integers stay as they are."""
-    tensors = {key: value for name, state in aids.items() for key, value in prefixed(f"{name}.", state).items()}
+    tensors = {
+        key: value for name, state in aids.items() for key, value in prefixed(f"{name}.", state).items()
+    }
     half = {key: v.half() if v.is_floating_point() else v for key, v in tensors.items()}
     save_file({key: value.contiguous() for key, value in half.items()}, path)
 
@@ -78,6 +82,8 @@ def warm_start(folder: Path, *, aids: Path = AIDS, **modules: nn.Module) -> None
         state = part(source, _SHIPPED_UNDER.get(name, f"{name}."))
         if not state:
             raise CheckpointError(
-                f"no weights of {name!r} to start from", value=str(folder), remedy="Point --warm to a whole checkpoint."
+                f"no weights of {name!r} to start from",
+                value=str(folder),
+                remedy="Point --warm to a whole checkpoint.",
             )
         module.load_state_dict(state)

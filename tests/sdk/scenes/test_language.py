@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visionllm_sdk.scenes.expressions import EXPRESSION_KINDS, PLACES, place_of, stands, unique_names
+from visionllm_sdk.scenes.facts import COLOURS, SHAPES, SIZES, ObjectFacts, SceneFacts
+from visionllm_sdk.scenes.labels import Label, article, matching, parse_label, plural
+from visionllm_sdk.scenes.language import (
+    MAKERS,
+    VQA_KINDS,
+    Link,
+    caption_of,
+    found_sentence,
+    request_labels,
+    tool_result,
+)
+from visionllm_sdk.scenes.phrases import HELD_OUT, TRAINING
+
+
+def thing(kind: str, colour: str | None, x: float, y: float, size: float = 20) -> ObjectFacts:
+    word = "small" if size < 17 else "medium" if size < 30 else "large"
+    half = size / 2
+    return ObjectFacts(kind, colour, word, (x - half, y - half, x + half, y + half), size)
+
+
+@pytest.fixture
+def scene() -> SceneFacts:
+    return SceneFacts(
+        100,
+        100,
+        (
+            thing("star", "red", 15, 15, 12),
+            thing("circle", "blue", 50, 50, 40),
+            thing("star", "green", 85, 85, 22),
+            thing("person", None, 85, 15, 24),
+        ),
+    )
+
+
+labels = st.builds(
+    Label,
+    kind=st.sampled_from((*SHAPES, "object")),
+    colour=st.sampled_from((None, *COLOURS)),
+    size=st.sampled_from((None, *SIZES)),
+)
+
+
+@given(labels, st.booleans(), st.booleans())
+def test_a_label_is_read_back_in_any_form(label: Label, many: bool, loud: bool) -> None:
+    text = plural(label.text) if many else article(label.text)
+    assert parse_label(text.upper() if loud else text) == label
+
+
+@pytest.mark.parametrize(
+    ("noun", "expected"),
+    [
+        ("red cross", "red crosses"),
+        ("person", "people"),
+        ("box", "boxes"),
+        ("berry", "berries"),
+        ("key", "keys"),
+    ],
+)
+def test_plurals(noun: str, expected: str) -> None:
+    assert plural(noun) == expected
+
+
+@pytest.mark.parametrize("text", ["", "forklift", "red", "red blue star", "the", "star red"])
+def test_foreign_words_are_no_label(text: str) -> None:
+    assert parse_label(text) is None
+
+
+def test_synonyms() -> None:
+    assert parse_label("a tiny violet disc") == Label("circle", "purple", "small")
+
+
+def test_a_figure_bears_no_colour(scene: SceneFacts) -> None:
+    assert matching(Label("person"), scene.objects) == [3]
+    assert matching(Label("person", "red"), scene.objects) == []
+    assert matching(Label(), scene.objects) == [0, 1, 2, 3]
+
+
+def test_expressions_mean_one_object(scene: SceneFacts) -> None:
+    found = {text: i for i in range(4) for make in EXPRESSION_KINDS.values() for text in make(i, scene)}
+    assert found["the red star"] == 0
+    assert found["the smallest object"] == 0
+    assert found["the largest object"] == 1
+    assert found["the star at the bottom right"] == 2
+    assert found["the rightmost star"] == 2
+    assert found["the star left of the circle"] == 0
+    assert "the star" not in found
+    assert "the rightmost object" not in found  # two things stand at the same x
+
+
+def test_no_expression_is_shared(scene: SceneFacts) -> None:
+    said = [text for i in range(4) for make in EXPRESSION_KINDS.values() for text in set(make(i, scene))]
+    assert len(said) == len(set(said))
+
+
+def test_places_and_relations(scene: SceneFacts) -> None:
+    assert [place_of(t, scene) for t in scene.objects] == ["top left", "center", "bottom right", "top right"]
+    assert {place for row in PLACES for place in row} >= {"top", "left", "center"}
+    star, circle = scene.objects[:2]
+    assert stands(star, "left of", circle, scene) is True
+    assert stands(star, "below", circle, scene) is False
+    assert stands(star, "below", thing("ring", "red", 60, 16), scene) is None
+    assert place_of(thing("ring", "red", 33, 50), scene) is None
+
+
+def test_unique_names(scene: SceneFacts) -> None:
+    assert [name.text for name in unique_names(0, scene)] == [
+        "red star",
+        "small red star",
+        "small star",
+        "red object",
+    ]
+
+
+def test_caption_in_reading_order(scene: SceneFacts) -> None:
+    assert caption_of(scene) == ("A small red star, a person, a large blue circle and a medium green star.")
+
+
+@given(st.integers(0, 10**6), st.sampled_from(tuple(MAKERS)), st.sampled_from((TRAINING, HELD_OUT)))
+def test_every_reply_is_true(seed: int, kind: str, phrases: dict[str, tuple[str, ...]]) -> None:
+    from visionllm_adapters.recipe.symbols import random_scene
+
+    rng = Random(seed)
+    facts = random_scene(rng)
+    exchange = MAKERS[kind](facts, rng, phrases)
+    if exchange is None:
+        return
+    assert exchange.question and exchange.answer
+    assert bool(exchange.links) == (kind in {"detect", "segment", "ground", "mixed"})
+    for link in exchange.links:
+        assert link.token in {"[DET]", "[SEG]", "[GRD]"}
+        if link.referent is None:
+            assert link.label == parse_label(link.text)
+        else:
+            assert link.label is not None
+            assert link.label.matches(facts.objects[link.referent])
+    if kind in VQA_KINDS:
+        assert exchange.text == exchange.text.lower()
+    if kind == "count":
+        assert 0 <= int(exchange.text) <= len(facts.objects)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 12))
+def test_request_labels_are_different(seed: int, count: int) -> None:
+    from visionllm_adapters.recipe.symbols import random_scene
+
+    rng = Random(seed)
+    names = [text for text, _ in request_labels(random_scene(rng), rng, count)]
+    assert len(set(names)) == len(names) == count
+
+
+def test_training_never_says_what_evaluation_asks() -> None:
+    for kind, sentences in HELD_OUT.items():
+        assert not set(sentences) & set(TRAINING[kind]), kind
+
+
+def test_tool_results_read_like_english(scene: SceneFacts) -> None:
+    assert found_sentence([("red star", 1), ("cross", 2), ("dog", 0)]) == "1 red star, 2 crosses, no dog"
+    request = MAKERS["detect"](scene, Random(3), TRAINING)
+    assert request is not None
+    result = tool_result(scene, Random(1), request)
+    assert result.role == "tool"
+    assert result.text == f"I found {result.question}"
+    assert not any(isinstance(part, Link) for part in result.answer)
