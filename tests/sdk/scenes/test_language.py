@@ -133,7 +133,8 @@ def test_every_reply_is_true(seed: int, kind: str, phrases: dict[str, tuple[str,
     exchange = MAKERS[kind](facts, rng, phrases)
     if exchange is None:
         return
-    assert exchange.question and exchange.answer
+    assert exchange.question
+    assert exchange.answer
     assert bool(exchange.links) == (kind in {"detect", "segment", "ground", "mixed"})
     for link in exchange.links:
         assert link.token in {"[DET]", "[SEG]", "[GRD]"}
