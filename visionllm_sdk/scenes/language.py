@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, Literal
 
-from visionllm_sdk.scenes.expressions import EXPRESSION_KINDS, RELATIONS, place_of, stands, unique_names
+from visionllm_sdk.scenes.expressions import (
+    EXPRESSION_KINDS,
+    PLACES,
+    RELATIONS,
+    place_of,
+    stands,
+    unique_names,
+)
 from visionllm_sdk.scenes.facts import COLOURS, FIGURES, SHAPES, SIZES, ObjectFacts, SceneFacts
 from visionllm_sdk.scenes.labels import Label, article, matching, plural
 from visionllm_sdk.scenes.phrases import FOLLOW_UPS, LEADS, NOUNS, SMALL_TALK, TAILS, TRAINING, Phrases
@@ -40,12 +47,26 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """One question (`role` "user") or tool result (`role` "tool") and the reply to it."""
+    """One question (`role` "user") or tool result (`role` "tool") and the reply to it.
+
+    Attributes:
+        kind: of the question.
+        question: what is said to the model.
+        answer: what it replies at once.
+        role: who speaks to the model.
+        final: what it says once the tools of a routed reply have reported; None: what they found.
+    """
 
     kind: str
     question: str
     answer: tuple[str | Link, ...]
     role: Literal["user", "tool"] = "user"
+    final: str | None = None
+
+    @property
+    def last_words(self) -> str:
+        """The text that answers the question in the end."""
+        return self.text if self.final is None else self.final
 
     @property
     def links(self) -> tuple[Link, ...]:
@@ -242,17 +263,46 @@ def found_sentence(counts: Sequence[tuple[str, int]]) -> str:
     )
 
 
+def located(expression: str, centre: tuple[float, float], size: float) -> str:
+    """Where a tool has found what an expression means: `the red star at the top left (21, 15, 9)`.
+
+    Args:
+        expression: with its article.
+        centre: (x, y) of the box, as shares of width and height.
+        size: longer side of the box as a share of the picture's shorter side.
+    """
+    column, row = (min(2, int(share * 3)) for share in centre)
+    numbers = ", ".join(str(round(100 * value)) for value in (*centre, size))
+    place = PLACES[row][column]
+    return f"{expression} {'in' if place == 'center' else 'at'} the {place} ({numbers})"
+
+
+def _where(link: Link, scene: SceneFacts) -> str:
+    assert link.referent is not None
+    thing = scene.objects[link.referent]
+    x, y = thing.centre
+    x1, y1, x2, y2 = thing.box
+    size = max(x2 - x1, y2 - y1) / min(scene.width, scene.height)
+    return located(link.text, (x / scene.width, y / scene.height), size)
+
+
 def tool_result(scene: SceneFacts, rng: Random, request: Exchange) -> Exchange:
-    """The turn after a tool has run: its counts come in, a sentence goes out."""
-    counts = []
+    """The turn after the tools have run: what they found comes in, the answer goes out.
+
+    Numbers behind a place (centre and size in percent) are for the model to compare, not to repeat. A plain
+    request is now and then told of counts that the picture does not show, since the tools are to be believed.
+    """
+    told = []
     for link in request.links:
+        if link.referent is not None:
+            told.append(_where(link, scene))
+            continue
         hits = 0 if link.label is None else len(matching(link.label, scene.objects))
-        name = link.text.removeprefix("the ")
-        counts.append(
-            (name, 1 if link.referent is not None else rng.randint(0, 9) if rng.random() < 0.3 else hits)
-        )
-    found = found_sentence(counts)
-    return Exchange("tool_result", found + ".", (f"I found {found}.",), role="tool")
+        guess = rng.randint(0, 9) if request.final is None and rng.random() < 0.3 else hits
+        told.append(found_sentence([(link.text, guess)]))
+    plain = ", ".join(text.partition(" (")[0] for text in told)
+    final = f"I found {plain}." if request.final is None else request.final
+    return Exchange("tool_result", ", ".join(told) + ".", (final,), role="tool")
 
 
 def small_talk(_: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange:
@@ -277,7 +327,7 @@ def existence(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Ex
     sentence = rng.choice(phrases["existence"]).format(
         a=article(label.text), one=label.text, many=plural(label.text)
     )
-    return _question("existence", sentence, "yes" if hits else "no", rng)
+    return _looked_up("existence", sentence, [Link("[DET]", label.text, label)], "yes" if hits else "no", rng)
 
 
 def count(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange:
@@ -296,12 +346,24 @@ def count(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchan
         )
         label = Label() if roll > 0.93 else label
     sentence = rng.choice(phrases["count"]).format(many=plural(label.text))
-    return _question("count", sentence, str(len(matching(label, scene.objects))), rng)
+    hits = len(matching(label, scene.objects))
+    return _looked_up("count", sentence, [Link("[DET]", label.text, label)], str(hits), rng)
 
 
 def _question(kind: str, sentence: str, answer: str, rng: Random) -> Exchange:
     text = sentence[0].upper() + sentence[1:] if rng.random() < 0.7 else sentence
     return Exchange(kind, text, (answer,))
+
+
+def _looked_up(kind: str, sentence: str, links: Sequence[Link], final: str, rng: Random) -> Exchange:
+    """A question that is answered from what a tool finds: counting and measuring are the detector's trade."""
+    asked = _question(kind, sentence, final, rng)
+    return Exchange(kind, asked.question, linked_reply(links), final=final)
+
+
+def _pointer(text: str, index: int, scene: SceneFacts) -> Link:
+    thing = scene.objects[index]
+    return Link("[GRD]", text, Label(thing.kind, thing.colour, thing.size if thing.colour else None), index)
 
 
 def _named(index: int, scene: SceneFacts, rng: Random, *, without: str = "") -> str | None:
@@ -360,7 +422,8 @@ def position(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exc
             continue
         name = _named(index, scene, rng)
         if roll < 0.85 and name is not None:
-            return _question("position", rng.choice(phrases["position"]).format(x=name), place, rng)
+            sentence = rng.choice(phrases["position"]).format(x=name)
+            return _looked_up("position", sentence, [_pointer(name, index, scene)], place, rng)
         alone = [t for t in scene.objects if place_of(t, scene) in (place, None)] == [thing]
         if roll >= 0.85 and alone:
             named = f"{thing.colour} {thing.kind}" if thing.colour else thing.kind
@@ -378,7 +441,8 @@ def _relation(scene: SceneFacts, rng: Random, phrases: Phrases) -> Exchange | No
     if first is None or second is None or verdict is None:
         return None
     sentence = rng.choice(phrases["relation"]).format(x=first, y=second, relation=relation)
-    return _question("position", sentence, "yes" if verdict else "no", rng)
+    links = [_pointer(first, one, scene), _pointer(second, other, scene)]
+    return _looked_up("position", sentence, links, "yes" if verdict else "no", rng)
 
 
 def comparison(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange | None:
@@ -394,9 +458,9 @@ def comparison(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> E
         return None
     more = rng.choice(("larger", "bigger", "smaller"))
     winner = first if (ratio > 1) == (more != "smaller") else second
-    return _question(
-        "comparison", rng.choice(phrases["larger"]).format(x=first, y=second, more=more), winner, rng
-    )
+    sentence = rng.choice(phrases["larger"]).format(x=first, y=second, more=more)
+    links = [_pointer(first, one, scene), _pointer(second, other, scene)]
+    return _looked_up("comparison", sentence, links, winner, rng)
 
 
 def _more(scene: SceneFacts, rng: Random, phrases: Phrases) -> Exchange | None:
@@ -409,7 +473,8 @@ def _more(scene: SceneFacts, rng: Random, phrases: Phrases) -> Exchange | None:
     if one == other or (counts[0] == counts[1] and rng.random() < 0.7):
         return None
     sentence = rng.choice(phrases["more"]).format(x=plural(one.text), y=plural(other.text))
-    return _question("comparison", sentence, "yes" if counts[0] > counts[1] else "no", rng)
+    links = [Link("[DET]", label.text, label) for label in labels]
+    return _looked_up("comparison", sentence, links, "yes" if counts[0] > counts[1] else "no", rng)
 
 
 Maker = Callable[[SceneFacts, Random, Phrases], Exchange | None]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.images import ImageSource
 from visionllm_sdk.results import Answer, Count, Detections, Grounding, Reply, SemanticMap
+from visionllm_sdk.skills.agents import ForAgents
 from visionllm_sdk.skills.arguments import (
     ImageRules,
     Images,
@@ -27,7 +28,7 @@ from visionllm_sdk.skills.arguments import (
 from visionllm_sdk.skills.asynchronous import AsyncSkills
 from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
 from visionllm_sdk.skills.history import Conversation, History, conversation
-from visionllm_sdk.skills.loading import checkpoint_folder, torch_device, torch_dtype
+from visionllm_sdk.skills.loading import EMBEDDED, checkpoint_folder, torch_device, torch_dtype
 from visionllm_sdk.skills.perception import Perception, as_count, perceive
 from visionllm_sdk.skills.talk import (
     CAPTION_REQUEST,
@@ -49,7 +50,7 @@ S = TypeVar("S", bound=ImageSource)
 ResultT = TypeVar("ResultT")
 
 
-class VisionLLM(AsyncSkills):
+class VisionLLM(AsyncSkills, ForAgents):
     """An image and a sentence in, typed results out.
 
     Wherever a method takes an image it also takes a list of images and then returns a list: all go through
@@ -59,12 +60,14 @@ class VisionLLM(AsyncSkills):
     Args:
         model: a loaded checkpoint; see :meth:`from_pretrained`.
         rules: which images are accepted.
+        name: of the checkpoint, for logs and metadata.
     """
 
-    def __init__(self, model: Model, *, rules: ImageRules | None = None) -> None:
+    def __init__(self, model: Model, *, rules: ImageRules | None = None, name: str = "unnamed") -> None:
         super().__init__()
         self.engine = Engine(model)
         self.rules = rules or ImageRules()
+        self.name = name
 
     @classmethod
     def from_pretrained(
@@ -102,7 +105,7 @@ class VisionLLM(AsyncSkills):
             dtype=torch_dtype(dtype),
             lazy=True,
         )
-        return cls(model, rules=rules)
+        return cls(model, rules=rules, name=os.fspath(name_or_path or EMBEDDED))
 
     # -- forced routing: one forward pass, no decoding -----------------------------------------------------
 

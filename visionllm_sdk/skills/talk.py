@@ -209,9 +209,14 @@ def stream(engine: Engine, talk: Conversation, settings: TalkSettings) -> Iterat
 
 
 def answer(engine: Engine, talks: Sequence[Conversation], settings: TalkSettings) -> list[Answer]:
-    """Answer in words alone: no routing token can be written."""
-    words = replace(settings, generation=replace(settings.generation, tokens=(), require=None))
-    replies = chat(engine, talks, words)
+    """Answer in words.
+
+    A checkpoint that knows tool turns may look things up with its tools first, and answers from what they
+    report; any other writes no routing token at all.
+    """
+    if not engine.model.config.sdk.tool_turns:
+        settings = replace(settings, generation=replace(settings.generation, tokens=(), require=None))
+    replies = chat(engine, talks, settings)
     return [Answer(text=reply.text, question=talk.text) for reply, talk in zip(replies, talks, strict=True)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from visionllm_sdk.results import Count, Detections, Grounding, Mask, Poses, RoutedCall, SemanticMap
-from visionllm_sdk.scenes.language import found_sentence
+from visionllm_sdk.scenes.language import found_sentence, located
 
 Finding = tuple[str, int]
 """A label and how many there are of it."""
@@ -19,15 +19,39 @@ _ARTICLES = ("the ", "a ", "an ")
 
 
 def report(calls: Iterable[RoutedCall]) -> str | None:
-    """What the calls found in one sentence, ``2 red circles, no star.``; None if one cannot be counted."""
-    findings: dict[str, int] = {}
+    """What the calls found in one sentence; None if one cannot be told.
+
+    ``2 red circles, no star.`` where things were counted, ``the star at the top left (21, 15, 9).`` where one
+    was pointed at: centre and size in percent, as `visionllm_sdk.scenes.language.located` says.
+    """
+    told: dict[str, None] = {}
     for call in calls:
-        counted = count_findings(call.result)
-        if counted is None:
+        findings = findings_of(call.result)
+        if findings is None:
             return None
-        for label, number in counted:
-            findings.setdefault(_bare(label), number)
-    return f"{found_sentence(list(findings.items()))}." if findings else None
+        told |= dict.fromkeys(findings)
+    return f"{', '.join(told)}." if told else None
+
+
+def findings_of(result: Any) -> list[str] | None:
+    """What a result holds, one phrase for each asked label; None for kinds of results that cannot be told."""
+    if isinstance(result, Grounding) and len(result):
+        return [_place(result, label) for label in result.labels]
+    counted = count_findings(result)
+    return (
+        None if counted is None else [found_sentence([(_bare(label), number)]) for label, number in counted]
+    )
+
+
+def _place(result: Grounding, expression: str) -> str:
+    """Where the best detection of an expression lies."""
+    own = [detection for detection in result if detection.label == expression]
+    if not own:
+        return found_sentence([(_bare(expression), 0)])
+    box = max(own, key=lambda detection: detection.score).box
+    x, y = box.center
+    size = max(box.width, box.height) / min(result.width, result.height)
+    return located(expression, (x / result.width, y / result.height), size)
 
 
 def _bare(label: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Final
 
@@ -49,10 +50,10 @@ def dialogue(kind: str, scene: SceneFacts, rng: Random, phrases: Phrases = TRAIN
     if exchange is None:
         return None
     if kind in VQA_KINDS and rng.random() < 0.35:
-        return [_short(exchange)]
+        exchange = _short(exchange)
     turns = [exchange]
-    if kind in _ROUTED and rng.random() < 0.25:
-        turns.append(tool_result(scene, rng, exchange))
+    if exchange.final is not None or (kind in _ROUTED and rng.random() < 0.25):
+        turns.append(replace(tool_result(scene, rng, exchange), kind=kind))
     if kind in ("detect", "segment") and rng.random() < 0.15:
         turns.append(follow_up(scene, rng, exchange))
     elif rng.random() < 0.08:
@@ -62,7 +63,7 @@ def dialogue(kind: str, scene: SceneFacts, rng: Random, phrases: Phrases = TRAIN
 
 
 def _short(exchange: Exchange) -> Exchange:
-    return Exchange(exchange.kind, f"{exchange.question}\n{SHORT_ANSWER_HINT}", exchange.answer)
+    return replace(exchange, question=f"{exchange.question}\n{SHORT_ANSWER_HINT}")
 
 
 def branches(

@@ -1,4 +1,4 @@
-"""Questions that are answered in words."""
+"""Questions whose answer is a word or two."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class VqaSkill(Skill):
         for part in chunks(asked, len(samples)):
             answers = model.ask([sample.image for sample, _ in part], [e.question for _, e in part])
             for (sample, exchange), answer in zip(part, answers, strict=True):
-                right = same_answer(answer.text, exchange.text)
+                right = same_answer(answer.text, exchange.last_words)
                 self._answers.add(exchange.kind, right)
                 text = f"{exchange.question} {answer.text}"
-                text = text if right else f"{text} (is: {exchange.text})"
+                text = text if right else f"{text} (is: {exchange.last_words})"
                 self.gallery.add(right, sample.image, text, exchange.kind)
 
     def report(self) -> SkillReport:
