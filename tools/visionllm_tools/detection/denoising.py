@@ -113,7 +113,7 @@ def plan_denoising(
     shown = torch.where(noise.flips < config.flip * 0.5, noise.classes, shown)
     present = targets.valid[:, None, None, :, None]
     content = labels[torch.arange(len(labels), device=labels.device).view(-1, 1, 1, 1), shown] * present
-    boxes = torch.logit(_shake(targets.boxes, noise, config.noise), eps=_EPS) * present
+    boxes = _logit(_shake(targets.boxes, noise, config.noise)) * present
     queries = ExtraQueries(
         content=content.flatten(1, 3),
         boxes=boxes.flatten(1, 3),
@@ -129,6 +129,12 @@ def _shake(boxes: Tensor, noise: DenoisingNoise, scale: float) -> Tensor:
     sizes[:, :, 1] += 1.0
     corners = to_corners(boxes)[:, None, None] + noise.signs * sizes * half.repeat(1, 1, 1, 1, 2) * scale
     return to_centres(corners.clamp(0.0, 1.0))
+
+
+def _logit(x: Tensor) -> Tensor:
+    """Inverse sigmoid, bounded by log(1 / eps) on both sides."""
+    x = x.clamp(0.0, 1.0)  # noise may turn a box inside out
+    return torch.log(x.clamp(min=_EPS) / (1 - x).clamp(min=_EPS))
 
 
 def _separate(groups: int, size: int, learned: int, device: torch.device) -> Tensor:

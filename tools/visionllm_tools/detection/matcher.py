@@ -12,6 +12,8 @@ from torch import Tensor
 from visionllm_tools.blocks.boxes import generalised_iou, to_corners
 from visionllm_tools.detection.targets import DetectionTargets
 
+_EPS = 1e-8
+
 
 @dataclass(frozen=True, kw_only=True)
 class MatchCosts:
@@ -54,9 +56,9 @@ def cost_matrix(logits: Tensor, boxes: Tensor, targets: DetectionTargets, costs:
     index = targets.labels[None, :, None].expand(layers, -1, queries, -1)
     chosen = logits.gather(3, index).float()  # (L, B, K, G)
     present = chosen.sigmoid()
-    # softplus(-x) = -log p and softplus(x) = -log (1 - p), exact also where p saturates
-    positive = costs.alpha * (1 - present).pow(costs.gamma) * torch.nn.functional.softplus(-chosen)
-    negative = (1 - costs.alpha) * present.pow(costs.gamma) * torch.nn.functional.softplus(chosen)
+    # Bounded as released, so that beyond saturation the boxes decide.
+    positive = costs.alpha * (1 - present).pow(costs.gamma) * -(present + _EPS).log()
+    negative = (1 - costs.alpha) * present.pow(costs.gamma) * -(1 - present + _EPS).log()
     found, truth = boxes[:, :, :, None].float(), targets.boxes[None, :, None]
     distance = (found - truth).abs().sum(-1)
     giou = generalised_iou(to_corners(found), to_corners(truth))
@@ -90,6 +92,9 @@ def match_one_to_many(cost: Tensor, targets: DetectionTargets, usable: Tensor, *
         usable: (B, S) bool.
         copies: queries per object.
     """
+    if targets.labels.shape[1] == 0:
+        nothing = targets.labels.new_zeros(0)
+        return Pairs(layer=nothing, image=nothing, query=nothing, target=nothing)
     table = cost[0].masked_fill(~usable[..., None], torch.inf).transpose(1, 2)  # (B, G, S)
     best, query = table.topk(min(copies, table.shape[-1]), dim=-1, largest=False)  # (B, G, copies)
     wanted = torch.isfinite(best) & targets.valid[..., None]

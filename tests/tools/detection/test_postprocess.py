@@ -1,0 +1,125 @@
+"""Post-processing equals the released one (recorded values) and plain definitions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from visionllm_tools.blocks.boxes import overlap
+from visionllm_tools.detection.postprocess import (
+    Candidates,
+    binary_masks,
+    drop_duplicates,
+    full_size,
+    label_shares,
+    select,
+    semantic_map,
+)
+
+ORIGINALS = [(192, 256), (160, 208)]
+SIZES = [(96, 128), (80, 104)]
+
+
+@pytest.fixture(scope="module")
+def golden(goldens: Path) -> dict[str, Tensor]:
+    return load_file(goldens / "golden_gdino_postprocess.safetensors")
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("det", 10), ("seg", 6)])
+@pytest.mark.parametrize("image", [0, 1])
+def test_boxes(
+    golden: dict[str, Tensor], golden_eval: dict[str, Tensor], image: int, kind: str, limit: int
+) -> None:
+    logits, boxes = golden_eval["logits"][image], golden_eval["pred_boxes"][image]
+    found = select(logits, boxes, ORIGINALS[image], limit=limit)
+    torch.testing.assert_close(found.scores, golden[f"{kind}.{image}.scores"])
+    assert torch.equal(found.labels, golden[f"{kind}.{image}.labels"])
+    torch.testing.assert_close(found.boxes, golden[f"{kind}.{image}.boxes"], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("image", [0, 1])
+def test_masks(golden: dict[str, Tensor], golden_eval: dict[str, Tensor], image: int) -> None:
+    logits, boxes = golden_eval["logits"][image], golden_eval["pred_boxes"][image]
+    kept = select(logits, boxes, ORIGINALS[image], limit=6).queries
+    found = full_size(golden_eval["pred_masks"][image, kept], SIZES[image], ORIGINALS[image]) > 0
+    bits = golden[f"seg.{image}.masks.bits"].numpy()
+    expected = np.unpackbits(bits, axis=-1, count=ORIGINALS[image][1]).astype(bool)
+    assert np.array_equal(found.numpy(), expected)
+
+
+def test_absent_labels_are_never_selected() -> None:
+    logits = torch.full((4, 3), -torch.inf)
+    logits[:, 1] = torch.tensor([-9.0, 2.0, 1.0, -8.0])
+    found = select(logits, torch.rand(4, 4), (10, 20), limit=100)
+    assert found.labels.tolist() == [1] * 4
+    assert found.queries.tolist() == [1, 2, 3, 0]
+    assert len(select(logits[:, :1], torch.rand(4, 4), (10, 20), limit=100).scores) == 0
+
+
+def test_one_query_may_bear_two_labels() -> None:
+    found = select(torch.tensor([[4.0, 5.0]]), torch.tensor([[0.5, 0.5, 0.2, 0.4]]), (100, 200), limit=9)
+    assert found.labels.tolist() == [1, 0]
+    torch.testing.assert_close(found.boxes[0], torch.tensor([80.0, 30.0, 120.0, 70.0]))
+
+
+@given(seed=st.integers(0, 300), count=st.integers(0, 12))
+def test_duplicates(seed: int, count: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.rand(count, 2, 2, generator=generator).sort(dim=1).values.flatten(1) * 50
+    given_ = Candidates(
+        scores=torch.rand(count, generator=generator).sort(descending=True).values,
+        labels=torch.randint(0, 2, (count,), generator=generator),
+        queries=torch.arange(count),
+        boxes=corners,
+    )
+    kept = drop_duplicates(given_, threshold=0.5)
+    assert (kept.scores.diff() <= 0).all()
+    dropped = set(range(count)) - set(kept.queries.tolist())
+    for number in range(count):
+        same = kept.labels == given_.labels[number]
+        better = kept.scores > given_.scores[number]
+        worst = overlap(given_.boxes[number], kept.boxes[same & better])[0]
+        assert (number in dropped) == bool((worst > 0.5).any())
+
+
+def test_binary_masks_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(7, 5, generator=generator)
+    features = torch.randn(5, 8, 8, generator=generator)
+    whole = binary_masks(embeddings, features, (30, 25), (60, 47))
+    logits = torch.einsum("km,mhw->khw", embeddings, features)
+    assert torch.equal(whole, full_size(logits, (30, 25), (60, 47)) > 0)
+    monkeypatch.setattr("visionllm_tools.detection.postprocess._CHUNK", 1)
+    assert torch.equal(binary_masks(embeddings, features, (30, 25), (60, 47)), whole)
+
+
+def test_semantic_map_by_definition() -> None:
+    generator = torch.Generator().manual_seed(1)
+    scores = torch.rand(6, 3, generator=generator)
+    embeddings = torch.randn(6, 5, generator=generator)
+    features = torch.randn(5, 8, 8, generator=generator)
+    size, original = (28, 32), (14, 50)
+    logits = torch.einsum("km,mhw->khw", embeddings, features)
+    large = F.interpolate(logits[None], scale_factor=4, mode="bilinear", align_corners=False)[0]
+    shares = torch.zeros(3, *size)
+    for query in range(6):
+        for label in range(3):
+            shares[label] += scores[query, label] * large[query, : size[0], : size[1]].sigmoid()
+    expected = F.interpolate(shares[None], size=original, mode="bilinear", align_corners=False)[0]
+    found = label_shares(scores, embeddings, features, size, original)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert torch.equal(semantic_map(found), expected.argmax(0))
+
+
+def test_pixels_without_evidence_stay_unlabelled() -> None:
+    shares = torch.tensor([[[0.9, 0.2]], [[0.1, 0.3]]])
+    assert semantic_map(shares).tolist() == [[0, 1]]
+    assert semantic_map(shares, floor=0.5).tolist() == [[0, -1]]
