@@ -248,6 +248,16 @@ class TextTokenizer:
         pieces = self._sentencepiece.GetPieceSize()
         return str(self._sentencepiece.Decode([index for index in ids if index < pieces])) if ids else ""
 
+    def surface(self, index: int) -> bytes | None:
+        """What an ordinary id adds to a text, in UTF-8; None for control tokens and ids without a text."""
+        model = self._sentencepiece
+        if index in self._texts or index >= model.GetPieceSize():
+            return None
+        if model.IsControl(index) or model.IsUnknown(index) or model.IsUnused(index):
+            return None
+        piece = str(model.IdToPiece(index))
+        return bytes([int(piece[1:-1], 16)]) if model.IsByte(index) else piece.replace("▁", " ").encode()
+
     # -- files ---------------------------------------------------------------------------------------------
 
     @classmethod

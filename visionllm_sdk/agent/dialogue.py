@@ -1,0 +1,299 @@
+"""LangChain messages as turns of the model: texts, images, routed calls, and what tools reported."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+
+from visionllm_sdk.agent.closing import merged_report
+from visionllm_sdk.agent.recipes import Recipe
+from visionllm_sdk.agent.sessions import VisionSession
+from visionllm_sdk.errors import ImageError, InputError
+from visionllm_sdk.images import LoadedImage
+from visionllm_sdk.model.conversation import ForcedCall, Parts, Turn, forced_turn, image_parts
+from visionllm_sdk.skills.arguments import ImageRules
+from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
+
+__all__ = ["OVERLAY", "Dialogue", "images_of", "read_dialogue"]
+
+OVERLAY: Final = "overlay_of"
+"""Marks an image block, in its `extras`, as a result drawn over another image."""
+
+_ROLES: Final = re.compile(r"\b(USER|ASSISTANT|TOOL)(?=\s*:)")
+_IGNORED: Final = ("tool_call", "tool_call_chunk", "invalid_tool_call", "reasoning", "server_tool_call", "citation")
+_HANDLE: Final = re.compile(r"\bimg_\d{1,12}_[0-9a-f]{16}\b")
+
+
+@dataclass(kw_only=True)
+class Dialogue:
+    """A conversation as the model reads it.
+
+    Attributes:
+        turns: the last one is unanswered.
+        images: in the order of their places in the turns.
+        handles: one for each image.
+        system: text of the system messages; None if there is none.
+        request: what the user said last.
+        focus: handles of the images that a routed call looks at: those that the request names, else those of
+            the latest message with images.
+        reports: the tool messages that wait for an answer.
+    """
+
+    turns: list[Turn] = field(default_factory=list)
+    images: list[LoadedImage] = field(default_factory=list)
+    handles: list[str] = field(default_factory=list)
+    system: str | None = None
+    request: str = ""
+    focus: list[str] = field(default_factory=list)
+    reports: list[ToolMessage] = field(default_factory=list)
+
+
+@dataclass
+class _Open:
+    """A turn that waits for its answer."""
+
+    role: str
+    images: int = 0
+    texts: list[str] = field(default_factory=list)
+
+    def turn(self, answer: Parts | None) -> Turn:
+        is_report = self.role == "tool"
+        text = merged_report(self.texts) if is_report else "\n".join(text for text in self.texts if text)
+        return Turn((*image_parts(self.images), text), answer, role="tool" if is_report else "user")
+
+
+def read_dialogue(
+    messages: Sequence[BaseMessage], session: VisionSession, engine: Engine, rules: ImageRules
+) -> Dialogue:
+    """Read a conversation; its images are registered in the session.
+
+    Args:
+        messages: system, human, AI and tool messages in any order in which they make sense.
+        session: of the conversation.
+        engine: the model.
+        rules: which images are accepted.
+
+    Raises:
+        InputError: no message, a tool message without its call, or content that is neither text nor image.
+        ImageError: an image that cannot be used.
+        HandleError: a `file_id` that is no handle of this session.
+    """
+    reader = _Reader(session, engine, rules)
+    for number, message in enumerate(messages):
+        try:
+            reader.read(message)
+        except InputError as error:
+            raise error.at(f"message {number} ({message.type})") from error
+    return reader.finish()
+
+
+def images_of(messages: Sequence[BaseMessage], session: VisionSession, rules: ImageRules) -> list[str]:
+    """Register the images of a conversation, overlays left out; their handles in the order of the messages."""
+    found = []
+    for message in messages:
+        blocks = [block for block in message.content_blocks if block["type"] in ("image", "non_standard")]
+        for block in blocks:
+            if not is_overlay(block) and (image := _image(block, session, rules)):
+                found.append(image[0])
+    return list(dict.fromkeys(found))
+
+
+def is_overlay(block: Mapping[str, Any]) -> bool:
+    """Whether a block shows a result drawn over an image: something to look at, not to work on."""
+    extras = block.get("extras")
+    return isinstance(extras, Mapping) and bool(extras.get(OVERLAY))
+
+
+class _Reader:
+    def __init__(self, session: VisionSession, engine: Engine, rules: ImageRules) -> None:
+        self._session, self._engine, self._rules = session, engine, rules
+        self._dialogue = Dialogue()
+        self._open: _Open | None = None
+        self._called: set[str] = set()
+        self._systems: list[str] = []
+
+    def read(self, message: BaseMessage) -> None:
+        if isinstance(message, SystemMessage):
+            self._systems.append(message.text)
+        elif isinstance(message, HumanMessage):
+            self._read_human(message)
+        elif isinstance(message, AIMessage):
+            self._read_ai(message)
+        elif isinstance(message, ToolMessage):
+            self._read_tool(message)
+        else:
+            raise InputError("a message of this kind cannot be read", value=message.type)
+
+    def finish(self) -> Dialogue:
+        dialogue = self._dialogue
+        if self._open is None and not dialogue.turns:
+            raise InputError("there is no message to answer", value=[], remedy="Pass at least one HumanMessage.")
+        last = self._open or _Open("human")
+        dialogue.turns.append(last.turn(None))
+        dialogue.system = "\n".join(self._systems) if self._systems else None
+        named = [handle for handle in _HANDLE.findall(dialogue.request) if handle in self._session.images]
+        dialogue.focus = named or dialogue.focus
+        return dialogue
+
+    def _read_human(self, message: HumanMessage) -> None:
+        texts, handles = self._content(message)
+        if self._open is not None and self._open.role == "tool":
+            self._answer(("",))
+        self._dialogue.reports = []
+        fresh = self._open is None
+        self._open = self._open or _Open("human")
+        self._open.images += len(handles)
+        self._open.texts += texts
+        said = "\n".join(texts)
+        self._dialogue.request = said if fresh else f"{self._dialogue.request}\n{said}".strip()
+
+    def _read_ai(self, message: AIMessage) -> None:
+        self._called = {call["id"] for call in message.tool_calls if call["id"]}
+        answer = answer_parts(message, self._engine)
+        if self._open is None and self._dialogue.turns:
+            last = self._dialogue.turns.pop()
+            self._dialogue.turns.append(Turn(last.question, (*(last.answer or ()), " ", *answer), last.role))
+        else:
+            self._open = self._open or _Open("human")
+            self._answer(answer)
+
+    def _read_tool(self, message: ToolMessage) -> None:
+        if message.tool_call_id not in self._called:
+            raise InputError(
+                "a tool message answers no tool call of the message before it",
+                value=message.tool_call_id,
+                limit=sorted(self._called),
+                remedy="Keep every tool message right behind the AI message that called.",
+            )
+        texts, handles = self._content(message)
+        if self._open is None:
+            self._open = _Open("tool")
+        self._open.images += len(handles)
+        self._open.texts.append(" ".join(" ".join(texts).split()))
+        self._dialogue.reports.append(message)
+
+    def _answer(self, answer: Parts) -> None:
+        assert self._open is not None
+        self._dialogue.turns.append(self._open.turn(answer))
+        self._open = None
+        self._dialogue.reports = []
+
+    def _content(self, message: BaseMessage) -> tuple[list[str], list[str]]:
+        """Texts and image handles of a message; the images join the dialogue."""
+        texts: list[str] = []
+        handles: list[str] = []
+        looked_at: list[str] = []
+        for block in message.content_blocks:
+            if block["type"] in ("text", "text-plain"):
+                # Whoever writes a message must not be able to write the other speakers' lines.
+                texts.append(_ROLES.sub(lambda role: role.group().lower(), str(block.get("text", ""))))
+            elif block["type"] not in _IGNORED:
+                handle, image = self._seen(block)
+                handles.append(handle)
+                looked_at += [] if is_overlay(block) else [handle]
+                self._dialogue.images.append(image)
+        self._dialogue.handles += handles
+        self._dialogue.focus = list(dict.fromkeys(looked_at)) or self._dialogue.focus
+        return texts, handles
+
+    def _seen(self, block: Mapping[str, Any]) -> tuple[str, LoadedImage]:
+        image = _image(block, self._session, self._rules)
+        if image is None:
+            raise InputError(
+                "this model reads texts and images only",
+                value=_kind(block),
+                limit="text and image blocks",
+                remedy="Leave the block out.",
+            )
+        return image
+
+
+def answer_parts(message: AIMessage, engine: Engine) -> Parts:
+    """What an AI message says, as the model writes it.
+
+    A reply of this model is repeated token by token. Calls of another model to our tools are laid out in the
+    checkpoint's own form; other calls are told in words.
+    """
+    recipe = Recipe.of(message)
+    if recipe is not None:
+        return recipe.reply_parts(engine)
+    parts: list[Any] = [message.text] if message.text else []
+    for call in message.tool_calls:
+        token = SKILL_TOKENS.get(call["name"])
+        labels = _labels(call["args"])
+        if token in engine.routing_tokens and token is not None and labels:
+            parts += [" "] if parts else []
+            parts += _laid_out(token, labels, engine)
+        else:
+            parts.append(f"{call['name']} {json.dumps(call['args'], ensure_ascii=False)}")
+    return tuple(parts) or ("",)
+
+
+def _laid_out(token: str, labels: tuple[str, ...], engine: Engine) -> Parts:
+    settings = engine.model.config.sdk
+    call = ForcedCall(token=engine.token(token), labels=labels)
+    turn = forced_turn([call], images=0, label_tags=settings.label_tags, layouts=settings.layouts)
+    return turn.answer or ()
+
+
+def _labels(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    for name in ("labels", "expression", "label"):
+        given = arguments.get(name)
+        values = [given] if isinstance(given, str) else given
+        if isinstance(values, list) and values and all(isinstance(value, str) for value in values):
+            return tuple(values)
+    return ()
+
+
+# -- image blocks ------------------------------------------------------------------------------------------
+
+
+def _image(
+    block: Mapping[str, Any], session: VisionSession, rules: ImageRules
+) -> tuple[str, LoadedImage] | None:
+    """Handle and image of a block; None if it is no image block."""
+    if block["type"] == "non_standard":
+        inner = block.get("value", {})
+        source = inner.get("image_url") if isinstance(inner, Mapping) else None
+        url = source.get("url") if isinstance(source, Mapping) else source
+        return _from_url(url, session, rules) if isinstance(url, str) else None
+    if block["type"] != "image":
+        return None
+    if isinstance(data := block.get("base64"), str):
+        return session.image(data, lambda: rules.load(_decode(data)), origin="message")
+    if isinstance(url := block.get("url"), str):
+        return _from_url(url, session, rules)
+    if isinstance(handle := block.get("file_id"), str):
+        return handle, session.images.get(handle)
+    raise ImageError(
+        "an image block holds no image that can be sent",
+        value=sorted(block),
+        limit="base64, url or file_id",
+        remedy="Encode the picture: {'type': 'image', 'base64': ..., 'mime_type': 'image/png'}.",
+    )
+
+
+def _from_url(url: str, session: VisionSession, rules: ImageRules) -> tuple[str, LoadedImage]:
+    if not url.startswith(("data:", "http://", "https://")):
+        # A message may come from anyone: it must not name a file of this machine.
+        raise ImageError("messages cannot refer to local files", value=url[:60], limit="data:, http:, https:")
+    return session.image(url, lambda: rules.load(url), origin="data URL" if url[:5] == "data:" else url)
+
+
+def _decode(data: str) -> bytes:
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ImageError(f"the base64 text of an image is damaged: {error}", value=data[:40]) from error
+
+
+def _kind(block: Mapping[str, Any]) -> str:
+    inner = block.get("value")
+    return str(inner.get("type") if isinstance(inner, Mapping) else block["type"])

@@ -1,0 +1,149 @@
+"""Tools of other people: which one a request needs, and its arguments under its schema.
+
+A checkpoint that was never taught a tool can still call it: the choice goes by the words that the request
+shares with the tool's name and description, and the arguments are written under a grammar of the schema in which
+texts and numbers are taken from the request. An argument whose description is a question is answered by the
+model from the image.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from visionllm_sdk.agent.grammar import Grammar, Literal, choice
+from visionllm_sdk.agent.schema import Leaf, leaves_of, schema_grammar
+from visionllm_sdk.agent.wordplay import name_words, numbers_in, phrases_in, relevance
+
+__all__ = ["Function", "Question", "arguments_grammar", "choose_function", "questions_of"]
+
+_SPOKEN: Final = 4  # relevance from which a request speaks of a function, where the model's own skills compete
+_HINTED: Final = 2  # and where nothing competes
+_MAX_INSTRUCTION: Final = 1200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Function:
+    """A tool of somebody else.
+
+    Attributes:
+        name: of the tool.
+        description: what it does.
+        parameters: JSON schema of its arguments.
+    """
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def instruction(self) -> str:
+        """How the model is told to call it."""
+        fields = self.parameters.get("properties", {})
+        told = [f"{name} ({part.get('description') or part.get('type', 'value')})" for name, part in fields.items()]
+        text = f"Call {self.name}: {self.description}\nArguments as JSON: {', '.join(told) or 'none'}"
+        return text[:_MAX_INSTRUCTION]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """An argument that the model answers from the image.
+
+    Attributes:
+        path: where the answer belongs.
+        text: the question.
+        schema: of the answer.
+    """
+
+    path: tuple[str, ...]
+    text: str
+    schema: Mapping[str, Any]
+
+    def grammar(self) -> Grammar | None:
+        """What the answer may be, in words; None if anything."""
+        options = self.options()
+        if options is not None:
+            return choice([Literal(text) for text in options])
+        if self.schema.get("type") in ("integer", "number"):
+            return schema_grammar(self.schema)
+        return None
+
+    def options(self) -> dict[str, Any] | None:
+        """Spoken answers and what they stand for, where there is a choice of them."""
+        if self.schema.get("type") == "boolean":
+            return {"yes": True, "no": False}
+        values = self.schema.get("enum")
+        return None if values is None else {str(value): value for value in values}
+
+    def value(self, answer: str) -> Any:
+        """The answer as a value of the schema."""
+        options = self.options()
+        if options is not None:
+            return options[answer]
+        return json.loads(answer) if self.schema.get("type") in ("integer", "number") else answer
+
+
+def choose_function(request: str, functions: Sequence[Function], *, rivals: bool, needed: bool) -> Function | None:
+    """The tool that a request speaks of most.
+
+    Args:
+        request: what the user said.
+        functions: the tools.
+        rivals: the model's own skills could answer too.
+        needed: one must be chosen.
+    """
+    if not functions:
+        return None
+    scores = [
+        relevance(request, {"name": one.name, "description": one.description, "parameters": one.parameters})
+        for one in functions
+    ]
+    best = max(range(len(functions)), key=lambda number: scores[number])  # the first of equals
+    enough = scores[best] >= (_SPOKEN if rivals else _HINTED)
+    return functions[best] if enough or needed else None
+
+
+def questions_of(parameters: Mapping[str, Any]) -> list[Question]:
+    """The arguments whose description is a question."""
+    return [
+        Question(path=leaf.path, text=text, schema=leaf.schema)
+        for leaf in leaves_of(parameters)
+        if (text := str(leaf.schema.get("description", "")).strip()).endswith("?")
+    ]
+
+
+def arguments_grammar(
+    function: Function, request: str, *, answers: Mapping[tuple[str, ...], Any], copy: bool
+) -> Grammar:
+    """The JSON texts that may stand as a tool's arguments.
+
+    Args:
+        function: the tool.
+        request: what the user said.
+        answers: values that are known already, by their path.
+        copy: take texts and numbers from the request, where it offers any that fit.
+
+    Raises:
+        ConfigError: a schema that cannot be written by.
+    """
+    phrases = phrases_in(request, avoid=name_words(function.name)) if copy else []
+    numbers = numbers_in(request) if copy else []
+    counted = [leaf.path for leaf in leaves_of(function.parameters) if _is_number(leaf) and leaf.path not in answers]
+    in_order = dict(zip(counted, numbers, strict=True)) if len(counted) == len(numbers) else {}
+
+    def offer(leaf: Leaf) -> Sequence[Any]:
+        if leaf.path in answers:
+            return [answers[leaf.path]]
+        if "enum" in leaf.schema:
+            said = request.casefold() if copy else ""
+            return [value for value in leaf.schema["enum"] if str(value).casefold() in said]
+        if _is_number(leaf):
+            return [in_order[leaf.path]] if leaf.path in in_order else numbers
+        return phrases
+
+    return schema_grammar({"type": "object", **function.parameters}, offer=offer)
+
+
+def _is_number(leaf: Leaf) -> bool:
+    return leaf.schema.get("type") in ("integer", "number")

@@ -1,0 +1,189 @@
+"""Regular expressions of a schema as grammars: the part of the syntax in which schemas are written."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from visionllm_sdk.agent.grammar import EMPTY, Characters, Grammar, Literal, choice, repeat, row
+from visionllm_sdk.errors import ConfigError
+
+__all__ = ["FORMATS", "PLAIN", "pattern_grammar"]
+
+Ranges = tuple[tuple[int, int], ...]
+
+PLAIN: Final[Ranges] = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0x10FFFF))
+"""Characters that stand for themselves between the quotes of JSON."""
+
+_MANY: Final = 16  # what `*` and `+` reach up to
+_CLASSES: Final[dict[str, Ranges]] = {
+    "d": ((0x30, 0x39),),
+    "w": ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)),
+    "s": ((0x20, 0x20),),
+}
+
+_DATE = r"(19|20)\d\d-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])"
+_TIME = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d"
+FORMATS: Final = {
+    "date": _DATE,
+    "time": _TIME + "Z?",
+    "date-time": f"{_DATE}T{_TIME}Z",
+    "duration": r"PT[1-9]\d?[HMS]",
+    "uuid": r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
+    "email": r"[a-z]{1,16}@[a-z]{1,16}\.(com|org|net)",
+    "uri": r"https://[a-z]{1,16}\.(com|org|net)(/[a-z0-9]{1,16})?",
+    "ipv4": r"(1\d\d|[1-9]\d|\d)(\.(1\d\d|[1-9]\d|\d)){3}",
+    "binary": r"\w{1,16}",
+    "password": r"\w{8,16}",
+}
+"""Texts of a format: fewer than the format allows, and every one of them valid."""
+
+
+def pattern_grammar(pattern: str) -> Grammar:
+    """Texts, inside the quotes of JSON, that the whole pattern matches.
+
+    Args:
+        pattern: regular expression. Anchors at its ends change nothing; `*` and `+` go up to 16.
+
+    Raises:
+        ConfigError: syntax beyond literals, classes, groups, alternatives and repetition.
+    """
+    body = pattern.removeprefix("^")
+    if body.endswith("$") and not body.endswith("\\$"):
+        body = body[:-1]
+    reader = _Reader(pattern, body)
+    grammar = reader.alternatives()
+    if reader.rest():
+        raise reader.unsupported()
+    return grammar
+
+
+class _Reader:
+    """Reads a pattern from left to right."""
+
+    def __init__(self, pattern: str, body: str) -> None:
+        self._pattern = pattern
+        self._text = body
+        self._place = 0
+
+    def rest(self) -> str:
+        return self._text[self._place :]
+
+    def unsupported(self) -> ConfigError:
+        return ConfigError(
+            "the pattern of a schema uses syntax that cannot be written by",
+            value=self._pattern,
+            limit="literals, classes, groups, |, ?, *, +, {m,n}",
+            remedy="Simplify the pattern, or leave it out and check the value afterwards.",
+        )
+
+    def alternatives(self) -> Grammar:
+        options = [self._sequence()]
+        while self.rest().startswith("|"):
+            self._take()
+            options.append(self._sequence())
+        return choice(options)
+
+    def _take(self) -> str:
+        if self._place >= len(self._text):
+            raise self.unsupported()
+        self._place += 1
+        return self._text[self._place - 1]
+
+    def _sequence(self) -> Grammar:
+        parts: list[Grammar] = []
+        while self.rest() and self.rest()[0] not in "|)":
+            item = self._item()
+            low, high = self._times()
+            parts.append(repeat(item, low, high))
+        return row(*parts) if parts else EMPTY
+
+    def _item(self) -> Grammar:
+        character = self._take()
+        if character == "(":
+            if self.rest().startswith("?"):
+                if not self.rest().startswith("?:"):
+                    raise self.unsupported()
+                self._place += 2
+            inner = self.alternatives()
+            if self._take() != ")":
+                raise self.unsupported()
+            return inner
+        if character == "[":
+            return _one_of(self._class(), self)
+        if character == ".":
+            return _one_of(PLAIN, self)
+        if character == "\\":
+            return self._escape()
+        if character in "^$*+?{":
+            raise self.unsupported()
+        return Literal(json.dumps(character, ensure_ascii=False)[1:-1])
+
+    def _escape(self) -> Grammar:
+        character = self._take()
+        if character in _CLASSES:
+            return _one_of(_CLASSES[character], self)
+        if character.isalnum():
+            raise self.unsupported()
+        return Literal(json.dumps(character)[1:-1])
+
+    def _class(self) -> Ranges:
+        negative = self.rest().startswith("^")
+        if negative:
+            self._take()
+        ranges: list[tuple[int, int]] = []
+        while (character := self._take()) != "]" or not ranges:
+            if character == "\\":
+                character = self._take()
+                if character in _CLASSES:
+                    ranges += _CLASSES[character]
+                    continue
+                if character.isalnum():
+                    raise self.unsupported()
+            last = character
+            if self.rest()[:1] == "-" and self.rest()[1:2] not in ("]", ""):
+                self._take()
+                last = self._take()
+            ranges.append((ord(character), ord(last)))
+        return _without(PLAIN, ranges) if negative else tuple(ranges)
+
+    def _times(self) -> tuple[int, int]:
+        signs = {"?": (0, 1), "*": (0, _MANY), "+": (1, _MANY)}
+        sign = self.rest()[:1]
+        if sign in signs:
+            self._take()
+            return signs[sign]
+        if sign != "{":
+            return 1, 1
+        inside, closed, _ = self.rest()[1:].partition("}")
+        low, comma, high = inside.partition(",")
+        if not closed or not low.isdigit() or (high and not high.isdigit()):
+            raise self.unsupported()
+        self._place += len(inside) + 2
+        least = int(low)
+        return least, int(high) if high else least + _MANY if comma else least
+
+
+def _one_of(ranges: Ranges, reader: _Reader) -> Grammar:
+    """One character of the ranges that JSON writes as it is."""
+    kept = tuple(
+        (max(first, start), min(last, end))
+        for first, last in ranges
+        for start, end in PLAIN
+        if max(first, start) <= min(last, end)
+    )
+    if not kept:
+        raise reader.unsupported()
+    return Characters(1, 1, kept)
+
+
+def _without(whole: Ranges, holes: list[tuple[int, int]]) -> Ranges:
+    left = list(whole)
+    for first, last in holes:
+        left = [
+            part
+            for start, end in left
+            for part in ((start, min(end, first - 1)), (max(start, last + 1), end))
+            if part[0] <= part[1]
+        ]
+    return tuple(left)

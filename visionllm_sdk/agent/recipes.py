@@ -1,0 +1,157 @@
+"""How a reply came about, small enough to travel with its message, exact enough to make it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import torch
+from torch import Tensor
+
+from visionllm_sdk.agent.sessions import VisionSession, call_key
+from visionllm_sdk.errors import HandleError
+from visionllm_sdk.generation import GenerationOptions, GenerationRequest
+from visionllm_sdk.images import LoadedImage
+from visionllm_sdk.model.conversation import Parts
+from visionllm_sdk.model.prompt import Prompt
+from visionllm_sdk.skills.engine import Engine
+from visionllm_sdk.skills.history import parts_of
+
+if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage
+
+__all__ = ["RECIPE", "Recipe"]
+
+RECIPE: Final = "recipe"
+"""Where a message's `response_metadata` keeps it."""
+_TAGS: Final = ("<det>", "</det>", "<grd>", "</grd>")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that a reply was computed from, but for the pixels.
+
+    Attributes:
+        prompt: ids; image number n (from 0) stands as -1 - n.
+        images: handles.
+        reply: generated ids.
+        request: what the user said.
+    """
+
+    prompt: tuple[int, ...]
+    images: tuple[str, ...]
+    reply: tuple[int, ...]
+    request: str = ""
+
+    @classmethod
+    def make(cls, prompt: Prompt, handles: Sequence[str], reply: Sequence[int], request: str, engine: Engine) -> Self:
+        """The recipe of a reply that was just generated."""
+        patch = engine.model.core.layout.patch_id
+        sizes = iter(image.tiles * engine.model.core.tokens_per_tile for image in prompt.images)
+        ids: list[int] = []
+        number = 0
+        for index, run in groupby(prompt.ids):
+            length = len(list(run))
+            if index != patch:
+                ids += [index] * length
+                continue
+            while length:  # images may follow one another without a word in between
+                length -= next(sizes)
+                number += 1
+                ids.append(-number)
+        return cls(prompt=tuple(ids), images=tuple(handles), reply=tuple(reply), request=request)
+
+    @classmethod
+    def of(cls, message: AIMessage) -> Self | None:
+        """The recipe that came with a message; None if it is no reply of this model, or was damaged."""
+        data = message.response_metadata.get(RECIPE)
+        if not isinstance(data, Mapping):
+            return None
+        prompt, images, reply = (data.get(name) for name in ("prompt", "images", "reply"))
+        if not (_are(prompt, int) and _are(reply, int) and _are(images, str)):
+            return None
+        return cls(
+            prompt=tuple(prompt), images=tuple(images), reply=tuple(reply), request=str(data.get("request", ""))
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """JSON-safe data."""
+        return {
+            "prompt": list(self.prompt),
+            "images": list(self.images),
+            "reply": list(self.reply),
+            "request": self.request,
+        }
+
+    def key(self, digests: Sequence[str], number: int) -> str:
+        """Identity of one call of the reply."""
+        return call_key(self.prompt, digests, self.reply, number)
+
+    def reply_parts(self, engine: Engine) -> Parts:
+        """The reply for a prompt. Only routing tokens and label tags become control tokens."""
+        tokenizer = engine.model.tokenizer
+        allowed = {tokenizer.control_id(text) for text in (*engine.routing_tokens, *_TAGS)}
+        ids = [
+            index
+            for index in self.reply
+            if index in allowed or (0 <= index < tokenizer.vocab_size and tokenizer.surface(index) is not None)
+        ]
+        return parts_of(ids, tokenizer) or ("",)
+
+    def make_again(self, session: VisionSession, engine: Engine, images: Mapping[str, LoadedImage]) -> list[str]:
+        """Compute the super-links of the reply again and keep them; handles in the order of the calls.
+
+        Args:
+            session: of the conversation that holds the message.
+            engine: the model.
+            images: images of that conversation by handle.
+
+        Raises:
+            HandleError: an image of the recipe is not in the conversation, or the recipe is not of this model.
+        """
+        lacking = [handle for handle in self.images if handle not in images]
+        known = all(-len(self.images) <= index < engine.model.tokenizer.vocab_size for index in self.prompt)
+        if lacking or not known or not self.reply:
+            raise HandleError(
+                "the super-link cannot be computed again: the conversation has changed",
+                value=lacking[:1],
+                limit="the images and the reply from which it came",
+                remedy="Call the tool with labels and image only.",
+            )
+        loaded = [images[handle] for handle in self.images]
+        with engine.turn():
+            prompt = self._expand(engine.see(loaded) if loaded else [], engine)
+            options = GenerationOptions(max_new_tokens=len(self.reply), processors=(_Replay(self, len(prompt.ids)),))
+            request = GenerationRequest(prompt=prompt, options=options, question=self.request)
+            (reply,) = engine.generator.generate([request])
+        digests = [image.digest for image in loaded]
+        return [
+            session.keep(call, key=self.key(digests, number)) for number, call in enumerate(reply.calls)
+        ]
+
+    def _expand(self, images: Sequence[Any], engine: Engine) -> Prompt:
+        core = engine.model.core
+        ids: list[int] = []
+        for index in self.prompt:
+            tokens = images[-1 - index].tiles * core.tokens_per_tile if index < 0 else 1
+            ids += [core.layout.patch_id if index < 0 else index] * tokens
+        return Prompt(ids=ids, marks=[False] * len(ids), images=tuple(images))
+
+
+class _Replay:
+    """A logits processor that writes a known reply once more."""
+
+    def __init__(self, recipe: Recipe, start: int) -> None:
+        self._reply = recipe.reply
+        self._start = start
+
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        masked = torch.full_like(scores, -torch.inf)
+        masked[0, self._reply[ids.shape[1] - self._start]] = 0.0
+        return masked
+
+
+def _are(values: Any, kind: type) -> bool:
+    return isinstance(values, list | tuple) and all(type(value) is kind for value in values)

@@ -1,0 +1,150 @@
+"""Replies that must route, and replies that must say something, whatever the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from visionllm_sdk.agent.constrain import Vocabulary
+from visionllm_sdk.skills.engine import Engine
+
+__all__ = ["MustRoute", "SaySomething"]
+
+_LABEL_TOKENS = 24
+_LABELS = 16
+_GAP = 4  # pieces between two labels
+_LINKING = (b"", b",", b"and", b".")
+
+
+@dataclass
+class _Place:
+    """Where a reply stands.
+
+    Attributes:
+        tag: the label tag that is open, or that was just closed.
+        inside: between the two tags.
+        size: tokens of the label so far.
+        spoken: whether the label has a visible character.
+        labels: labels finished.
+        gap: pieces since the last routing token.
+        joined: whether they hold a comma or an "and".
+    """
+
+    tag: str = ""
+    inside: bool = False
+    size: int = 0
+    spoken: bool = False
+    labels: int = 0
+    gap: int = 0
+    joined: bool = False
+
+
+class MustRoute:
+    """A logits processor for checkpoints with label tags: the reply is a list of labels, each routed.
+
+    Args:
+        engine: the model.
+        vocabulary: of the checkpoint.
+        tokens: routing tokens that may be used.
+        start: length of the prompt in tokens.
+    """
+
+    def __init__(self, engine: Engine, vocabulary: Vocabulary, tokens: Sequence[str], *, start: int) -> None:
+        tokenizer = engine.model.tokenizer
+        self._vocabulary = vocabulary
+        self._start = start
+        self._tags: dict[str, list[int]] = {}
+        for token in tokens:
+            tag = engine.token(token).label_tag
+            if tag is not None:
+                self._tags.setdefault(tag, []).append(tokenizer.control_id(token))
+        self._opens = {tokenizer.control_id(f"<{tag}>"): tag for tag in self._tags}
+        self._closes = {tag: tokenizer.control_id(f"</{tag}>") for tag in self._tags}
+        self._linking = [
+            index for index, surface in vocabulary.surfaces.items() if surface.strip() in _LINKING
+        ]
+
+    @staticmethod
+    def suits(engine: Engine, tokens: Sequence[str]) -> bool:
+        """Whether the checkpoint wraps the labels of these tokens in tags."""
+        tagged = engine.model.config.sdk.label_tags
+        return tagged and bool(tokens) and all(engine.token(token).label_tag for token in tokens)
+
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        """Minus infinity at every token that may not come next.
+
+        Args:
+            ids: prompt and reply so far. (1, n)
+            scores: (1, vocabulary)
+        """
+        keep = self._next(self._place(ids[0, self._start :].tolist()))
+        masked = torch.full_like(scores, -torch.inf)
+        masked[0, keep] = scores[0, keep]
+        return masked
+
+    def _place(self, reply: Sequence[int]) -> _Place:
+        place = _Place()
+        routing = {index for group in self._tags.values() for index in group}
+        for index in reply:
+            if index in self._opens:
+                place = _Place(tag=self._opens[index], inside=True, labels=place.labels)
+            elif place.inside and index == self._closes[place.tag]:
+                place.inside = False
+            elif index in routing:
+                place = _Place(labels=place.labels + 1)
+            elif place.inside:
+                place.size += 1
+                place.spoken = place.spoken or bool(self._vocabulary.surfaces[index].strip())
+            else:
+                place.gap += 1
+                place.joined = place.joined or self._vocabulary.surfaces[index].strip() in (b",", b"and")
+        return place
+
+    def _next(self, place: _Place) -> list[int]:
+        if place.inside:
+            close = [self._closes[place.tag]] if place.spoken else []
+            return close if close and place.size >= _LABEL_TOKENS else [*close, *self._words(place)]
+        if place.tag:
+            return self._tags[place.tag]
+        if not place.labels:
+            return list(self._opens)
+        if place.joined:
+            return list(self._opens)
+        stop = list(self._vocabulary.stop_ids)
+        return stop if place.gap >= _GAP or place.labels >= _LABELS else [*stop, *self._linking]
+
+    def _words(self, place: _Place) -> list[int]:
+        surfaces: Mapping[int, bytes] = self._vocabulary.surfaces
+        if place.spoken or place.size < _LABEL_TOKENS:
+            return list(surfaces)
+        return [index for index, surface in surfaces.items() if surface.strip()]
+
+
+class SaySomething:
+    """A logits processor that does not let a reply end before it has a visible character or a control token.
+
+    Args:
+        vocabulary: of the checkpoint.
+        start: length of the prompt in tokens.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, *, start: int) -> None:
+        self._vocabulary = vocabulary
+        self._start = start
+
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        """Minus infinity at the ends of a reply that has said nothing yet.
+
+        Args:
+            ids: prompt and reply so far. (1, n)
+            scores: (1, vocabulary)
+        """
+        reply = ids[0, self._start : self._start + 8].tolist()
+        if any(self._vocabulary.surfaces.get(index, b"-").strip() for index in reply):
+            return scores
+        scores = scores.clone()
+        scores[0, list(self._vocabulary.stop_ids)] = -torch.inf
+        return scores

@@ -1,0 +1,328 @@
+"""JSON schemas as grammars: whatever is written under one validates against the schema."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final, TypeAlias
+
+from visionllm_sdk.agent.grammar import (
+    EMPTY,
+    Characters,
+    Grammar,
+    Literal,
+    Number,
+    choice,
+    optional,
+    repeat,
+    row,
+)
+from visionllm_sdk.agent.patterns import FORMATS, PLAIN, pattern_grammar
+from visionllm_sdk.errors import ConfigError
+
+__all__ = ["Leaf", "fits", "leaves_of", "resolved", "schema_grammar"]
+
+Schema: TypeAlias = Mapping[str, Any]
+
+_DEPTH: Final = 8
+_MAX_TEXT: Final = 200
+_MAX_ITEMS: Final = 8
+_LARGEST: Final = 10**6
+_UNSUPPORTED: Final = (
+    "not", "if", "then", "else", "patternProperties", "propertyNames", "contains", "dependentSchemas",
+    "dependentRequired", "unevaluatedProperties", "minProperties",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaf:
+    """A text, a number, a choice or a yes-or-no of a schema.
+
+    Attributes:
+        path: names and positions that lead to it.
+        schema: what is allowed.
+    """
+
+    path: tuple[str, ...]
+    schema: Schema
+
+
+Offer: TypeAlias = Callable[[Leaf], Sequence[Any]]
+"""Values that a leaf should be chosen from; none leaves everything that the schema allows."""
+
+
+def _no_offer(_: Leaf) -> Sequence[Any]:
+    return ()
+
+
+def schema_grammar(schema: Schema, *, offer: Offer = _no_offer) -> Grammar:
+    """The JSON texts, on one line, that a schema allows.
+
+    Args:
+        schema: JSON schema of an object or a value, with its own `$defs`.
+        offer: candidate values of leaves; those that do not fit the schema are passed over.
+
+    Raises:
+        ConfigError: a keyword that cannot be written by, or a schema that no finite text fulfils.
+    """
+    grammar = _Builder(schema.get("$defs", schema.get("definitions", {})), offer).value(schema, (), 0)
+    if grammar is None:
+        raise ConfigError(
+            "no text of bounded depth fulfils the schema",
+            value=dict(schema),
+            limit=f"{_DEPTH} levels",
+            remedy="Give the recursion an end, such as an optional field.",
+        )
+    return grammar
+
+
+def leaves_of(schema: Schema) -> list[Leaf]:
+    """The leaves of an object's fields and of the objects in them; those inside of arrays are left out."""
+    definitions = schema.get("$defs", schema.get("definitions", {}))
+
+    def walk(part: Schema, path: tuple[str, ...]) -> list[Leaf]:
+        part = resolved(part, definitions)
+        for word in ("anyOf", "oneOf"):
+            some = [resolved(one, definitions) for one in part.get(word, ()) if one.get("type") != "null"]
+            if len(some) == 1:  # optional
+                part = {**{key: value for key, value in part.items() if key != word}, **some[0]}
+        if len(path) > _DEPTH:
+            return []
+        if "properties" in part:
+            return [leaf for name, one in part["properties"].items() for leaf in walk(one, (*path, name))]
+        is_leaf = "enum" in part or part.get("type") in ("string", "integer", "number", "boolean")
+        return [Leaf(path=path, schema=part)] if is_leaf else []
+
+    return walk(schema, ())
+
+
+def resolved(schema: Schema, definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema with its reference and its `allOf` parts merged into it."""
+    merged = dict(schema)
+    for _ in range(_DEPTH):
+        if "$ref" in merged:
+            name = str(merged.pop("$ref")).rpartition("/")[2]
+            if name not in definitions:
+                raise ConfigError("the schema refers to a definition that it lacks", value=name)
+            merged = {**definitions[name], **merged}
+        elif "allOf" in merged:
+            for part in merged.pop("allOf"):
+                merged = {**resolved(part, definitions), **merged}
+        else:
+            break
+    return merged
+
+
+def fits(value: Any, schema: Schema) -> bool:
+    """Whether a text or a number keeps the limits of a leaf."""
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, str):
+        pattern = schema.get("pattern") or FORMATS.get(schema.get("format", ""))
+        search = re.fullmatch if "pattern" not in schema else re.search
+        long_enough = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", _MAX_TEXT)
+        return long_enough and (pattern is None or search(pattern, value) is not None)
+    low, high, step = _bounds(schema, value=True)
+    whole = schema.get("type") != "integer" or float(value).is_integer()
+    return whole and low <= Fraction(value) <= high and (not step or Fraction(value) % step == 0)
+
+
+def _bounds(schema: Schema, *, value: bool = False) -> tuple[Fraction, Fraction, Fraction]:
+    """Inclusive bounds and step of a number; exclusive bounds move by a millionth, or by 1 for integers."""
+    unit = Fraction(1) if schema.get("type") == "integer" else Fraction(1, 10**6)
+    largest = 10**15 if value else _LARGEST
+    low, high = schema.get("minimum"), schema.get("maximum")
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    lows = [Fraction(str(low))] if low is not None else []
+    lows += [_beyond(above, unit, 1)] if above is not None else []
+    highs = [Fraction(str(high))] if high is not None else []
+    highs += [_beyond(below, unit, -1)] if below is not None else []
+    first = max(lows) if lows else min(Fraction(-largest), *highs, Fraction(0)) if highs else Fraction(-largest)
+    last = min(highs) if highs else max(Fraction(largest), first + largest)
+    return first, last, Fraction(str(schema.get("multipleOf", 0)))
+
+
+def _beyond(bound: float, unit: Fraction, direction: int) -> Fraction:
+    """The nearest multiple of `unit` strictly beyond an exclusive bound."""
+    exact = Fraction(str(bound)) / unit
+    return (math.floor(exact) + 1 if direction > 0 else math.ceil(exact) - 1) * unit
+
+
+class _Builder:
+    def __init__(self, definitions: Mapping[str, Any], offer: Offer) -> None:
+        self._definitions = definitions
+        self._offer = offer
+
+    def value(self, schema: Schema, path: tuple[str, ...], depth: int) -> Grammar | None:
+        """Texts of one value; None if there is none of bounded depth."""
+        if depth > _DEPTH:
+            return None
+        schema = resolved(schema, self._definitions)
+        unsupported = [word for word in _UNSUPPORTED if word in schema]
+        if unsupported:
+            raise ConfigError(
+                "the schema uses keywords that cannot be written by",
+                value=unsupported,
+                remedy="Leave them out, and check the value afterwards.",
+            )
+        if "const" in schema:
+            return _literal(schema["const"])
+        if "enum" in schema:
+            offered = self._offer(Leaf(path=path, schema=schema))
+            return choice([_literal(one) for one in schema["enum"] if one in offered or not offered])
+        kinds = self._alternatives(schema)
+        if len(kinds) > 1 or kinds[0] is not schema:
+            options = [self.value(kind, path, depth + 1) for kind in kinds]
+            possible = [option for option in options if option is not None]
+            return choice(possible) if possible else None
+        return self._typed(schema, path, depth)
+
+    def _alternatives(self, schema: Schema) -> list[Schema]:
+        for word in ("anyOf", "oneOf"):
+            if word in schema:
+                rest = {key: value for key, value in schema.items() if key != word}
+                return [{**rest, **resolved(part, self._definitions)} for part in schema[word]]
+        if isinstance(schema.get("type"), list):
+            return [{**schema, "type": kind} for kind in schema["type"]]
+        return [schema]
+
+    def _typed(self, schema: Schema, path: tuple[str, ...], depth: int) -> Grammar | None:
+        kind = schema.get("type", "object" if "properties" in schema else "string")
+        writers: dict[str, Callable[[Schema, tuple[str, ...], int], Grammar | None]] = {
+            "object": self._object,
+            "array": self._array,
+            "string": self._text,
+            "integer": self._number,
+            "number": self._number,
+            "boolean": self._truth,
+            "null": lambda *_: Literal("null"),
+        }
+        if kind not in writers:
+            raise ConfigError("the schema has an unknown type", value=kind, limit=", ".join(writers))
+        return writers[kind](schema, path, depth)
+
+    # -- texts and numbers ---------------------------------------------------------------------------------
+
+    def _offered(self, schema: Schema, path: tuple[str, ...], kind: type) -> Grammar | None:
+        values = [
+            value
+            for value in self._offer(Leaf(path=path, schema=schema))
+            if isinstance(value, kind) and fits(value, schema)
+        ]
+        return choice([_literal(value) for value in dict.fromkeys(values)]) if values else None
+
+    def _truth(self, schema: Schema, path: tuple[str, ...], depth: int) -> Grammar:
+        offered = [one for one in self._offer(Leaf(path=path, schema=schema)) if isinstance(one, bool)]
+        return choice([_literal(one) for one in offered or (True, False)])
+
+    def _text(self, schema: Schema, path: tuple[str, ...], depth: int) -> Grammar:
+        offered = self._offered(schema, path, str)
+        if offered is not None:
+            return offered
+        low, high = schema.get("minLength", 0), schema.get("maxLength", _MAX_TEXT)
+        expression = schema.get("pattern") or FORMATS.get(schema.get("format", ""))
+        if expression is None:
+            inside: Grammar = Characters(low, min(high, max(low, _MAX_TEXT)), PLAIN)
+        else:
+            inside = pattern_grammar(expression)
+        return row(Literal('"'), inside, Literal('"'))
+
+    def _number(self, schema: Schema, path: tuple[str, ...], depth: int) -> Grammar:
+        kind = int if schema["type"] == "integer" else (int | float)
+        offered = self._offered(schema, path, kind)  # type: ignore[arg-type]
+        if offered is not None:
+            return offered
+        low, high, step = _bounds(schema)
+        most = 0 if schema["type"] == "integer" else max(2, _decimals(step))
+        for decimals in (most, 4, 6) if most else (0,):
+            options = [
+                number for places in sorted({0, decimals}) if (number := _between(low, high, step, places))
+            ]
+            if options:
+                return choice(options)
+        raise ConfigError("the schema allows no number", value=dict(schema))
+
+    # -- structures ----------------------------------------------------------------------------------------
+
+    def _array(self, schema: Schema, path: tuple[str, ...], depth: int) -> Grammar | None:
+        head = [
+            self.value(part, (*path, str(number)), depth + 1)
+            for number, part in enumerate(schema.get("prefixItems", ()))
+        ]
+        if any(part is None for part in head):
+            return None
+        low = max(schema.get("minItems", 0) - len(head), 0)
+        high = min(schema.get("maxItems", low + _MAX_ITEMS) - len(head), low + _MAX_ITEMS)
+        if schema.get("uniqueItems") and low <= 1:
+            high = min(high, 1)  # one thing never repeats
+        item = self.value(schema.get("items") or {}, (*path, "*"), depth + 1) if high > 0 else None
+        if item is None and low:
+            return None
+        comma = Literal(", ")
+        parts: list[Grammar] = []
+        for number, part in enumerate(head):
+            parts += [comma, part] if number else [part]  # type: ignore[list-item]
+        if item is not None and head:
+            parts += [repeat(row(comma, item), low, high)]
+        elif item is not None:
+            parts += [repeat(item, low, high, comma)]
+        return row(Literal("["), *parts, Literal("]"))
+
+    def _object(self, schema: Schema, path: tuple[str, ...], depth: int) -> Grammar | None:
+        required = set(schema.get("required", ()))
+        fields: list[tuple[str, Grammar, bool]] = []
+        for name, part in schema.get("properties", {}).items():
+            value = self.value(part, (*path, name), depth + 1)
+            if value is None and name in required:
+                return None
+            if value is not None:
+                entry = row(Literal(json.dumps(name, ensure_ascii=False) + ": "), value)
+                fields.append((name, entry, name in required))
+        lacking = required - {name for name, _, _ in fields}
+        if lacking:
+            raise ConfigError("the schema requires fields that it does not describe", value=sorted(lacking))
+        free = None
+        if not fields and isinstance(schema.get("additionalProperties"), Mapping):
+            value = self.value(schema["additionalProperties"], (*path, "*"), depth + 1)
+            key = self._text({"minLength": 1, "maxLength": 40}, (*path, "*"), depth)
+            free = None if value is None else optional(row(key, Literal(": "), value))
+        return row(Literal("{"), free or _fields(fields), Literal("}"))
+
+
+def _fields(fields: Sequence[tuple[str, Grammar, bool]]) -> Grammar:
+    """The fields in their order; each optional one may be left out."""
+    first: Grammar = EMPTY  # nothing has been written yet
+    later: Grammar = EMPTY
+    comma = Literal(", ")
+    for _, entry, needed in reversed(fields):
+        opening, going_on = row(entry, later), row(comma, entry, later)
+        first = opening if needed else choice([opening, first])
+        later = going_on if needed else choice([going_on, later])
+    return first
+
+
+def _literal(value: Any) -> Grammar:
+    return Literal(json.dumps(value, ensure_ascii=False))
+
+
+def _decimals(step: Fraction) -> int:
+    return next((places for places in range(7) if step * 10**places % 1 == 0), 6)
+
+
+def _between(low: Fraction, high: Fraction, step: Fraction, decimals: int) -> Grammar | None:
+    """Numbers with so many decimals; None if there is none in the range."""
+    unit = 10**decimals
+    first, last = math.ceil(low * unit), math.floor(high * unit)
+    multiple = step * unit if step else Fraction(1)
+    if multiple % 1:
+        return None
+    number = Number(first, last, decimals=decimals, multiple=int(multiple))
+    return number if number.walk(b"") is not None and first <= last and _has(first, last, multiple) else None
+
+
+def _has(first: int, last: int, multiple: Fraction) -> bool:
+    return last // multiple * multiple >= first

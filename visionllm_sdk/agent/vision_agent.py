@@ -1,0 +1,220 @@
+"""`VisionAgent`: an agent that sees, in three lines."""
+
+from __future__ import annotations
+
+import base64
+import io
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import ensure_config
+from langchain_core.tools import BaseTool
+
+from visionllm_sdk.errors import InputError
+from visionllm_sdk.images import ImageSource, LoadedImage
+from visionllm_sdk.results import Alternative, Reply, RoutedCall, Usage, revive
+from visionllm_sdk.skills.arguments import check_message, each, is_many
+
+if TYPE_CHECKING:
+    from langgraph.types import Checkpointer
+
+    from visionllm_sdk.skills import VisionLLM
+
+__all__ = ["AgentInput", "VisionAgent", "image_block", "reply_of"]
+
+AgentInput: TypeAlias = str | Mapping[str, Any] | Sequence[BaseMessage]
+"""A text, a mapping with `text` and `images`, or messages."""
+
+
+class VisionAgent(Runnable[AgentInput, Reply]):
+    """An agent over one vision model: it calls the model's skills, and other tools, until it can answer.
+
+        agent = VisionAgent(vlm)
+        reply = agent.invoke("Find the red circle.", images=["scene.png"])
+        reply.calls[0].result
+
+    Every call is a conversation of its own, unless a checkpointer keeps threads and the configuration names one:
+    `agent.invoke(..., config={"configurable": {"thread_id": "7"}})`.
+
+    Args:
+        vlm: the model; None loads the embedded one.
+        tools: further tools that the agent may use.
+        system_prompt: replaces the checkpoint's own.
+        checkpointer: keeps threads, as for LangGraph.
+        settings: of the chat model, such as `force`, `forbid`, `temperature`.
+    """
+
+    def __init__(
+        self,
+        vlm: VisionLLM | None = None,
+        *,
+        tools: Sequence[BaseTool] = (),
+        system_prompt: str | None = None,
+        checkpointer: Checkpointer = None,
+        **settings: Any,
+    ) -> None:
+        if vlm is None:
+            from visionllm_sdk.skills import VisionLLM
+
+            vlm = VisionLLM.from_pretrained()
+        self.vlm = vlm
+        self.graph: Any = create_agent(
+            model=vlm.as_chat_model(**settings),
+            tools=[*vlm.tools, *tools],
+            system_prompt=system_prompt,
+            checkpointer=checkpointer,
+        )
+
+    def invoke(
+        self,
+        input: AgentInput,
+        config: RunnableConfig | None = None,
+        *,
+        images: Sequence[ImageSource] | ImageSource = (),
+        **kwargs: Any,
+    ) -> Reply:
+        """Answer a message.
+
+        Args:
+            input: the text; or a mapping with `text` and `images`; or messages.
+            config: LangChain's; `thread_id` continues a kept thread.
+            images: of the message.
+            kwargs: passed on to the graph.
+
+        Raises:
+            ImageError: an image that cannot be used.
+            InputError: an empty message.
+        """
+        messages = self._messages(input, images)
+        state = self.graph.invoke({"messages": messages}, _named(config), **kwargs)
+        return reply_of(state["messages"])
+
+    async def ainvoke(
+        self,
+        input: AgentInput,
+        config: RunnableConfig | None = None,
+        *,
+        images: Sequence[ImageSource] | ImageSource = (),
+        **kwargs: Any,
+    ) -> Reply:
+        """As :meth:`invoke`; calls that wait at the same time share the model's batches."""
+        messages = self._messages(input, images)
+        state = await self.graph.ainvoke({"messages": messages}, _named(config), **kwargs)
+        return reply_of(state["messages"])
+
+    def stream(
+        self,
+        input: AgentInput,
+        config: RunnableConfig | None = None,
+        *,
+        images: Sequence[ImageSource] | ImageSource = (),
+        **kwargs: Any,
+    ) -> Iterator[Reply]:
+        """The reply as it grows: after every call, and when it is finished."""
+        messages = self._messages(input, images)
+        for state in self.graph.stream({"messages": messages}, _named(config), stream_mode="values", **kwargs):
+            if isinstance(state["messages"][-1], AIMessage | ToolMessage):
+                yield reply_of(state["messages"])
+
+    def _messages(
+        self, given: AgentInput, images: Sequence[ImageSource] | ImageSource
+    ) -> list[BaseMessage]:
+        if isinstance(given, Mapping):
+            unknown = sorted(set(given) - {"text", "images"})
+            if unknown or "text" not in given:
+                raise InputError("the input of an agent is a text with images", value=unknown, limit="text, images")
+            return self._messages(given["text"], given.get("images", images))
+        if not isinstance(given, str):
+            return [*given]
+        text = check_message(given)
+        sources = list(images) if is_many(images) else [cast("ImageSource", images)]
+        loaded = each(sources, self.vlm.rules.load, "image")
+        return [HumanMessage([*(image_block(image) for image in loaded), {"type": "text", "text": text}])]
+
+
+def image_block(image: LoadedImage) -> dict[str, Any]:
+    """An image as a standard block of a message, without loss."""
+    data = io.BytesIO()
+    image.image.save(data, format="PNG", compress_level=1)
+    text = base64.b64encode(data.getvalue()).decode()
+    return {"type": "image", "base64": text, "mime_type": "image/png"}
+
+
+def reply_of(messages: Sequence[BaseMessage]) -> Reply:
+    """The last turn of an agent's conversation as a typed reply.
+
+    Args:
+        messages: of the conversation; artifacts may be typed results or the data of such.
+
+    Raises:
+        ArtifactError: an artifact was changed or damaged.
+    """
+    start = max((number for number, one in enumerate(messages) if isinstance(one, HumanMessage)), default=-1)
+    turn = messages[start + 1 :]
+    spoken = [one for one in turn if isinstance(one, AIMessage)]
+    reports = {one.tool_call_id: one for one in turn if isinstance(one, ToolMessage)}
+    calls = [call for one in spoken for call in _calls(one, reports)]
+    return Reply(
+        text=spoken[-1].text if spoken else "",
+        calls=tuple(calls),
+        finish_reason=_finish(spoken[-1]) if spoken else "stop",
+        usage=_usage(spoken),
+    )
+
+
+def _calls(message: AIMessage, reports: Mapping[str, ToolMessage]) -> Iterator[RoutedCall]:
+    """The tool calls of one message with their results."""
+    audit = {(entry["tool"], tuple(entry["labels"])): entry for entry in message.response_metadata.get("routing", ())}
+    for call in message.tool_calls:
+        report = reports.get(call["id"] or "")
+        labels = _labels(call["args"])
+        entry = audit.get((call["name"], labels), {})
+        yield RoutedCall(
+            token=entry.get("token", ""),
+            tool=call["name"],
+            labels=labels,
+            probability=entry.get("probability", 1.0),
+            alternatives=tuple(Alternative(**one) for one in entry.get("alternatives", ())),
+            result=_result_of(report),
+            image=call["args"].get("image"),
+            superlink=call["args"].get("superlink"),
+        )
+
+
+def _result_of(report: ToolMessage | None) -> Any:
+    """The typed result of a tool of this SDK; other tools' artifacts stay in their messages."""
+    artifact = report.artifact if report is not None else None
+    if isinstance(artifact, Mapping) and "type" not in artifact:
+        return None
+    return revive(artifact) if artifact is not None else None
+
+
+def _labels(arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    given = next((arguments[name] for name in ("labels", "expression", "label") if name in arguments), ())
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _finish(message: AIMessage) -> Any:
+    return "length" if message.response_metadata.get("finish_reason") in ("length", "calls") else "stop"
+
+
+def _usage(messages: Sequence[AIMessage]) -> Usage | None:
+    counts = [one.usage_metadata for one in messages if one.usage_metadata is not None]
+    if not counts:
+        return None
+    details: list[Any] = [one.get("input_token_details", {}) for one in counts]
+    return Usage(
+        input_tokens=sum(one["input_tokens"] for one in counts),
+        image_tokens=sum(one.get("image", 0) for one in details),
+        output_tokens=sum(one["output_tokens"] for one in counts),
+    )
+
+
+def _named(config: RunnableConfig | None) -> RunnableConfig:
+    """The configuration with a thread: handles are good within one thread."""
+    full = ensure_config(config)
+    return {**full, "configurable": {"thread_id": uuid.uuid4().hex, **full.get("configurable", {})}}
