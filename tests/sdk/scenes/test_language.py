@@ -15,6 +15,7 @@ from visionllm_sdk.scenes.language import (
     Link,
     caption_of,
     found_sentence,
+    located,
     request_labels,
     tool_result,
 )
