@@ -91,6 +91,7 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         RoutingToken(
             text="[GRD]",
             label_tag="grd",
+            grouped=False,  # every expression means a thing of its own
             purpose="Box and mask of what one referring expression points at.",
             layout=ForcedLayout(
                 question="Where is {labels}?", answer="Yes, it is {items}.", item="{token}", separator=" and "
