@@ -7,7 +7,7 @@ from typing import Final
 
 from visionllm_sdk.scenes.checker import MAX_ASKED, Asked, AskedObject, AskedRelation
 from visionllm_sdk.scenes.expressions import RELATIONS, place_of, stands
-from visionllm_sdk.scenes.facts import SHAPES, SceneFacts
+from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, SHAPES, SceneFacts
 from visionllm_sdk.scenes.labels import article
 from visionllm_sdk.scenes.options import SceneOptions
 
@@ -17,13 +17,12 @@ DRAWABLE: Final = SceneOptions(
     sizes=("medium", "large"),
     figures=0.0,
     backgrounds=("plain",),
-    background_colours=("red", "green", "blue", "yellow", "purple", "orange", "pink", "brown", "black", "white",
-                        "gray"),
+    background_colours=BACKGROUND_COLOURS,
     overlap=0.0,
     max_cut=0.0,
     decoration=0.0,
     effects=0.0,
-)  # fmt: skip
+)
 """Scenes that a caption can ask for in full: few things, side by side, on one colour."""
 
 _PLACED: Final = 0.6
@@ -58,11 +57,7 @@ def ask_for(scene: SceneFacts, rng: Random) -> Asked:
 def _relation(scene: SceneFacts, second: int, rng: Random) -> AskedRelation | None:
     """A true relation of the thing before to `second`, well apart."""
     first = second - 1
-    true = [
-        word
-        for word in RELATIONS
-        if stands(scene.objects[first], word, scene.objects[second], scene)
-    ]
+    true = [word for word in RELATIONS if stands(scene.objects[first], word, scene.objects[second], scene)]
     return AskedRelation(first, rng.choice(true), second) if true else None
 
 

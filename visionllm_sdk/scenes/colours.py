@@ -39,12 +39,22 @@ def lab_pixels(rgb: NDArray[np.uint8] | NDArray[np.float32]) -> Labs:
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1).astype(np.float32)
 
 
-def name_colours(labs: Labs, words: Sequence[str] = COLOURS) -> NDArray[np.int64]:
-    """For each of (N, 3) colours the position in `words` of the word that fits best, (N,)."""
+def name_colours(
+    labs: Labs, words: Sequence[str] = COLOURS, *, within: float | None = None
+) -> NDArray[np.int64]:
+    """For each of (N, 3) colours the position in `words` of the word that fits best, (N,).
+
+    With `within`, -1 where even the most similar colour of any word differs by more than that.
+    """
     prototypes, owners = _prototypes(tuple(words))
+    flat = labs.reshape(-1, 3)
     # |a - b|^2 without |a|^2, which is the same for all prototypes.
-    distance = (prototypes**2).sum(axis=1) - 2 * (labs.reshape(-1, 3) @ prototypes.T)
-    return owners[distance.argmin(axis=1)]
+    distance = (prototypes**2).sum(axis=1) - 2 * (flat @ prototypes.T)
+    best = distance.argmin(axis=1)
+    if within is None:
+        return owners[best]
+    near = np.linalg.norm(flat - prototypes[best], axis=1) <= within
+    return np.where(near, owners[best], -1)
 
 
 def main_colour(labs: Labs, words: Sequence[str] = COLOURS) -> tuple[str, float]:

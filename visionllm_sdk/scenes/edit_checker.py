@@ -32,7 +32,7 @@ _SAME_PLACE: Final = 0.5
 """Least intersection over union of an added thing with where it should be."""
 _CHANGED: Final = 15.0
 _ONE_TONE: Final = 12.0
-"""Colour difference within a plain background."""
+"""Largest colour difference within a plain background, and from the colours that bear its word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +153,6 @@ def _behind(labs: Labs, before: SceneSpec, word: str) -> float:
     if not behind.any():
         return 0.0
     tones = labs[behind]
-    named = name_colours(tones, BACKGROUND_COLOURS) == BACKGROUND_COLOURS.index(word)
+    names = name_colours(tones, BACKGROUND_COLOURS, within=_ONE_TONE)
     even = np.linalg.norm(tones - np.median(tones, axis=0), axis=-1) < _ONE_TONE
-    return float((named & even).mean())
+    return float(((names == BACKGROUND_COLOURS.index(word)) & even).mean())

@@ -63,14 +63,12 @@ def _distance(labs: Labs, tones: Labs) -> NDArray[np.float32]:
 
 
 def _background_tones(labs: Labs) -> Labs:
-    """The colours of the border, (T, 3): its commonest tone, and others that are common too and near to it."""
+    """The colours of the border, (T, 3): its commonest tone, and others that are common and near to it."""
     border = np.concatenate([labs[:2].reshape(-1, 3), labs[-2:].reshape(-1, 3), labs[:, 0], labs[:, -1]])
     tones: list[NDArray[np.float32]] = []
     rest = border
     while len(tones) < _TONES and len(rest) > 0.08 * len(border):
-        cells, where, counts = np.unique(
-            np.rint(rest / 10), axis=0, return_inverse=True, return_counts=True
-        )
+        _, where, counts = np.unique(np.rint(rest / 10), axis=0, return_inverse=True, return_counts=True)
         near = rest[np.linalg.norm(rest - rest[where.ravel() == counts.argmax()].mean(axis=0), axis=1) < 12]
         tone = np.median(near, axis=0)
         if tones and np.linalg.norm(tone - tones[0]) > 40:
@@ -81,7 +79,7 @@ def _background_tones(labs: Labs) -> Labs:
 
 
 def _patches(contrast: NDArray[np.float32]) -> Iterator[NDArray[np.bool_]]:
-    """Masks of connected things. Soft borders that bridge a narrow gap are cut at half of a thing's contrast."""
+    """Masks of connected things. Soft borders that bridge a gap are cut at half of a thing's contrast."""
     least = max(_LEAST_PIXELS, _LEAST_SHARE * contrast.size)
     coarse, count = ndimage.label(contrast > _STANDS_OUT)
     for number in range(1, count + 1):
@@ -102,8 +100,7 @@ def _describe(
     inner = ndimage.binary_erosion(mask)
     inside = inner if inner.sum() >= 5 else mask
     word, _ = main_colour(labs[inside])
-    cover, left, top = _cover(mask, inside, contrast)
-    likeness = classify(cover)
+    likeness = classify(_cover(mask, inside, contrast))
     if likeness is None:
         return None
     rows, columns = np.nonzero(mask)
@@ -118,17 +115,15 @@ def _describe(
     )
 
 
-def _cover(
-    mask: NDArray[np.bool_], inside: NDArray[np.bool_], contrast: NDArray[np.float32]
-) -> tuple[Cover, int, int]:
-    """Share of each pixel that the thing covers, cropped, with left and top: 1 inside, soft along the rim."""
+def _cover(mask: NDArray[np.bool_], inside: NDArray[np.bool_], contrast: NDArray[np.float32]) -> Cover:
+    """Share of each pixel that the thing covers, cropped: 1 inside, soft along the rim."""
     reach = ndimage.binary_dilation(mask)
     rows, columns = np.nonzero(reach)
     crop = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     level = np.median(contrast[inside])
     soft = np.clip(contrast / max(float(level), 1.0), 0, 1) * reach
     cover = np.maximum(soft, inside)
-    return cover[crop].astype(np.float32), int(columns.min()), int(rows.min())
+    return cover[crop].astype(np.float32)
 
 
 def _background_word(labs: Labs, contrast: NDArray[np.float32]) -> str | None:

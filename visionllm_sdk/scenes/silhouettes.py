@@ -27,8 +27,8 @@ _SOURCE_SIZES: Final = (11.0, 17.0, 30.0)  # diameters in pixels: templates must
 _PROPORTIONS: Final = (0.08, 0.36, 0.64, 0.92)
 _TURN_STEP: Final = 7.5
 _SYMMETRY: Final = {
-    "circle": 0.0, "ring": 0.0, "square": 90.0, "cross": 90.0, "diamond": 180.0, "star": 72.0, "pentagon": 72.0,
-    "triangle": 360.0, "heart": 360.0, "crescent": 360.0,
+    "circle": 0.0, "ring": 0.0, "square": 90.0, "cross": 90.0, "diamond": 180.0, "star": 72.0,
+    "pentagon": 72.0, "triangle": 360.0, "heart": 360.0, "crescent": 360.0,
 }  # fmt: skip
 """Degrees after which a shape looks the same; 0: always. A triangle's is 360 because it may be slim."""
 _ONE_FORM: Final = frozenset({"circle", "square", "pentagon"})
@@ -53,7 +53,7 @@ class Likeness:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Bank:
-    """Templates of one source size: (T, cells) covers, (T,) positions in SHAPES, (T,) diameter over radius."""
+    """Templates of one source size: (T, cells) covers, (T,) positions in SHAPES, (T,) diameter by radius."""
 
     covers: NDArray[np.float32]
     kinds: NDArray[np.int64]
