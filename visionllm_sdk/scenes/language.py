@@ -264,7 +264,7 @@ def found_sentence(counts: Sequence[tuple[str, int]]) -> str:
 
 
 def located(expression: str, centre: tuple[float, float], size: float) -> str:
-    """Where a tool has found what an expression means: `the red star at the top left (21, 15, 9)`.
+    """Where a tool has found what an expression means: `the red star at the top left (21 15 9)`.
 
     Args:
         expression: with its article.
@@ -272,7 +272,7 @@ def located(expression: str, centre: tuple[float, float], size: float) -> str:
         size: longer side of the box as a share of the picture's shorter side.
     """
     column, row = (min(2, int(share * 3)) for share in centre)
-    numbers = ", ".join(str(round(100 * value)) for value in (*centre, size))
+    numbers = " ".join(str(round(100 * value)) for value in (*centre, size))
     place = PLACES[row][column]
     return f"{expression} {'in' if place == 'center' else 'at'} the {place} ({numbers})"
 

@@ -21,7 +21,7 @@ _ARTICLES = ("the ", "a ", "an ")
 def report(calls: Iterable[RoutedCall]) -> str | None:
     """What the calls found in one sentence; None if one cannot be told.
 
-    ``2 red circles, no star.`` where things were counted, ``the star at the top left (21, 15, 9).`` where one
+    ``2 red circles, no star.`` where things were counted, ``the star at the top left (21 15 9).`` where one
     was pointed at: centre and size in percent, as `visionllm_sdk.scenes.language.located` says.
     """
     told: dict[str, None] = {}

@@ -190,9 +190,9 @@ def test_questions_of_counts_are_answered_from_what_the_tool_found(scene: SceneF
 
 
 def test_where_a_thing_is(scene: SceneFacts) -> None:
-    assert located("the red star", (0.15, 0.15), 0.12) == "the red star at the top left (15, 15, 12)"
-    assert located("the ring", (0.5, 0.5), 0.4) == "the ring in the center (50, 50, 40)"
-    assert located("the ring", (1.0, 0.0), 0.4) == "the ring at the top right (100, 0, 40)"
+    assert located("the red star", (0.15, 0.15), 0.12) == "the red star at the top left (15 15 12)"
+    assert located("the ring", (0.5, 0.5), 0.4) == "the ring in the center (50 50 40)"
+    assert located("the ring", (1.0, 0.0), 0.4) == "the ring at the top right (100 0 40)"
     for seed in range(60):
         asked = MAKERS["position"](scene, Random(seed), TRAINING)
         if asked is None or len(asked.links) != 1:
