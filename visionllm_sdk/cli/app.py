@@ -196,6 +196,35 @@ def info(model: ModelOption = None, as_json: JsonOption = False) -> None:
         inform.print_facts(facts)
 
 
+@app.command(epilog=_examples("evaluate", "evaluate --scenes 100 --skill vqa --skill routing --json"))
+def evaluate(
+    scenes: Annotated[int, typer.Option("--scenes", "-n", min=1, help="How many held-out scenes.")] = 500,
+    skill: Annotated[
+        list[str] | None, typer.Option("--skill", help="Measure only this skill; may be repeated.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Write report.json and a contact sheet there."),
+    ] = None,
+    as_json: JsonOption = False,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Measure every skill on held-out scenes; exit code 1 if a bar is missed."""
+    from rich.console import Console
+
+    from visionllm_sdk.cli import show
+    from visionllm_sdk.evaluation import run
+
+    report = run(_load_model(model, device), scenes=scenes, skills=skill or None, out=out)
+    if as_json:
+        show.print_json(report.model_dump(mode="json"))
+    else:
+        Console().print(report)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
 @app.command(epilog=_examples("demo", "demo --save demo_output"))
 def demo(
     save: Annotated[
