@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
@@ -20,9 +19,10 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from visionllm_sdk import generation
+from visionllm_sdk.agent.choices import answer_format, function_of, named_choice
 from visionllm_sdk.agent.dialogue import read_dialogue
-from visionllm_sdk.agent.functions import Function
-from visionllm_sdk.agent.replies import Binding, Job, Outcome, Replier
+from visionllm_sdk.agent.replies import Binding, Job, Replier
+from visionllm_sdk.agent.running import Deadline, job_events, last_chunks, run_jobs
 from visionllm_sdk.agent.skills import skills_of
 from visionllm_sdk.agent.tools import VisionTool
 from visionllm_sdk.agent.workspace import Workspace
@@ -34,30 +34,14 @@ from visionllm_sdk.skills.loading import EMBEDDED
 
 __all__ = ["ChatVisionLLM"]
 
-_ROWS_AT_ONCE = 16
-
-
-class _Deadline(CancelToken):
-    """Stops a request after a while, or when it is told to."""
-
-    def __init__(self, seconds: float | None) -> None:
-        super().__init__()
-        self._end = None if seconds is None else time.monotonic() + seconds
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the request is to stop."""
-        late = self._end is not None and time.monotonic() > self._end
-        return late or super().cancelled
-
 
 class ChatVisionLLM(BaseChatModel):
     """A vision model that any LangChain program accepts.
 
-    Its routing tokens come out as tool calls with typed arguments: what to look for, the handle of the image,
-    and the handle of the super-link, which carries the model's own states to its tools. After the tool messages
-    it closes the turn with what they reported. Tools of others and structured output are written under a grammar
-    of their schema: they always validate.
+    Its routing tokens come out as tool calls with typed arguments: what to look for, the handle of the
+    image, and the handle of the super-link, which carries the model's own states to its tools. After the tool
+    messages it closes the turn with what they reported. Tools of others and structured output are written
+    under a grammar of their schema: they always validate.
 
     Attributes:
         model: "embedded", a checkpoint folder, or a name on the model hub; loaded when first needed.
@@ -104,6 +88,7 @@ class ChatVisionLLM(BaseChatModel):
     model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
 
     _workspaces: dict[str, Workspace] = PrivateAttr(default_factory=dict)
+    _loading: Any = PrivateAttr(default_factory=threading.Lock)
     _shared: Workspace | None = PrivateAttr(default=None)
 
     # -- what it is ----------------------------------------------------------------------------------------
@@ -177,7 +162,7 @@ class ChatVisionLLM(BaseChatModel):
         return self._joined(own).bind(
             tools=[convert_to_openai_tool(tool) for tool in own] + others,
             skills=[tool.name for tool in own],
-            tool_choice=_choice(tool_choice, names),
+            tool_choice=named_choice(tool_choice, names),
             **kwargs,
         )
 
@@ -185,8 +170,7 @@ class ChatVisionLLM(BaseChatModel):
         """This model, working in the sessions of the tools: they understand its handles."""
         if not tools:
             return self
-        joined = self.model_copy()
-        joined._workspaces = self._workspaces  # what is loaded once serves all copies
+        joined = self.model_copy()  # shallow: what is loaded once serves all copies
         theirs = tools[0].workspace
         if self.vlm is None and not self._workspaces and theirs.vlm.name == self.model:
             joined.vlm = theirs.vlm  # the same checkpoint is not loaded a second time
@@ -202,11 +186,11 @@ class ChatVisionLLM(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        outcome = self._replier(messages, stop, kwargs, CancelToken()).start()
+        outcome = self._replier(messages, stop, kwargs, self._deadline(kwargs)).start()
         while isinstance(outcome, Job):
-            (reply,) = _run([outcome], self._workspace(kwargs))
+            (reply,) = run_jobs([outcome], self._workspace(kwargs))
             outcome = outcome.finish(reply)
-        return _result(outcome)
+        return ChatResult(generations=[ChatGeneration(message=outcome)])
 
     async def _agenerate(
         self,
@@ -215,17 +199,17 @@ class ChatVisionLLM(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        cancel = _Deadline(self.timeout)
+        cancel = self._deadline(kwargs)
         workspace = await asyncio.to_thread(self._workspace, kwargs)
         outcome = await asyncio.to_thread(lambda: self._replier(messages, stop, kwargs, cancel).start())
         try:
             while isinstance(outcome, Job):
-                reply = await workspace.together("reply", outcome, lambda jobs: _run(jobs, workspace))
+                reply = await workspace.together("reply", outcome, lambda jobs: run_jobs(jobs, workspace))
                 outcome = await asyncio.to_thread(outcome.finish, reply)
         except asyncio.CancelledError:
             cancel.cancel()
             raise
-        return _result(outcome)
+        return ChatResult(generations=[ChatGeneration(message=outcome)])
 
     def _stream(
         self,
@@ -235,11 +219,11 @@ class ChatVisionLLM(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         workspace = self._workspace(kwargs)
-        outcome = self._replier(messages, stop, kwargs, CancelToken()).start()
+        outcome = self._replier(messages, stop, kwargs, self._deadline(kwargs)).start()
         shown = ""
         while isinstance(outcome, Job):
             reply: GeneratedReply | None = None
-            for event in _events(outcome, workspace):
+            for event in job_events(outcome, workspace):
                 if isinstance(event, generation.TextDelta) and outcome.streams:
                     text = event.text if shown else event.text.lstrip()
                     shown += text
@@ -248,10 +232,14 @@ class ChatVisionLLM(BaseChatModel):
                 elif isinstance(event, generation.ReplyDone):
                     reply = event.reply
             outcome = outcome.finish(reply)
-        yield from _last_chunks(outcome, shown)
+        yield from last_chunks(outcome, shown)
 
     def _replier(
-        self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: Mapping[str, Any], cancel: CancelToken
+        self,
+        messages: Sequence[BaseMessage],
+        stop: list[str] | None,
+        kwargs: Mapping[str, Any],
+        cancel: CancelToken,
     ) -> Replier:
         workspace = self._workspace(kwargs)
         session = (self._shared or workspace).session()
@@ -261,9 +249,12 @@ class ChatVisionLLM(BaseChatModel):
             dialogue=read_dialogue(messages, session, workspace.vlm.engine, self._rules(workspace)),
             binding=self._binding(workspace, kwargs),
             options=self._options(stop, kwargs),
-            cancel=cancel if isinstance(cancel, _Deadline) else _Deadline(kwargs.get("timeout", self.timeout)),
+            cancel=cancel,
             name=str(kwargs.get("model", self.model)),
         )
+
+    def _deadline(self, kwargs: Mapping[str, Any]) -> Deadline:
+        return Deadline(kwargs.get("timeout", self.timeout))
 
     def _workspace(self, kwargs: Mapping[str, Any]) -> Workspace:
         """The loaded model of a call; `model=...` at the call goes before the setting."""
@@ -271,12 +262,13 @@ class ChatVisionLLM(BaseChatModel):
         if self.vlm is not None and name == self.model:
             shared: Workspace = self.vlm.workspace
             return self._shared if self._shared is not None and self._shared.vlm is self.vlm else shared
-        if name not in self._workspaces:
-            from visionllm_sdk.skills import VisionLLM
+        with self._loading:
+            if name not in self._workspaces:
+                from visionllm_sdk.skills import VisionLLM
 
-            vlm = VisionLLM.from_pretrained(name, device=self.device, dtype=self.dtype)
-            self._workspaces[name] = vlm.workspace
-        return self._workspaces[name]
+                vlm = VisionLLM.from_pretrained(name, device=self.device, dtype=self.dtype)
+                self._workspaces[name] = vlm.workspace
+            return self._workspaces[name]
 
     def _rules(self, workspace: Workspace) -> ImageRules:
         rules = workspace.vlm.rules
@@ -305,23 +297,31 @@ class ChatVisionLLM(BaseChatModel):
         engine = workspace.vlm.engine
         names = kwargs.get("skills", ())
         skills = {skill.name: skill for skill in skills_of(workspace.vlm) if not bound or skill.name in names}
-        others = [tool["function"] for tool in kwargs.get("tools", ()) if tool["function"]["name"] not in names]
-        forbidden = {token for name in _names(kwargs.get("forbid", self.forbid)) for token in engine.tokens_of(name)}
-        tokens = [token for token in engine.routing_tokens if token in {skill.token for skill in skills.values()}]
+        others = [
+            tool["function"] for tool in kwargs.get("tools", ()) if tool["function"]["name"] not in names
+        ]
+        forbidden = {token for name in self._barred(kwargs) for token in engine.tokens_of(name)}
+        tokens = [
+            token for token in engine.routing_tokens if token in {skill.token for skill in skills.values()}
+        ]
         choice = kwargs.get("tool_choice") or "auto"
         force = kwargs.get("force", self.force)
         if force is not None:
             choice = self._forced(force, engine.tokens_of(force), skills, forbidden)
         return Binding(
             skills=skills,
-            functions=[_function(one) for one in others],
+            functions=[function_of(one) for one in others],
             choice=choice,
             tokens=tuple(token for token in tokens if token not in forbidden),
-            answer=_answer_format(kwargs.get("response_format")),
+            answer=answer_format(kwargs.get("response_format")),
             copy=self.copy_arguments,
             grounded=self.grounded,
             linked=self._shared is None or self._shared.vlm is workspace.vlm,
         )
+
+    def _barred(self, kwargs: Mapping[str, Any]) -> Sequence[str]:
+        names: str | Sequence[str] = kwargs.get("forbid", self.forbid)
+        return (names,) if isinstance(names, str) else names
 
     @staticmethod
     def _forced(force: str, tokens: Sequence[str], skills: Mapping[str, Any], forbidden: set[str]) -> str:
@@ -335,97 +335,3 @@ class ChatVisionLLM(BaseChatModel):
                 remedy="Bind the tool, or correct `force` and `forbid`.",
             )
         return force if force in fitting else fitting[0]
-
-
-# -- running jobs ------------------------------------------------------------------------------------------
-
-
-def _run(jobs: Sequence[Job], workspace: Workspace) -> list[GeneratedReply]:
-    """The replies of jobs, as one batch or a few."""
-    engine = workspace.vlm.engine
-    replies: list[GeneratedReply] = []
-    for start in range(0, len(jobs), _ROWS_AT_ONCE):
-        requests = [job.request for job in jobs[start : start + _ROWS_AT_ONCE]]
-        with engine.turn():
-            replies += engine.generator.generate(requests)
-    return replies
-
-
-def _events(job: Job, workspace: Workspace) -> Iterator[generation.Event]:
-    """The events of one job; others may use the model between two of them."""
-    engine = workspace.vlm.engine
-    events = engine.generator.stream([job.request])
-    while True:
-        with engine.turn():
-            event = next(events, None)
-        if event is None:
-            return
-        yield event
-
-
-def _result(message: Outcome) -> ChatResult:
-    assert isinstance(message, AIMessage)
-    return ChatResult(generations=[ChatGeneration(message=message)])
-
-
-def _last_chunks(message: AIMessage, shown: str) -> Iterator[ChatGenerationChunk]:
-    """What of a message has not been streamed yet: the rest of its text, its calls, its metadata."""
-    rest = str(message.content).removeprefix(shown.rstrip()) if shown else str(message.content)
-    if rest and not shown:
-        yield ChatGenerationChunk(message=AIMessageChunk(content=rest))
-    calls = [
-        tool_call_chunk(name=call["name"], args=_json(call["args"]), id=call["id"], index=number)
-        for number, call in enumerate(message.tool_calls)
-    ]
-    yield ChatGenerationChunk(
-        message=AIMessageChunk(
-            content="",
-            tool_call_chunks=calls,
-            usage_metadata=message.usage_metadata,
-            response_metadata=message.response_metadata,
-            chunk_position="last",
-        )
-    )
-
-
-# -- arguments ---------------------------------------------------------------------------------------------
-
-
-def _choice(choice: str | bool | Mapping[str, Any] | None, names: Sequence[str]) -> str:
-    """One form of all the forms in which programs choose tools."""
-    if isinstance(choice, Mapping):  # {"type": "function", "function": {"name": ...}} or {"name": ...}
-        choice = choice.get("function", choice).get("name", choice.get("type"))
-    words: dict[Any, str] = {None: "auto", False: "auto", True: "any", "required": "any"}
-    chosen = words.get(choice, str(choice))
-    if chosen not in ("auto", "any", "none", *names):
-        raise InputError(
-            "tool_choice names no bound tool",
-            value=chosen,
-            limit=", ".join(("auto", "any", "none", *names)),
-            remedy="Correct the name, or bind the tool.",
-        )
-    return chosen
-
-
-def _function(data: Mapping[str, Any]) -> Function:
-    return Function(
-        name=data["name"], description=data.get("description") or "", parameters=data.get("parameters") or {}
-    )
-
-
-def _answer_format(data: Any) -> Function | None:
-    """The schema of `response_format`, as for OpenAI models."""
-    inner = data.get("json_schema") if isinstance(data, Mapping) else None
-    if not isinstance(inner, Mapping):
-        return None
-    return Function(name=str(inner.get("name", "answer")), parameters=inner.get("schema") or {})
-
-
-def _names(names: str | Sequence[str]) -> Sequence[str]:
-    return (names,) if isinstance(names, str) else names
-
-
-def _json(data: Any) -> str:
-    import json
-
-    return json.dumps(data, ensure_ascii=False)

@@ -1,8 +1,9 @@
 """The turn after the tools have run: the model tells what they reported, and nothing else.
 
-The embedded model learnt to turn "TOOL: 2 red circles, no star." into "I found 2 red circles, no star.". Here it
-does so under a grammar in which every finding stands as it was reported, so that the sentence cannot say what
-no tool said. What cannot be counted - answers, results of other people's tools, errors - is passed on as it is.
+The embedded model learnt to turn "TOOL: 2 red circles, no star." into "I found 2 red circles, no star.". Here
+it does so under a grammar in which every finding stands as it was reported, so that the sentence cannot say
+what no tool said. What cannot be counted - answers, results of other people's tools, errors - is passed on as
+it is.
 """
 
 from __future__ import annotations

@@ -27,7 +27,14 @@ OVERLAY: Final = "overlay_of"
 """Marks an image block, in its `extras`, as a result drawn over another image."""
 
 _ROLES: Final = re.compile(r"\b(USER|ASSISTANT|TOOL)(?=\s*:)")
-_IGNORED: Final = ("tool_call", "tool_call_chunk", "invalid_tool_call", "reasoning", "server_tool_call", "citation")
+_IGNORED: Final = (
+    "tool_call",
+    "tool_call_chunk",
+    "invalid_tool_call",
+    "reasoning",
+    "server_tool_call",
+    "citation",
+)
 _HANDLE: Final = re.compile(r"\bimg_\d{1,12}_[0-9a-f]{16}\b")
 
 
@@ -95,7 +102,7 @@ def read_dialogue(
 
 
 def images_of(messages: Sequence[BaseMessage], session: VisionSession, rules: ImageRules) -> list[str]:
-    """Register the images of a conversation, overlays left out; their handles in the order of the messages."""
+    """Register the images of a conversation, without overlays; their handles in order."""
     found = []
     for message in messages:
         blocks = [block for block in message.content_blocks if block["type"] in ("image", "non_standard")]
@@ -134,7 +141,9 @@ class _Reader:
     def finish(self) -> Dialogue:
         dialogue = self._dialogue
         if self._open is None and not dialogue.turns:
-            raise InputError("there is no message to answer", value=[], remedy="Pass at least one HumanMessage.")
+            raise InputError(
+                "there is no message to answer", value=[], remedy="Pass at least one HumanMessage."
+            )
         last = self._open or _Open("human")
         dialogue.turns.append(last.turn(None))
         dialogue.system = "\n".join(self._systems) if self._systems else None

@@ -1,9 +1,9 @@
 """Tools of other people: which one a request needs, and its arguments under its schema.
 
 A checkpoint that was never taught a tool can still call it: the choice goes by the words that the request
-shares with the tool's name and description, and the arguments are written under a grammar of the schema in which
-texts and numbers are taken from the request. An argument whose description is a question is answered by the
-model from the image.
+shares with the tool's name and description, and the arguments are written under a grammar of the schema in
+which texts and numbers are taken from the request. An argument whose description is a question is answered by
+the model from the image.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from visionllm_sdk.agent.wordplay import name_words, numbers_in, phrases_in, rel
 
 __all__ = ["Function", "Question", "arguments_grammar", "choose_function", "questions_of"]
 
-_SPOKEN: Final = 4  # relevance from which a request speaks of a function, where the model's own skills compete
+_SPOKEN: Final = (
+    4  # relevance from which a request speaks of a function, where the model's own skills compete
+)
 _HINTED: Final = 2  # and where nothing competes
 _MAX_INSTRUCTION: Final = 1200
 
@@ -41,7 +43,10 @@ class Function:
     def instruction(self) -> str:
         """How the model is told to call it."""
         fields = self.parameters.get("properties", {})
-        told = [f"{name} ({part.get('description') or part.get('type', 'value')})" for name, part in fields.items()]
+        told = [
+            f"{name} ({part.get('description') or part.get('type', 'value')})"
+            for name, part in fields.items()
+        ]
         text = f"Call {self.name}: {self.description}\nArguments as JSON: {', '.join(told) or 'none'}"
         return text[:_MAX_INSTRUCTION]
 
@@ -84,7 +89,9 @@ class Question:
         return json.loads(answer) if self.schema.get("type") in ("integer", "number") else answer
 
 
-def choose_function(request: str, functions: Sequence[Function], *, rivals: bool, needed: bool) -> Function | None:
+def choose_function(
+    request: str, functions: Sequence[Function], *, rivals: bool, needed: bool
+) -> Function | None:
     """The tool that a request speaks of most.
 
     Args:
@@ -129,7 +136,9 @@ def arguments_grammar(
     """
     phrases = phrases_in(request, avoid=name_words(function.name)) if copy else []
     numbers = numbers_in(request) if copy else []
-    counted = [leaf.path for leaf in leaves_of(function.parameters) if _is_number(leaf) and leaf.path not in answers]
+    counted = [
+        leaf.path for leaf in leaves_of(function.parameters) if _is_number(leaf) and leaf.path not in answers
+    ]
     in_order = dict(zip(counted, numbers, strict=True)) if len(counted) == len(numbers) else {}
 
     def offer(leaf: Leaf) -> Sequence[Any]:

@@ -38,11 +38,12 @@ class Grammar(ABC):
 
     def walk(self, data: bytes) -> Grammar | None:
         """What may follow these bytes; None if they may not stand here."""
-        node: Grammar | None = self
+        node: Grammar = self
         for byte in data:
-            node = node.step(byte)
-            if node is None:
+            further = node.step(byte)
+            if further is None:
                 return None
+            node = further
         return node
 
     def accepts(self, text: str) -> bool:
@@ -161,7 +162,7 @@ def _code_points(data: bytes) -> tuple[int, int]:
     missing = 6 * (size - len(data))
     lowest = {2: 0x80, 3: 0x800, 4: 0x10000}[size]
     first, last = max(value << missing, lowest), min((value + 1 << missing) - 1, 0x10FFFF)
-    if first > last or (0xD800 <= first and last <= 0xDFFF):
+    if first > last or (first >= 0xD800 and last <= 0xDFFF):
         return _NOTHING  # longer than need be, or half of a pair
     return first, last
 
@@ -177,9 +178,7 @@ class Number(Grammar):
         text: what has been written.
     """
 
-    def __init__(
-        self, low: int, high: int, *, decimals: int = 0, multiple: int = 1, text: str = ""
-    ) -> None:
+    def __init__(self, low: int, high: int, *, decimals: int = 0, multiple: int = 1, text: str = "") -> None:
         self._low, self._high = low, high
         self._decimals, self._multiple = decimals, multiple
         self._text = text
@@ -199,7 +198,7 @@ class Number(Grammar):
             return False
         if not point and (more < self._decimals or len(whole) + more < self._decimals + 1):
             return False  # the decimals are still to come
-        if len(whole) > 1 and whole[0] == "0" or (not point and whole == "0" and more != self._decimals):
+        if (len(whole) > 1 and whole[0] == "0") or (not point and whole == "0" and more != self._decimals):
             return False  # no leading zeros
         written = whole + part
         if not written and more == 0:
@@ -224,7 +223,11 @@ class Number(Grammar):
         if not allowed:
             return None
         rest = Number(
-            self._low, self._high, decimals=self._decimals, multiple=self._multiple, text=self._text + character
+            self._low,
+            self._high,
+            decimals=self._decimals,
+            multiple=self._multiple,
+            text=self._text + character,
         )
         return rest if rest._missing else None
 

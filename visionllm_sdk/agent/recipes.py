@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
 
 __all__ = ["RECIPE", "Recipe"]
+
+Item = TypeVar("Item")
 
 RECIPE: Final = "recipe"
 """Where a message's `response_metadata` keeps it."""
@@ -46,7 +48,9 @@ class Recipe:
     request: str = ""
 
     @classmethod
-    def make(cls, prompt: Prompt, handles: Sequence[str], reply: Sequence[int], request: str, engine: Engine) -> Self:
+    def make(
+        cls, prompt: Prompt, handles: Sequence[str], reply: Sequence[int], request: str, engine: Engine
+    ) -> Self:
         """The recipe of a reply that was just generated."""
         patch = engine.model.core.layout.patch_id
         sizes = iter(image.tiles * engine.model.core.tokens_per_tile for image in prompt.images)
@@ -69,12 +73,11 @@ class Recipe:
         data = message.response_metadata.get(RECIPE)
         if not isinstance(data, Mapping):
             return None
-        prompt, images, reply = (data.get(name) for name in ("prompt", "images", "reply"))
-        if not (_are(prompt, int) and _are(reply, int) and _are(images, str)):
+        prompt, reply = _all(data.get("prompt"), int), _all(data.get("reply"), int)
+        images = _all(data.get("images"), str)
+        if prompt is None or reply is None or images is None:
             return None
-        return cls(
-            prompt=tuple(prompt), images=tuple(images), reply=tuple(reply), request=str(data.get("request", ""))
-        )
+        return cls(prompt=prompt, images=images, reply=reply, request=str(data.get("request", "")))
 
     def dump(self) -> dict[str, Any]:
         """JSON-safe data."""
@@ -96,11 +99,14 @@ class Recipe:
         ids = [
             index
             for index in self.reply
-            if index in allowed or (0 <= index < tokenizer.vocab_size and tokenizer.surface(index) is not None)
+            if index in allowed
+            or (0 <= index < tokenizer.vocab_size and tokenizer.surface(index) is not None)
         ]
         return parts_of(ids, tokenizer) or ("",)
 
-    def make_again(self, session: VisionSession, engine: Engine, images: Mapping[str, LoadedImage]) -> list[str]:
+    def make_again(
+        self, session: VisionSession, engine: Engine, images: Mapping[str, LoadedImage]
+    ) -> list[str]:
         """Compute the super-links of the reply again and keep them; handles in the order of the calls.
 
         Args:
@@ -109,7 +115,7 @@ class Recipe:
             images: images of that conversation by handle.
 
         Raises:
-            HandleError: an image of the recipe is not in the conversation, or the recipe is not of this model.
+            HandleError: an image of the recipe is missing, or the recipe is not of this model.
         """
         lacking = [handle for handle in self.images if handle not in images]
         known = all(-len(self.images) <= index < engine.model.tokenizer.vocab_size for index in self.prompt)
@@ -123,13 +129,13 @@ class Recipe:
         loaded = [images[handle] for handle in self.images]
         with engine.turn():
             prompt = self._expand(engine.see(loaded) if loaded else [], engine)
-            options = GenerationOptions(max_new_tokens=len(self.reply), processors=(_Replay(self, len(prompt.ids)),))
+            options = GenerationOptions(
+                max_new_tokens=len(self.reply), processors=(_Replay(self, len(prompt.ids)),)
+            )
             request = GenerationRequest(prompt=prompt, options=options, question=self.request)
             (reply,) = engine.generator.generate([request])
         digests = [image.digest for image in loaded]
-        return [
-            session.keep(call, key=self.key(digests, number)) for number, call in enumerate(reply.calls)
-        ]
+        return [session.keep(call, key=self.key(digests, number)) for number, call in enumerate(reply.calls)]
 
     def _expand(self, images: Sequence[Any], engine: Engine) -> Prompt:
         core = engine.model.core
@@ -153,5 +159,8 @@ class _Replay:
         return masked
 
 
-def _are(values: Any, kind: type) -> bool:
-    return isinstance(values, list | tuple) and all(type(value) is kind for value in values)
+def _all(values: Any, kind: type[Item]) -> tuple[Item, ...] | None:
+    """The values, if they are a list of this kind."""
+    if isinstance(values, list | tuple) and all(type(value) is kind for value in values):
+        return tuple(values)
+    return None

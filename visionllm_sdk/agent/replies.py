@@ -82,13 +82,13 @@ class Job:
     """One generation and what becomes of it.
 
     Attributes:
-        request: to the generator; None if the reply is known already.
+        request: to the generator.
         finish: makes the message of the reply, or the next job.
         streams: whether the reply's text is the message's text.
     """
 
-    request: GenerationRequest | None
-    finish: Callable[[GeneratedReply | None], Outcome]
+    request: GenerationRequest
+    finish: Callable[[GeneratedReply], Outcome]
     streams: bool = False
 
 
@@ -138,7 +138,9 @@ class Replier:
         return self._talk()
 
     def _function(self, *, needed: bool) -> Function | None:
-        functions = [one for one in self.binding.functions if self.binding.choice in ("auto", "any", one.name)]
+        functions = [
+            one for one in self.binding.functions if self.binding.choice in ("auto", "any", one.name)
+        ]
         rivals = bool(self.binding.tokens)
         return choose_function(self.dialogue.request, functions, rivals=rivals, needed=needed)
 
@@ -185,7 +187,9 @@ class Replier:
 
     def _word_skill(self) -> Skill | None:
         """A bound skill that answers questions in words."""
-        return next((skill for skill in self.binding.skills.values() if skill.token is None and skill.subject), None)
+        return next(
+            (skill for skill in self.binding.skills.values() if skill.token is None and skill.subject), None
+        )
 
     def _asks(self, skill: Skill) -> AIMessage:
         """A call of a skill that answers in words: the request itself is its question."""
@@ -237,14 +241,18 @@ class Replier:
     def _close(self) -> Outcome:
         """The turn after the tools: under a grammar of what they reported, unless there is more to see."""
         texts = texts_of(self.dialogue.reports)
-        pictures = any(block["type"] == "image" for one in self.dialogue.reports for block in one.content_blocks)
+        pictures = any(
+            block["type"] == "image" for one in self.dialogue.reports for block in one.content_blocks
+        )
         grammar = closing_grammar(texts) if self.binding.grounded and not pictures else None
         prompt = self._prompt(self.dialogue.turns)
         if isinstance(grammar, Literal):  # one way to say it: there is nothing to generate
             return self._message(prompt, None, text=merged_report(texts), calls=[])
         if grammar is None:
             start = len(prompt.ids)
-            options = replace(self.options, tokens=(), processors=(SaySomething(self.workspace.vocabulary, start=start),))
+            options = replace(
+                self.options, tokens=(), processors=(SaySomething(self.workspace.vocabulary, start=start),)
+            )
         else:
             options = self._constrained(prompt, grammar)
         return self._job(prompt, options, lambda reply: self._closed(prompt, reply), streams=True)
@@ -353,8 +361,7 @@ class Replier:
             cancel=self.cancel,
         )
 
-        def checked(reply: GeneratedReply | None) -> Outcome:
-            assert reply is not None
+        def checked(reply: GeneratedReply) -> Outcome:
             if reply.finish == "cancelled":
                 raise GenerationCancelled("the reply was cancelled", remedy="Raise `timeout`, or ask again.")
             return finish(reply)
@@ -366,7 +373,9 @@ class Replier:
     ) -> AIMessage:
         core = self.workspace.vlm.engine.model.core
         read = len(prompt.ids) if prompt else 0
-        written = len(reply.ids) if reply else len(self.workspace.vlm.engine.model.tokenizer.encode_user_text(text))
+        written = (
+            len(reply.ids) if reply else len(self.workspace.vlm.engine.model.tokenizer.encode_user_text(text))
+        )
         patches = sum(image.tiles for image in prompt.images) * core.tokens_per_tile if prompt else 0
         known = reply.reused_tokens if reply else 0
         finish = "tool_calls" if calls else reply.finish if reply else "stop"
@@ -380,7 +389,11 @@ class Replier:
                 total_tokens=read + written,
                 input_token_details=InputTokenDetails(**details),  # type: ignore[typeddict-item]
             ),
-            response_metadata={"model_name": self.name, "model_provider": "visionllm", "finish_reason": finish},
+            response_metadata={
+                "model_name": self.name,
+                "model_provider": "visionllm",
+                "finish_reason": finish,
+            },
         )
 
 

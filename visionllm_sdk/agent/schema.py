@@ -141,7 +141,9 @@ def _bounds(schema: Schema, *, value: bool = False) -> tuple[Fraction, Fraction,
     lows += [_beyond(above, unit, 1)] if above is not None else []
     highs = [Fraction(str(high))] if high is not None else []
     highs += [_beyond(below, unit, -1)] if below is not None else []
-    first = max(lows) if lows else min(Fraction(-largest), *highs, Fraction(0)) if highs else Fraction(-largest)
+    first = (
+        max(lows) if lows else min(Fraction(-largest), *highs, Fraction(0)) if highs else Fraction(-largest)
+    )
     last = min(highs) if highs else max(Fraction(largest), first + largest)
     return first, last, Fraction(str(schema.get("multipleOf", 0)))
 

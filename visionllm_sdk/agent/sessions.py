@@ -77,10 +77,12 @@ class VisionSession:
         """
         whole = self.images.get(handle)
         inside = box.clipped(whole.width, whole.height)
-        corners = tuple(round(value) for value in inside.xyxy)
-        if corners[2] <= corners[0] or corners[3] <= corners[1]:
-            raise ImageError("the box lies outside of the image", value=box.xyxy, limit=(whole.width, whole.height))
-        piece = LoadedImage(whole.image.crop(corners), f"crop of {handle} at {corners}")
+        left, top, right, bottom = (round(value) for value in inside.xyxy)
+        if right <= left or bottom <= top:
+            raise ImageError(
+                "the box lies outside of the image", value=box.xyxy, limit=(whole.width, whole.height)
+            )
+        piece = LoadedImage(whole.image.crop((left, top, right, bottom)), f"crop of {handle} at {box.xyxy}")
         return self.images.add(piece)
 
     def keep(self, call: RoutedCall, *, key: str) -> str:

@@ -64,7 +64,9 @@ class DetectArguments(Threshold, RoutedArguments):
 class GroundArguments(Threshold, RoutedArguments):
     """Arguments of `ground`."""
 
-    expression: _Label = Field(description="The one thing that is meant, such as 'the star left of the ring'.")
+    expression: _Label = Field(
+        description="The one thing that is meant, such as 'the star left of the ring'."
+    )
 
 
 class SegmentArguments(RoutedArguments):
@@ -82,7 +84,9 @@ class CountArguments(Threshold, RoutedArguments):
 class AskArguments(SkillArguments):
     """Arguments of `ask`."""
 
-    question: str = Field(min_length=1, description="A question about the image, answered in a word or a phrase.")
+    question: str = Field(
+        min_length=1, description="A question about the image, answered in a word or a phrase."
+    )
 
 
 class CaptionArguments(SkillArguments):
@@ -134,7 +138,7 @@ class Skill:
 _BUILT_IN: Final = (
     Skill(
         name="detect",
-        description="Find every object of the named kinds in an image: labels, boxes in pixels, masks, scores.",
+        description="Find every object of the named kinds in an image: boxes in pixels, masks, scores.",
         arguments=DetectArguments,
         token=SKILL_TOKENS["detect"],
         subject="labels",
@@ -204,7 +208,9 @@ def direct(skill: Skill, vlm: VisionLLM) -> Callable[..., Any] | None:
     return getattr(vlm, skill.name, None) if skill in _BUILT_IN else None
 
 
-def method_arguments(skill: Skill, image: LoadedImage, arguments: SkillArguments) -> tuple[list[Any], dict[str, Any]]:
+def method_arguments(
+    skill: Skill, image: LoadedImage, arguments: SkillArguments
+) -> tuple[list[Any], dict[str, Any]]:
     """How the typed method of a skill is called."""
     subject = [getattr(arguments, skill.subject)] if skill.subject else []
     return [image, *subject], skill.settings(arguments)

@@ -17,7 +17,15 @@ from pydantic import PrivateAttr, ValidationError
 from visionllm_sdk.agent.dialogue import OVERLAY, images_of
 from visionllm_sdk.agent.recipes import Recipe
 from visionllm_sdk.agent.sessions import VisionSession
-from visionllm_sdk.agent.skills import Skill, SkillArguments, details, direct, method_arguments, say, skills_of
+from visionllm_sdk.agent.skills import (
+    Skill,
+    SkillArguments,
+    details,
+    direct,
+    method_arguments,
+    say,
+    skills_of,
+)
 from visionllm_sdk.agent.workspace import Workspace, thread_of
 from visionllm_sdk.errors import HandleError, InputError, VisionLLMError
 from visionllm_sdk.generation import RoutedCall, ToolJob
@@ -68,7 +76,9 @@ class VisionTool(BaseTool):
     _skill: Skill = PrivateAttr()
     _workspace: Workspace = PrivateAttr()
 
-    def __init__(self, skill: Skill, workspace: Workspace, *, details: bool = False, overlay: bool = False) -> None:
+    def __init__(
+        self, skill: Skill, workspace: Workspace, *, details: bool = False, overlay: bool = False
+    ) -> None:
         settings: dict[str, Any] = {
             "name": skill.name,
             "description": skill.description,
@@ -180,7 +190,9 @@ class VisionTool(BaseTool):
 
     def _job(self, order: _Order) -> ToolJob:
         assert order.call is not None
-        options = self._workspace.vlm.engine.known_options(order.call.token, self._skill.settings(order.arguments))
+        options = self._workspace.vlm.engine.known_options(
+            order.call.token, self._skill.settings(order.arguments)
+        )
         return ToolJob(call=order.call, image=order.image.image, options=options)
 
     def _forced(self, order: _Order) -> RoutedCall:
@@ -274,7 +286,11 @@ def _messages(runtime: Any) -> Sequence[BaseMessage]:
     """The conversation in the state of a graph."""
     state = getattr(runtime, "state", None)
     found = state.get("messages", ()) if isinstance(state, Mapping) else getattr(state, "messages", state)
-    return [one for one in found or () if isinstance(one, BaseMessage)] if isinstance(found, list | tuple) else []
+    return (
+        [one for one in found or () if isinstance(one, BaseMessage)]
+        if isinstance(found, list | tuple)
+        else []
+    )
 
 
 def _passes_on(message: AIMessage, link: str) -> bool:
@@ -288,5 +304,7 @@ def _as_tool_error(error: VisionLLMError) -> ToolException:
 def _explain(error: Any) -> str:
     """What is wrong with the arguments of a call, and what to do about it."""
     faults = error.errors() if isinstance(error, ValidationError) else []
-    told = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'arguments'}: {fault['msg']}" for fault in faults[:4])
+    told = "; ".join(
+        f"{'.'.join(map(str, fault['loc'])) or 'arguments'}: {fault['msg']}" for fault in faults[:4]
+    )
     return f"The arguments do not fit ({told or error}). Correct them and call the tool again."[:_MAX_ERROR]

@@ -6,7 +6,7 @@ import base64
 import io
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
@@ -17,7 +17,7 @@ from langchain_core.tools import BaseTool
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.images import ImageSource, LoadedImage
 from visionllm_sdk.results import Alternative, Reply, RoutedCall, Usage, revive
-from visionllm_sdk.skills.arguments import check_message, each, is_many
+from visionllm_sdk.skills.arguments import check_message, each
 
 if TYPE_CHECKING:
     from langgraph.types import Checkpointer
@@ -37,8 +37,8 @@ class VisionAgent(Runnable[AgentInput, Reply]):
         reply = agent.invoke("Find the red circle.", images=["scene.png"])
         reply.calls[0].result
 
-    Every call is a conversation of its own, unless a checkpointer keeps threads and the configuration names one:
-    `agent.invoke(..., config={"configurable": {"thread_id": "7"}})`.
+    Every call is a conversation of its own, unless a checkpointer keeps threads and the configuration names
+    one: `agent.invoke(..., config={"configurable": {"thread_id": "7"}})`.
 
     Args:
         vlm: the model; None loads the embedded one.
@@ -107,31 +107,27 @@ class VisionAgent(Runnable[AgentInput, Reply]):
         return reply_of(state["messages"])
 
     def stream(
-        self,
-        input: AgentInput,
-        config: RunnableConfig | None = None,
-        *,
-        images: Sequence[ImageSource] | ImageSource = (),
-        **kwargs: Any,
+        self, input: AgentInput, config: RunnableConfig | None = None, *, images: Any = (), **kwargs: Any
     ) -> Iterator[Reply]:
         """The reply as it grows: after every call, and when it is finished."""
         messages = self._messages(input, images)
-        for state in self.graph.stream({"messages": messages}, _named(config), stream_mode="values", **kwargs):
+        states = self.graph.stream({"messages": messages}, _named(config), stream_mode="values", **kwargs)
+        for state in states:
             if isinstance(state["messages"][-1], AIMessage | ToolMessage):
                 yield reply_of(state["messages"])
 
-    def _messages(
-        self, given: AgentInput, images: Sequence[ImageSource] | ImageSource
-    ) -> list[BaseMessage]:
+    def _messages(self, given: AgentInput, images: Sequence[ImageSource] | ImageSource) -> list[BaseMessage]:
         if isinstance(given, Mapping):
             unknown = sorted(set(given) - {"text", "images"})
             if unknown or "text" not in given:
-                raise InputError("the input of an agent is a text with images", value=unknown, limit="text, images")
+                raise InputError(
+                    "the input of an agent is a text with images", value=unknown, limit="text, images"
+                )
             return self._messages(given["text"], given.get("images", images))
         if not isinstance(given, str):
             return [*given]
         text = check_message(given)
-        sources = list(images) if is_many(images) else [cast("ImageSource", images)]
+        sources: list[Any] = [*images] if isinstance(images, list | tuple) else [images]
         loaded = each(sources, self.vlm.rules.load, "image")
         return [HumanMessage([*(image_block(image) for image in loaded), {"type": "text", "text": text}])]
 
@@ -168,7 +164,10 @@ def reply_of(messages: Sequence[BaseMessage]) -> Reply:
 
 def _calls(message: AIMessage, reports: Mapping[str, ToolMessage]) -> Iterator[RoutedCall]:
     """The tool calls of one message with their results."""
-    audit = {(entry["tool"], tuple(entry["labels"])): entry for entry in message.response_metadata.get("routing", ())}
+    audit = {
+        (entry["tool"], tuple(entry["labels"])): entry
+        for entry in message.response_metadata.get("routing", ())
+    }
     for call in message.tool_calls:
         report = reports.get(call["id"] or "")
         labels = _labels(call["args"])

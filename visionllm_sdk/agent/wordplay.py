@@ -14,18 +14,24 @@ __all__ = ["name_words", "numbers_in", "phrases_in", "relevance"]
 
 _MAX_WORDS: Final = 6
 _MAX_PHRASES: Final = 300
-_QUOTED = re.compile(r"'([^'\n]{1,200})'(?!\w)|\"([^\"\n]{1,200})\"|“([^”\n]{1,200})”|«([^»\n]{1,200})»|`([^`\n]{1,200})`")
+_QUOTED = re.compile(
+    r"'([^'\n]{1,200})'(?!\w)|\"([^\"\n]{1,200})\"|“([^”\n]{1,200})”|«([^»\n]{1,200})»|`([^`\n]{1,200})`"
+)
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w]|\.\d)")
 _NAME_PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_A-Za-z]+")
-_SMALL: Final = frozenset(
-    "a an and are at be by can could do does for from give has have how i in is it its me my of on or please "
-    "so tell that the their them then there these this those to use using was we what when where which who "
-    "why will with would you your".split()
-)
-_GENERAL: Final = frozenset(
-    "add call check compute create do fetch find function get go list look make new run search set show "
-    "tool update use value image picture".split()
-)
+# fmt: off
+_SMALL: Final = frozenset((
+    "a", "an", "and", "are", "at", "be", "by", "can", "could", "do", "does", "for", "from", "give", "has",
+    "have", "how", "i", "in", "is", "it", "its", "me", "my", "of", "on", "or", "please", "so", "tell", "that",
+    "the", "their", "them", "then", "there", "these", "this", "those", "to", "use", "using", "was", "we",
+    "what", "when", "where", "which", "who", "why", "will", "with", "would", "you", "your",
+))
+_GENERAL: Final = frozenset((
+    "add", "call", "check", "compute", "create", "do", "fetch", "find", "function", "get", "go", "list",
+    "look", "make", "new", "run", "search", "set", "show", "tool", "update", "use", "value", "image",
+    "picture",
+))
+# fmt: on
 
 
 def phrases_in(text: str, *, avoid: Iterable[str] = ()) -> list[str]:
