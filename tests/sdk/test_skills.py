@@ -51,9 +51,7 @@ def test_detect_without_masks(random_vlm: VisionLLM, scenes: list[Image.Image]) 
     assert all(one.mask is None for one in found)
 
 
-def test_a_list_gives_a_list_of_the_same_results(
-    random_vlm: VisionLLM, scenes: list[Image.Image]
-) -> None:
+def test_a_list_gives_a_list_of_the_same_results(random_vlm: VisionLLM, scenes: list[Image.Image]) -> None:
     together = random_vlm.detect(scenes, ["star", "ring"], threshold=0.3)
     assert_type(together, list[Detections])
     assert len(together) == len(scenes)
@@ -95,9 +93,7 @@ def test_words(random_vlm: VisionLLM, scenes: list[Image.Image]) -> None:
     assert len(random_vlm.caption(scenes)) == 3
 
 
-def test_images_come_in_many_forms(
-    random_vlm: VisionLLM, scenes: list[Image.Image], tmp_path: Path
-) -> None:
+def test_images_come_in_many_forms(random_vlm: VisionLLM, scenes: list[Image.Image], tmp_path: Path) -> None:
     path = tmp_path / "scene.png"
     scenes[0].save(path)
     buffer = io.BytesIO()

@@ -107,9 +107,7 @@ class Engine:
 
     def _see(self, tiled: Sequence[TiledImage]) -> list[TiledImage]:
         features = self.model.core.see_each(tiled)
-        return [
-            TiledImage(one.pixels, seen, one.key) for one, seen in zip(tiled, features, strict=True)
-        ]
+        return [TiledImage(one.pixels, seen, one.key) for one, seen in zip(tiled, features, strict=True)]
 
     def _tile(self, image: LoadedImage) -> TiledImage:
         config = self.model.config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias, TypedDict
 
@@ -181,15 +181,18 @@ def stream(engine: Engine, talk: Conversation, settings: TalkSettings) -> Iterat
     """
     with engine.turn():
         (question,) = _questions(engine, [talk])
-    closes = engine.model.config.sdk.tool_turns
     made: list[RoutedCall] = []
+    held: list[str] | None = (
+        None  # text since the first routing token, where a closing sentence may replace it
+    )
     draft: GeneratedReply | None = None
-    held = ""
     for event in _steps(engine, _request(engine, question, settings)):
-        if isinstance(event, generation.TextDelta):
-            held += event.text
-            if not (closes and made):
-                yield TextDelta(event.text)
+        if isinstance(event, generation.LinkDone) and engine.model.config.sdk.tool_turns:
+            held = held or []
+        elif isinstance(event, generation.TextDelta) and held is not None:
+            held.append(event.text)
+        elif isinstance(event, generation.TextDelta):
+            yield TextDelta(event.text)
         elif isinstance(event, generation.CallDone):
             with engine.turn():
                 made += _carry_out(engine, [(talk, event.call)], settings)
@@ -198,14 +201,23 @@ def stream(engine: Engine, talk: Conversation, settings: TalkSettings) -> Iterat
             draft = event.reply
     assert draft is not None, "a generation ends with its reply"
     closing = _closing(engine, question, draft, made)
-    ending: GeneratedReply | None = None
+    if closing is None and held:
+        yield TextDelta("".join(held))
+    ending = None
     if closing is not None:
-        for event in _steps(engine, _request(engine, closing, _last_words(settings))):
-            if isinstance(event, generation.TextDelta):
-                yield TextDelta(event.text)
-            elif isinstance(event, generation.ReplyDone):
-                ending = event.reply
+        ending = yield from _close(engine, _request(engine, closing, _last_words(settings)))
     yield ReplyDone(_reply(engine, question, draft, made, ending))
+
+
+def _close(engine: Engine, request: GenerationRequest) -> Generator[TalkEvent, None, GeneratedReply | None]:
+    """The closing sentence: its text as it comes about, and the whole."""
+    ending: GeneratedReply | None = None
+    for event in _steps(engine, request):
+        if isinstance(event, generation.TextDelta):
+            yield TextDelta(event.text)
+        elif isinstance(event, generation.ReplyDone):
+            ending = event.reply
+    return ending
 
 
 def answer(engine: Engine, talks: Sequence[Conversation], settings: TalkSettings) -> list[Answer]:

@@ -1,0 +1,207 @@
+"""Free routing behind a scripted model: calls, tools, reports, history, streams."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.sdk.scripted import scripted
+from visionllm_sdk import VisionLLM
+from visionllm_sdk.errors import InputError, LimitError
+from visionllm_sdk.generation import CancelToken, GenerationOptions
+from visionllm_sdk.model.tokenizer import Control
+from visionllm_sdk.results import Detections, Grounding, Reply, SemanticMap, revive
+from visionllm_sdk.skills import CallDone, PastTurn, ReplyDone, TextDelta
+from visionllm_sdk.skills.arguments import ImageRules
+from visionllm_sdk.skills.history import conversation, past_turns
+from visionllm_sdk.skills.talk import _opening, talk_settings
+
+DETECT = "<det>star</det>[DET], <det>red ring</det>[DET]."
+BRIEF = GenerationOptions(max_new_tokens=8)
+
+
+@pytest.fixture(scope="module")
+def image() -> Image.Image:
+    return Image.effect_noise((96, 64), 90).convert("RGB")
+
+
+def test_a_reply_that_routes(random_vlm: VisionLLM, image: Image.Image) -> None:
+    reply = random_vlm.chat(
+        "Find the star and the red ring", images=[image], options=scripted(random_vlm, DETECT)
+    )
+    assert_type(reply, Reply)
+    (call,) = reply.calls
+    assert (call.token, call.tool, call.labels) == ("[DET]", "detect", ("star", "red ring"))
+    assert 0 <= call.probability <= 1
+    assert isinstance(call.result, Detections)
+    assert (call.result.width, call.result.height) == (96, 64)
+    assert reply.results == (call.result,)
+    assert revive(reply.model_dump(mode="json")) == reply
+    assert reply.usage is not None
+    assert reply.usage.image_tokens == 64
+    assert reply.usage.input_tokens > reply.usage.image_tokens
+
+
+def test_calls_of_several_tools(random_vlm: VisionLLM, image: Image.Image) -> None:
+    script = "<det>star</det>[SEG], <grd>the dog</grd>[GRD], <grd>the ring</grd>[GRD]."
+    reply = random_vlm.chat("Do it", images=[image], options=scripted(random_vlm, script))
+    assert [call.token for call in reply.calls] == ["[SEG]", "[GRD]", "[GRD]"]
+    assert [type(call.result) for call in reply.calls] == [SemanticMap, Grounding, Grounding]
+    assert [call.labels for call in reply.calls] == [("star",), ("the dog",), ("the ring",)]
+
+
+def test_detection_in_a_chat_equals_the_direct_call(random_vlm: VisionLLM, image: Image.Image) -> None:
+    reply = random_vlm.chat(
+        "Detect star, red ring", images=[image], threshold=0.2, options=scripted(random_vlm, DETECT)
+    )
+    direct = random_vlm.detect(image, ["star", "red ring"], threshold=0.2)
+    (found,) = reply.results
+    assert isinstance(found, Detections)
+    assert [one.label for one in found] == [one.label for one in direct]
+    for one, other in zip(found, direct, strict=True):
+        assert one.box.xyxy == pytest.approx(other.box.xyxy, abs=0.05)
+
+
+def test_words_without_tools(random_vlm: VisionLLM) -> None:
+    reply = random_vlm.chat("Hello", options=scripted(random_vlm, "Hello! How are you?"))
+    assert reply.text == "Hello! How are you?"
+    assert reply.calls == ()
+    assert reply.finish_reason == "stop"
+    assert random_vlm.chat("Hello", options=BRIEF).finish_reason == "length"
+
+
+def test_the_model_is_told_what_was_found(
+    random_vlm: VisionLLM, image: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = random_vlm.engine.generator
+    prompts: list[str] = []
+    generate = generator.generate
+
+    def listen(requests: list[object]) -> object:
+        tokenizer = random_vlm.engine.model.tokenizer
+        prompts.extend(tokenizer.decode(one.prompt.ids, controls=True) for one in requests)  # type: ignore[attr-defined]
+        return generate(requests)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(generator, "generate", listen)
+    options = scripted(random_vlm, DETECT)
+    random_vlm.chat("Find the star", images=[image], threshold=1.0, options=options)
+    asked, told = prompts
+    assert asked.endswith("Find the star ASSISTANT:")
+    assert told.startswith(asked)
+    assert told.endswith("TOOL: no star, no red ring. ASSISTANT:")
+    assert "<det>star</det>[DET]" in told
+
+
+@pytest.mark.parametrize(("name", "tag"), [("detect", "<det>"), ("[GRD]", "<grd>"), ("segment", "<det>")])
+def test_a_forced_reply_opens_with_a_label(random_vlm: VisionLLM, name: str, tag: str) -> None:
+    settings = talk_settings(random_vlm.engine, {"force": name})
+    (first,) = _opening(random_vlm.engine, settings.generation, start=5).processors
+    tokenizer = random_vlm.engine.model.tokenizer
+    scores = torch.zeros(1, tokenizer.vocab_size)
+    opening = first(torch.zeros(1, 5, dtype=torch.long), scores)
+    assert int(opening.argmax()) == tokenizer.control_id(tag)
+    assert torch.equal(first(torch.zeros(1, 6, dtype=torch.long), scores), scores)
+
+
+def test_forbid(random_vlm: VisionLLM, image: Image.Image) -> None:
+    settings = talk_settings(random_vlm.engine, {"forbid": "detect"})
+    assert settings.generation.tokens == ("[GRD]", "[SEG]")
+    with pytest.raises(InputError, match="both forced and forbidden"):
+        random_vlm.chat("Hi", images=[image], force="detect", forbid=["count"])
+    with pytest.raises(InputError, match="no such routing token"):
+        random_vlm.chat("Hi", images=[image], forbid="[FLY]")
+
+
+def test_bad_messages(random_vlm: VisionLLM, image: Image.Image) -> None:
+    with pytest.raises(InputError, match="empty"):
+        random_vlm.chat("  ")
+    with pytest.raises(InputError, match="unknown setting"):
+        random_vlm.chat("Hi", forse="detect")  # type: ignore[call-overload]
+    with pytest.raises(InputError, match="there is none"):
+        random_vlm.chat("Find the star", options=scripted(random_vlm, DETECT))
+    with pytest.raises(LimitError, match="longer than the language model can read"):
+        random_vlm.chat("word " * 10_000)
+    with pytest.raises(InputError, match="not an earlier turn"):
+        random_vlm.chat("Hi", history=["Hello"])  # type: ignore[list-item]
+    with pytest.raises(InputError, match=r"turn 0, image 0: the image file does not exist"):
+        random_vlm.chat("Hi", history=[PastTurn("Hello", "Hi", images=["nowhere.png"])])
+
+
+def test_several_messages(random_vlm: VisionLLM, image: Image.Image) -> None:
+    replies = random_vlm.chat(["Hello", "What is it?"], images=[[], [image]], options=BRIEF)
+    assert_type(replies, list[Reply])
+    assert replies[0].text == random_vlm.chat("Hello", options=BRIEF).text
+    assert replies[1].text == random_vlm.chat("What is it?", images=[image], options=BRIEF).text
+    assert replies[1].usage is not None
+    assert replies[1].usage.image_tokens > 0
+    assert len(random_vlm.chat(["Hello"] * 3, options=BRIEF)) == 3
+    with pytest.raises(InputError, match="images for every one of them"):
+        random_vlm.chat(["Hello", "Hello"], images=[[image]])
+
+
+def test_history_is_laid_out_as_it_was(random_vlm: VisionLLM, image: Image.Image) -> None:
+    options = scripted(random_vlm, DETECT)
+    reply = random_vlm.chat("Find them", images=[image], threshold=1.0, options=options)
+    talk = conversation("And now?", [image], [("Find them", reply)], ImageRules())
+    assert (len(talk.images), talk.new_images) == (1, 0)  # the image opens the first question
+    routed, told = past_turns(talk, random_vlm.engine)
+    assert [part.text for part in routed.answer or () if isinstance(part, Control)] == [
+        "<det>", "</det>", "[DET]", "<det>", "</det>", "[DET]",
+    ]  # fmt: skip
+    assert told.role == "tool"
+    assert told.question == ("no star, no red ring.",)
+    assert told.answer == (reply.text,)
+    again = random_vlm.chat("And now?", images=[image], history=[("Find them", reply)], options=BRIEF)
+    stored = [("Find them", revive(reply.model_dump(mode="json")))]
+    assert random_vlm.chat("And now?", [image], stored, options=BRIEF).text == again.text
+
+
+def test_images_of_later_turns(random_vlm: VisionLLM, image: Image.Image) -> None:
+    past = PastTurn("What is it?", "A star.", images=[image])
+    talk = conversation("And this?", image.rotate(90), [past], ImageRules())
+    assert (len(talk.images), talk.new_images) == (2, 1)
+    assert talk.image is talk.images[1]
+    reply = random_vlm.chat("And this?", images=image, history=[past], options=BRIEF)
+    assert reply.usage is not None
+    assert reply.usage.image_tokens > 64
+
+
+def test_a_system_prompt_is_read(random_vlm: VisionLLM) -> None:
+    with_it = random_vlm.chat("Hello", system="Be brief. " * 20, options=BRIEF)
+    without = random_vlm.chat("Hello", system="", options=BRIEF)
+    assert with_it.usage is not None
+    assert without.usage is not None
+    assert with_it.usage.input_tokens > without.usage.input_tokens + 40
+
+
+def test_stream_tells_what_chat_returns(random_vlm: VisionLLM, image: Image.Image) -> None:
+    events = list(random_vlm.stream("Find them", image, options=scripted(random_vlm, DETECT)))
+    reply = random_vlm.chat("Find them", image, options=scripted(random_vlm, DETECT))
+    streamed = [event.call for event in events if isinstance(event, CallDone)]
+    assert isinstance(events[-1], ReplyDone)
+    assert events[-1].reply.calls == tuple(streamed)
+    assert [(call.token, call.labels) for call in streamed] == [(c.token, c.labels) for c in reply.calls]
+    assert events[-1].reply.usage == reply.usage
+    text = "".join(event.text for event in events if isinstance(event, TextDelta))
+    assert text.strip() == reply.text
+
+
+def test_stream_of_words(random_vlm: VisionLLM) -> None:
+    options = scripted(random_vlm, "Hello! How are you?")
+    events = list(random_vlm.stream("Hello", options=options))
+    deltas = [event.text for event in events if isinstance(event, TextDelta)]
+    assert len(deltas) > 1
+    assert "".join(deltas).strip() == "Hello! How are you?"
+
+
+def test_a_stream_can_be_left_and_cancelled(random_vlm: VisionLLM) -> None:
+    stream = random_vlm.stream("Hello", options=GenerationOptions(max_new_tokens=200))
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    assert random_vlm.chat("Hello", options=BRIEF).finish_reason == "length"  # the model is free again
+    cancel = CancelToken()
+    cancel.cancel()
+    assert random_vlm.chat("Hello", cancel=cancel).finish_reason == "cancelled"
