@@ -40,7 +40,7 @@ class Curriculum:
 
     def draw(self, rng: Random, count: int) -> list[str]:
         """`count` kinds of questions."""
-        weights = [self.floor + error * (0.2 if kind in _EASY else 1.0) for kind, error in self.error.items()]
+        weights = [self.floor + error * (0.7 if kind in _EASY else 1.0) for kind, error in self.error.items()]
         return rng.choices(list(self.error), weights, k=count)
 
 

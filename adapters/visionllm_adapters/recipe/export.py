@@ -12,7 +12,7 @@ from visionllm_adapters.recipe.train_detector import DETECTOR
 from visionllm_adapters.recipe.train_language import LLM_SHAPE
 from visionllm_adapters.recipe.train_vision import VISION
 from visionllm_adapters.recipe.vocabulary import SYSTEM
-from visionllm_adapters.recipe.warm import part, prefixed, save_aids, saved_module
+from visionllm_adapters.recipe.warm import AIDS, part, prefixed, save_aids, saved_module
 from visionllm_sdk.model.assembly import Model
 from visionllm_sdk.model.config import SDK_SECTION, ModelConfig
 from visionllm_sdk.model.core import build_core
@@ -103,9 +103,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/embedded"))
     parser.add_argument("--out", type=Path, default=Path("visionllm_sdk/embedded"))
+    parser.add_argument("--aids", type=Path, default=AIDS, help="where the training aids go")
     arguments = parser.parse_args()
     assemble(arguments.runs).save(arguments.out, dtype=torch.float16, shard_bytes=SHARD_BYTES)
-    save_aids(training_aids(arguments.runs))
+    save_aids(training_aids(arguments.runs), arguments.aids)
     for path in sorted(arguments.out.glob("*")):
         print(f"{path.stat().st_size / 1e6:8.2f} MB  {path.name}")
 

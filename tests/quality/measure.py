@@ -1,0 +1,68 @@
+"""What the embedded model reaches on the scenes of the quality tests (`python -m tests.quality.measure`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.foreign_scenes import foreign_scene
+from visionllm_sdk.evaluation import BARS, EvaluationReport, SkillReport, held_out_samples, run
+from visionllm_sdk.evaluation.samples import Triple
+
+if TYPE_CHECKING:
+    from visionllm_sdk import VisionLLM
+
+REACHED = Path(__file__).parent / "reached.json"
+SCENES = {
+    "detection": 80,
+    "segmentation": 40,
+    "grounding": 50,
+    "counting": 50,
+    "vqa": 50,
+    "caption": 40,
+    "routing": 40,
+}
+"""Scenes for each skill: together about a minute on one core."""
+FOREIGN_SCENES = 30
+FOREIGN_BARS = [
+    bar for bar in BARS if bar.skill == "detection" or (bar.skill, bar.figure) == ("vqa", "accuracy")
+]
+
+
+def skill_report(vlm: VisionLLM, skill: str) -> SkillReport:
+    """One skill on the first held-out scenes."""
+    count = SCENES[skill]
+    found = run(vlm, scenes=count, skills=[skill], source=held_out_samples(count), progress=False)
+    return found.skills[skill]
+
+
+def foreign_report(vlm: VisionLLM) -> EvaluationReport:
+    """Detection and questions on scenes of another drawing code."""
+    return run(vlm, skills=["detection", "vqa"], source=foreign_scenes(), progress=False)
+
+
+def foreign_scenes() -> Iterator[Triple]:
+    """Scenes of another drawing code, saved as JPEG."""
+    for seed in range(FOREIGN_SCENES):
+        scene = foreign_scene(seed, width=192, height=160)
+        yield scene.image, scene.facts, scene.masks
+
+
+def main() -> None:
+    """Measure and write `reached.json`."""
+    from visionllm_sdk import VisionLLM
+
+    vlm = VisionLLM.from_pretrained()
+    own = {skill: skill_report(vlm, skill) for skill in SCENES}
+    foreign = foreign_report(vlm).skills
+    figures = {
+        "held_out": {f"{bar.skill}.{bar.figure}": bar.judge(own[bar.skill]).value for bar in BARS},
+        "foreign": {f"{bar.skill}.{bar.figure}": bar.judge(foreign[bar.skill]).value for bar in FOREIGN_BARS},
+    }
+    REACHED.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
