@@ -1,9 +1,9 @@
 """The embedded model has not lost a skill.
 
 `reached.json` holds what the shipped checkpoint reached on exactly these scenes, and
-`python -m tests.quality.measure` writes it anew after a training. A figure may fall a little below it, or
-below its bar where the bar was reached. Whether a bar is met at all is the business of `visionllm evaluate`, which
-exits with 1 if one is not.
+`python -m tests.quality.measure` writes it anew after a training. A figure may fall a little below it,
+or below its bar where the bar was reached. Whether a bar is met at all is the business of
+`visionllm evaluate`, which exits with 1 if one is not.
 """
 
 from __future__ import annotations
