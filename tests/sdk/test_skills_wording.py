@@ -1,0 +1,71 @@
+"""What the model is told of a tool's findings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from visionllm_sdk.results import (
+    Answer,
+    Box,
+    Count,
+    Detection,
+    Detections,
+    Grounding,
+    Result,
+    RoutedCall,
+    SemanticMap,
+)
+from visionllm_sdk.scenes.language import located
+from visionllm_sdk.skills.wording import report
+
+
+def call(result: Result | None) -> RoutedCall:
+    return RoutedCall(token="[DET]", tool="detect", probability=1.0, result=result)
+
+
+def detections(*labels: str, asked: tuple[str, ...]) -> Detections:
+    found = tuple(Detection(label=label, score=0.9, box=Box(0, 0, 5, 5)) for label in labels)
+    return Detections(width=100, height=50, detections=found, labels=asked)
+
+
+def test_counts() -> None:
+    found = detections("star", "red ring", "star", asked=("star", "red ring", "dog"))
+    assert report([call(found)]) == "2 stars, 1 red ring, no dog."
+
+
+def test_articles_are_left_out() -> None:
+    assert report([call(detections("the star", asked=("the star", "a dog")))]) == "1 star, no dog."
+
+
+def test_several_calls_are_told_once_each() -> None:
+    first = detections("star", asked=("star",))
+    count = Count(width=100, height=50, label="ring", count=3, detections=detections(asked=("ring",)))
+    assert report([call(first), call(count), call(first)]) == "1 star, 3 rings."
+
+
+def test_places() -> None:
+    at = Detection(label="the star", score=0.9, box=Box(80, 0, 100, 10))
+    worse = Detection(label="the star", score=0.2, box=Box(0, 0, 10, 10))
+    found = Grounding(
+        width=100, height=50, detections=(at, worse), labels=("the star",), expression="the star"
+    )
+    assert report([call(found)]) == located("the star", (0.9, 0.1), 0.4) + "."
+    nothing = Grounding(width=100, height=50, labels=("the star",), expression="the star")
+    assert report([call(nothing)]) == "no star."
+
+
+def test_patches_of_a_semantic_map() -> None:
+    pixels = np.full((60, 60), -1)
+    pixels[5:15, 5:15] = pixels[30:40, 30:40] = 0
+    pixels[59, 59] = 0  # a speck
+    mapped = SemanticMap.from_numpy(pixels, ["star", "ring"])
+    assert report([call(mapped)]) == "2 stars, no ring."
+    tiny = SemanticMap.from_numpy(np.where(pixels == 0, -1, -1), ["star"])
+    assert report([call(tiny)]) == "no star."
+
+
+@pytest.mark.parametrize("result", [None, Answer(text="yes")])
+def test_what_cannot_be_counted_is_not_told(result: Result | None) -> None:
+    assert report([call(result)]) is None
+    assert report([]) is None
