@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import re
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -122,13 +124,28 @@ def fits(value: Any, schema: Schema) -> bool:
     if isinstance(value, bool):
         return False
     if isinstance(value, str):
-        pattern = schema.get("pattern") or FORMATS.get(schema.get("format", ""))
-        search = re.fullmatch if "pattern" not in schema else re.search
         long_enough = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", _MAX_TEXT)
-        return long_enough and (pattern is None or search(pattern, value) is not None)
+        matches = re.search(schema.get("pattern", ""), value) is not None
+        return long_enough and matches and _has_format(value, schema.get("format", ""))
     low, high, step = _bounds(schema, value=True)
     whole = schema.get("type") != "integer" or float(value).is_integer()
     return whole and low <= Fraction(value) <= high and (not step or Fraction(value) % step == 0)
+
+
+def _has_format(value: str, name: str) -> bool:
+    parsers: dict[str, Callable[[str], object]] = {
+        "date": datetime.date.fromisoformat,
+        "date-time": datetime.datetime.fromisoformat,
+        "time": datetime.time.fromisoformat,
+        "uuid": uuid.UUID,
+    }
+    if name not in parsers:
+        return name not in FORMATS or re.fullmatch(FORMATS[name], value) is not None
+    try:
+        parsers[name](value)
+    except ValueError:
+        return False
+    return True
 
 
 def _bounds(schema: Schema, *, value: bool = False) -> tuple[Fraction, Fraction, Fraction]:

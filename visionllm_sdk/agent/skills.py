@@ -11,9 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.results import Result
-from visionllm_sdk.scenes.language import found_sentence
 from visionllm_sdk.skills.engine import SKILL_TOKENS
-from visionllm_sdk.skills.wording import count_findings
+from visionllm_sdk.skills.wording import findings_of
 
 if TYPE_CHECKING:
     from visionllm_sdk.skills import VisionLLM
@@ -218,9 +217,9 @@ def method_arguments(
 
 def say(result: Result) -> str:
     """A result in one short line, for the model that reads it."""
-    found = count_findings(result)
+    found = findings_of(result)
     if found is not None:
-        return f"{found_sentence(found)}." if found else "nothing."
+        return f"{', '.join(found)}." if found else "nothing."
     text = getattr(result, "text", None)
     return text if isinstance(text, str) and text else f"The result is of type {result.model_dump()['type']}."
 
