@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from visionllm_sdk._image_results import Count, Detection, Detections, Grounding, ImageResult, SemanticMap
+from visionllm_sdk._pictures import EditedImage, GeneratedImage, Picture
 from visionllm_sdk._poses import Keypoint, Pose, Poses
 from visionllm_sdk._replies import (
     Alternative,
@@ -32,10 +33,13 @@ __all__ = [
     "Count",
     "Detection",
     "Detections",
+    "EditedImage",
+    "GeneratedImage",
     "Grounding",
     "ImageResult",
     "Keypoint",
     "Mask",
+    "Picture",
     "Point",
     "Pose",
     "Poses",
@@ -58,6 +62,8 @@ _KINDS: tuple[type[Result], ...] = (
     Count,
     Detection,
     Detections,
+    EditedImage,
+    GeneratedImage,
     Grounding,
     Keypoint,
     Mask,

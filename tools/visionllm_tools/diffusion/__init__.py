@@ -1,0 +1,1 @@
+"""What image generation and image editing share: conditioning, parts, samplers, loss, pipelines."""

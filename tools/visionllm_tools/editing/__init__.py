@@ -1,0 +1,1 @@
+"""Pictures changed as told: the `[EDIT]` tool."""

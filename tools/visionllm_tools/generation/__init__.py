@@ -1,0 +1,1 @@
+"""Pictures from captions: the `[GEN]` tool."""
