@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import torch
 from torch import Tensor, nn
 
-ROWS = 1024
-"""Rows of one block; 1,024 x 2,048 floats are 8 MB."""
-
-
-def learning(*tensors: Tensor) -> bool:
-    """Whether a gradient may be asked for; if not, blocks can be written in place."""
-    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+ROWS = 512
+"""Rows of one block; 512 x 2,048 floats are 4 MB."""
 
 
 def spans(count: int, batch: int) -> Iterator[slice]:

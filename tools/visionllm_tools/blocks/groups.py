@@ -45,9 +45,9 @@ class Groups:
         """Every group as an item of a larger batch."""
         batch, _, total, _ = query.shape
         groups = total // self.size
-        folded = (
+        query, key, value = (
             x.unflatten(2, (groups, self.size)).transpose(1, 2).flatten(0, 1) for x in (query, key, value)
         )  # (B * groups, heads, S, C)
         mask = None if self.members is None else self.members.repeat_interleave(groups, 0)[:, None]
-        mixed = F.scaled_dot_product_attention(*folded, attn_mask=mask, dropout_p=dropout)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return mixed.unflatten(0, (batch, groups)).transpose(1, 2).flatten(2, 3)

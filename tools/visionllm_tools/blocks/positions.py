@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-Shapes = Sequence[tuple[int, int]]
-"""Height and width of every level of the pyramid, finest first."""
+from visionllm_tools.blocks.sampling import Shapes
 
 
 def sine(values: Tensor, *, width: int, temperature: float = 10000.0) -> Tensor:

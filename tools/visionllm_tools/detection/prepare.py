@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-
-from visionllm_tools.detection.config import DetectorConfig
 
 MEAN = (0.485, 0.456, 0.406)
 """ImageNet mean of red, green and blue in [0, 1]."""
@@ -22,6 +21,18 @@ STEP = 32
 
 Size = tuple[int, int]
 """Height and width in pixels."""
+
+
+class InputSize(Protocol):
+    """Any configuration that says how large inputs are, in pixels."""
+
+    @property
+    def shortest_edge(self) -> int:
+        """Length of the shorter side after resizing."""
+
+    @property
+    def longest_edge(self) -> int:
+        """Limit of the longer side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +82,7 @@ def normalise(image: Image.Image, size: Size) -> Tensor:
     return values.div_(std).sub_(torch.tensor(MEAN).view(3, 1, 1) * 255 / std)
 
 
-def prepare(images: Sequence[Image.Image], config: DetectorConfig) -> ImageBatch:
+def prepare(images: Sequence[Image.Image], config: InputSize) -> ImageBatch:
     """One padded batch of images of any sizes.
 
     Args:
@@ -90,7 +101,7 @@ def prepare(images: Sequence[Image.Image], config: DetectorConfig) -> ImageBatch
     return ImageBatch(pixels=torch.stack(pixels), mask=mask, sizes=tuple(sizes), originals=tuple(originals))
 
 
-def group_by_size(images: Sequence[Image.Image], config: DetectorConfig) -> dict[Size, list[int]]:
+def group_by_size(images: Sequence[Image.Image], config: InputSize) -> dict[Size, list[int]]:
     """Positions of the images that share one padded size, so that no image is padded for another's sake.
 
     Convolutions and normalisation layers see padding; a result must not depend on what else is in the batch.

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from visionllm_sdk.errors import ConfigError, DataError, ToolError
+from visionllm_sdk.errors import ConfigError, DataError
 from visionllm_sdk.results import Box, Detection, Detections, Grounding, ImageResult, Mask, SemanticMap
 from visionllm_sdk.tool import (
     ForcedLayout,
     QueryTable,
     RoutedTool,
     RoutingToken,
-    SuperLink,
     ToolLoss,
     ToolRequest,
 )
@@ -35,13 +33,19 @@ from visionllm_tools.detection.postprocess import (
     select,
     semantic_map,
 )
-from visionllm_tools.detection.prepare import ImageBatch, Size, group_by_size, prepare
+from visionllm_tools.detection.prepare import ImageBatch, Size, prepare
 from visionllm_tools.detection.targets import DetectionTargets
+from visionllm_tools.requests import (
+    PIXELS_AT_ONCE,
+    ImageJob,
+    check_width,
+    distinct,
+    image_jobs,
+    image_of,
+    stack_states,
+)
 
 Request = ToolRequest[DetectionOptions]
-
-_PIXELS_AT_ONCE = 1_600_000
-"""Input pixels in one pass of the backbone or the transformer; bounds memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,12 +157,8 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             ToolError: a request without image, or super-links of another width.
         """
         results: dict[int, ImageResult] = {}
-        images = _distinct_images(requests)
-        for size, members in group_by_size(images, self.decoder.config).items():
-            step = max(1, _PIXELS_AT_ONCE // (size[0] * size[1]))
-            for start in range(0, len(members), step):
-                chunk = [images[i] for i in members[start : start + step]]
-                results |= self._run_images(chunk, requests)
+        for job in image_jobs(requests, self.decoder.config):
+            results |= self._run_images(job, requests)
         return [results[i] for i in range(len(requests))]
 
     def loss(self, requests: Sequence[Request], targets: Sequence[DetectionTruth]) -> ToolLoss:
@@ -171,7 +171,7 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         Raises:
             DataError: too many labels, or ground truth that does not fit its request.
         """
-        images = [_image(request) for request in requests]
+        images = [image_of(request) for request in requests]
         rows = [row for i, request in enumerate(requests) for row in self._rows(i, i, request)]
         if len(rows) != len(requests) or len(targets) != len(requests):
             raise DataError(
@@ -199,16 +199,13 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         total, terms = detection_loss(self.decoder, output, truth, self.loss_config, denoising=plan)
         return ToolLoss(total=total, terms=self.loss_config.weighted(terms))
 
-    def _run_images(self, images: list[Image.Image], requests: Sequence[Request]) -> dict[int, ImageResult]:
-        """Results, by position, of the requests about these images of one padded size."""
-        places = {id(image): place for place, image in enumerate(images)}
-        batch = prepare(images, self.decoder.config)
-        wanted = [i for i, request in enumerate(requests) if id(request.image) in places]
-        chosen = [places[id(requests[i].image)] for i in wanted]
-        found = self._find(batch, [requests[i] for i in wanted], chosen)
+    def _run_images(self, job: ImageJob, requests: Sequence[Request]) -> dict[int, ImageResult]:
+        """Results, by position, of the requests about images of one padded size."""
+        batch = prepare(job.images, self.decoder.config)
+        found = self._find(batch, [requests[i] for i in job.requests], job.places)
         return {
             i: self._result(requests[i], parts, batch.sizes[place], batch.originals[place])
-            for i, place, parts in zip(wanted, chosen, found, strict=True)
+            for i, place, parts in zip(job.requests, job.places, found, strict=True)
         }
 
     def _find(
@@ -224,7 +221,7 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             for row in self._rows(i, image, request)
         ]
         found: list[list[_Found]] = [[] for _ in requests]
-        step = max(1, _PIXELS_AT_ONCE // batch.mask[0].numel())
+        step = max(1, PIXELS_AT_ONCE // batch.mask[0].numel())
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
             chosen = torch.tensor([row.image for row in part], device=place.device)
@@ -237,35 +234,16 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
     def _rows(self, request: int, image: int, item: Request) -> Iterator[_Row]:
         """A request's labels in groups of nearly equal size, each small enough for one pass."""
         links = distinct(item.links)
-        for link in links:
-            self._check(link)
+        check_width(links, self.decoder.config.l_hidden_size, "detector")
         groups = -(-len(links) // self.decoder.config.max_text_len)
         for group in range(groups):
             labels = range(len(links) * group // groups, len(links) * (group + 1) // groups)
             states = torch.stack([links[i].states for i in labels])
             yield _Row(request=request, image=image, labels=labels, states=states)
 
-    def _check(self, link: SuperLink) -> None:
-        width = self.decoder.config.l_hidden_size
-        if link.states.dim() != 2 or link.states.shape[1] != width:
-            raise ToolError(
-                f"the super-link of {link.label!r} does not fit the detector",
-                value=tuple(link.states.shape),
-                limit=f"(queries, {width})",
-                remedy="Use the detector and the language model of one checkpoint.",
-            )
-
     def _encode(self, rows: Sequence[_Row]) -> tuple[Tensor, Tensor]:
         """Label features (B, N, C) of all rows, padded, and their mask (B, N)."""
-        place = next(self.decoder.parameters())
-        most = max(len(row.labels) for row in rows)
-        states = torch.zeros(
-            len(rows), most, *rows[0].states.shape[1:], device=place.device, dtype=place.dtype
-        )
-        mask = torch.zeros(len(rows), most, dtype=torch.bool, device=place.device)
-        for i, row in enumerate(rows):
-            states[i, : len(row.labels)] = row.states.to(states)
-            mask[i, : len(row.labels)] = True
+        states, mask = stack_states([row.states for row in rows], self.decoder)
         return self.decoder.encode_labels(states), mask
 
     def _result(self, request: Request, found: list[_Found], size: Size, original: Size) -> ImageResult:
@@ -355,17 +333,6 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             yield score, Detection(label=name, score=score, box=clipped, mask=mask)
 
 
-def distinct(links: Sequence[SuperLink]) -> list[SuperLink]:
-    """The first super-link of every label; links without a label all stay."""
-    seen: set[str] = set()
-    kept = []
-    for link in links:
-        if not link.label or link.label not in seen:
-            kept.append(link)
-        seen.add(link.label)
-    return kept
-
-
 def _best(parts: list[Candidates], limit: int, floor: float, least: int) -> list[Candidates]:
     """Of the candidates of several groups those that are among the `limit` best and good enough."""
     scores = torch.cat([part.scores for part in parts])
@@ -386,16 +353,3 @@ def _cut(output: DetectorOutput, row: int, labels: range) -> _Found:
         queries=last.queries[row],
         features=output.mask_features[row],
     )
-
-
-def _image(request: Request) -> Image.Image:
-    if request.image is None:
-        raise ToolError(
-            f"{request.token} needs an image", remedy="Pass an image with the request that asks for it."
-        )
-    return request.image
-
-
-def _distinct_images(requests: Sequence[Request]) -> list[Image.Image]:
-    """Every image once, in order; several requests may ask about one."""
-    return list({id(_image(request)): _image(request) for request in requests}.values())

@@ -32,7 +32,7 @@ class PoseBackbone(nn.Module):
             )
         self.is_swin = isinstance(self.model, SwinBackbone)
         if self.is_swin:
-            self.model.swin.layernorm = nn.Identity()  # type: ignore[union-attr]  # its output is never used
+            self.model.swin.layernorm = nn.Identity()  # its output is never used
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Feature maps of (B, 3, H, W) pixels at strides 8, 16 and 32, each (B, C_i, H_i, W_i)."""

@@ -1,0 +1,146 @@
+"""Bilinear samples from a feature pyramid: the inner loop of deformable attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Shapes = Sequence[tuple[int, int]]
+"""Height and width of every level of the pyramid, finest first."""
+
+_MOST_ROWS = 2**24
+"""Row numbers are computed as float32, which holds whole numbers up to here."""
+
+
+def in_cells(references: Tensor, shapes: Shapes, *, points: int) -> Tensor:
+    """Reference points or boxes relative to each level, in its cells and once per sampled point.
+
+    Args:
+        references: (B, Q, L, 2) as (x, y) or (B, Q, L, 4) as (cx, cy, w, h).
+        shapes: the pyramid.
+        points: P, samples per level.
+
+    Returns:
+        (B, Q, 2 or 4, L * P).
+    """
+    sizes = references.new_tensor([[width, height] for height, width in shapes])
+    cells = references * sizes.repeat(1, references.shape[-1] // 2)
+    return cells.transpose(2, 3).repeat_interleave(points, dim=-1)
+
+
+class GridMaps:
+    """Maps that are read by `grid_sample`: its gradient is cheap, and it runs anywhere.
+
+    Args:
+        values: (B, S, heads, C) of all levels.
+        shapes: the pyramid.
+    """
+
+    def __init__(self, values: Tensor, shapes: Shapes) -> None:
+        self.heads = values.shape[2]
+        flat = values.permute(0, 2, 3, 1).flatten(0, 1)  # (B * heads, C, S)
+        parts = flat.split([height * width for height, width in shapes], dim=2)
+        self.maps = [part.unflatten(2, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    def sample(self, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+        """Weighted sum of samples; zero outside of a map.
+
+        Args:
+            x: (B, Q, heads, L * P) columns in cells of each level; cell i reaches from i to i + 1.
+            y: (B, Q, heads, L * P) rows.
+            weights: (B, Q, heads, L * P).
+
+        Returns:
+            (B, Q, heads * C).
+        """
+        x, y, weights = (self._by_level(part) for part in (x, y, weights))
+        sums = []
+        for level, values in enumerate(self.maps):
+            height, width = values.shape[-2:]
+            grid = torch.stack([x[level] * (2 / width) - 1, y[level] * (2 / height) - 1], dim=-1)
+            found = F.grid_sample(values, grid.to(values.dtype), padding_mode="zeros", align_corners=False)
+            sums.append((found * weights[level][:, None]).sum(-1))  # (B * heads, C, Q)
+        total = torch.stack(sums).sum(0)
+        return total.unflatten(0, (-1, self.heads)).permute(0, 3, 1, 2).flatten(2)
+
+    def _by_level(self, part: Tensor) -> Tensor:
+        """(B, Q, heads, L * P) -> (L, B * heads, Q, P)."""
+        levels = part.unflatten(-1, (len(self.maps), -1))
+        return levels.permute(3, 0, 2, 1, 4).flatten(1, 2)
+
+
+class RowTable:
+    """Rows that a fused kernel gathers and sums: on a processor more than ten times faster.
+
+    All maps lie in one table with rows of equal length, each with a border of zeros: one cell before it and two
+    behind. A place outside is moved onto the border, so that its four neighbours exist and need no mask, and
+    are at the same four distances in every map: the same indices serve four shifted tables.
+
+    Args:
+        values: (B, S, heads, C) of all levels, float32; no gradient flows back.
+        shapes: the pyramid.
+        points: P, samples per level.
+    """
+
+    def __init__(self, values: Tensor, shapes: Shapes, *, points: int) -> None:
+        batch, _, heads, width = values.shape
+        self.step = max(columns for _, columns in shapes) + 3
+        heights = [height + 3 for height, _ in shapes]
+        table = values.new_zeros(batch, sum(heights), self.step, heads, width)
+        tops, top, source = [], 0, 0
+        for height, columns in shapes:
+            inner = values[:, source : source + height * columns].unflatten(1, (height, columns))
+            table[:, top + 1 : top + 1 + height, 1 : 1 + columns] = inner
+            tops.append(top)
+            top, source = top + height + 3, source + height * columns
+        self.rows = table.view(-1, width)
+        self.heads = heads
+        self.right, self.bottom = (
+            values.new_tensor([shape[axis] + 1 for shape in shapes]).repeat_interleave(points).repeat(heads)
+            for axis in (1, 0)
+        )  # (heads * L * P,): the first place that sees only border
+        first = values.new_tensor(tops).repeat_interleave(points) * self.step
+        first = first + torch.arange(batch, device=values.device)[:, None, None] * (sum(heights) * self.step)
+        head = torch.arange(heads, device=values.device)[:, None]
+        self.first = (first * heads + head).flatten(1)[:, None]  # (B, 1, heads * L * P)
+
+    def sample(self, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+        """See `GridMaps.sample`."""
+        shape = x.shape
+        zero = x.new_zeros(())
+        x = torch.clamp(x.flatten(2) + 0.5, zero, self.right)  # in the bordered map, centres at whole numbers
+        y = torch.clamp(y.flatten(2) + 0.5, zero, self.bottom)
+        column, row = x.floor(), y.floor()
+        x, y = x.sub_(column), y.sub_(row)
+        index = torch.add(self.first, column, alpha=self.heads).add_(row, alpha=self.heads * self.step)
+        bags = (shape[:3].numel(), shape[3])
+        rows = index.to(torch.int32).view(bags)
+        weights = weights.flatten(2)
+        below = weights * y
+        above = weights - below
+        below_right, above_right = below * x, above * x
+        shares = (above.sub_(above_right), above_right, below.sub_(below_right), below_right)
+        total = torch.zeros(())
+        for share, distance in zip(shares, (0, 1, self.step, self.step + 1), strict=True):
+            shifted = self.rows[distance * self.heads :]
+            found = F.embedding_bag(rows, shifted, mode="sum", per_sample_weights=share.view(bags))
+            total = found if distance == 0 else total.add_(found)
+        return total.view(*shape[:2], -1)
+
+
+def readable(values: Tensor, shapes: Shapes, *, points: int) -> GridMaps | RowTable:
+    """The faster of two equal ways to sample.
+
+    Args:
+        values: (B, S, heads, C) of all levels.
+        shapes: the pyramid.
+        points: P, samples per level.
+    """
+    cells = sum(height + 3 for height, _ in shapes) * (max(width for _, width in shapes) + 3)
+    too_many = values.shape[0] * values.shape[2] * cells >= _MOST_ROWS
+    if torch.is_grad_enabled() or values.is_cuda or values.dtype != torch.float32 or too_many:
+        return GridMaps(values, shapes)
+    return RowTable(values, shapes, points=points)
