@@ -71,9 +71,9 @@ def assemble(runs: Path) -> Model:
     core.vis_encoder.load_state_dict(part(vision, "vis_encoder."))
     core.vl_bridge.load_state_dict(part(joint, "vl_bridge."))
     core.llm.load_state_dict(part(joint, "model.llm."))
-    core.emb_embeddings_det.load_state_dict(part(joint, "model.emb_embeddings_det."))
+    core.get_submodule("emb_embeddings_det").load_state_dict(part(joint, "model.emb_embeddings_det."))
     for name in ("pose", "gen", "edit"):  # untrained tables: no noise in the shipped file
-        torch.nn.init.zeros_(getattr(core, f"emb_embeddings_{name}").weight)
+        torch.nn.init.zeros_(core.tables()[name])
     tools = {}
     for kind in discover_tools():
         tool = kind.from_config(config.to_released())

@@ -23,6 +23,13 @@ def schedule(progress: float, *, warmup: float = 0.02, tail: float = 0.5, floor:
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - 1 + tail) / tail)))
 
 
+def channels_last(module: nn.Module) -> None:
+    """Lay the weights of convolutions out for bfloat16 on CPUs, in place."""
+    for parameter in module.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
 @dataclass
 class Run:
     """A resumable training run in a folder: `last.pt` holds everything, `log.jsonl` one line a report.

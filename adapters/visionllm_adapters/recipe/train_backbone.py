@@ -20,7 +20,7 @@ from transformers import AutoBackbone, AutoConfig
 
 from visionllm_adapters.recipe.packing import ANY_COLOUR
 from visionllm_adapters.recipe.pictures import MEAN, STD, Drawn, draw_batch
-from visionllm_adapters.recipe.running import Averages, Run
+from visionllm_adapters.recipe.running import Averages, Run, channels_last
 from visionllm_adapters.recipe.symbols import KINDS, symbol_features
 from visionllm_adapters.recipe.train_detector import BACKBONE
 
@@ -89,7 +89,7 @@ def train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     backbone, heads = build_backbone(), CropHeads()
-    backbone.to(memory_format=torch.channels_last)
+    channels_last(backbone)
     optimiser = torch.optim.AdamW(
         [*backbone.parameters(), *heads.parameters()], lr=arguments.lr, weight_decay=1e-3
     )

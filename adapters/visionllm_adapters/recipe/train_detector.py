@@ -16,15 +16,16 @@ from torch.nn import functional
 
 from visionllm_adapters.recipe.packing import ANY_COLOUR
 from visionllm_adapters.recipe.pictures import Pictures, StandInLabels, collate, draw_batch
-from visionllm_adapters.recipe.running import Averages, Run
+from visionllm_adapters.recipe.running import Averages, Run, channels_last
 from visionllm_adapters.recipe.symbols import KINDS, symbol_features
 from visionllm_adapters.recipe.warm import saved_module, warm_start
 from visionllm_sdk.scenes.facts import SceneFacts
 from visionllm_tools.blocks.boxes import overlap, to_corners
 from visionllm_tools.detection.config import DetectorConfig
-from visionllm_tools.detection.decoder import Detector, DetectorOutput, LayerOutput
+from visionllm_tools.detection.decoder import Detector
 from visionllm_tools.detection.denoising import DenoisingConfig, plan_denoising
 from visionllm_tools.detection.loss import LossConfig, detection_loss
+from visionllm_tools.detection.outputs import DetectorOutput, LayerOutput
 from visionllm_tools.detection.targets import DetectionTargets
 
 BACKBONE: Final[dict[str, Any]] = {
@@ -163,7 +164,7 @@ def in_full_precision(output: DetectorOutput) -> DetectorOutput:
         layers=[layer(one) for one in output.layers],
         extra=[layer(one) for one in output.extra],
         encoder=layer(output.encoder),
-        tokens=layer(output.tokens),
+        tokens=None if output.tokens is None else layer(output.tokens),
         labels=output.labels.float(),
         mask_features=output.mask_features.float(),
         features=[f.float() for f in output.features],
@@ -201,7 +202,8 @@ def train(arguments: argparse.Namespace) -> None:
     """Train until the minutes are over; resumes from the output folder."""
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    detector = Detector(DetectorConfig.from_dict(DETECTOR)).to(memory_format=torch.channels_last)
+    detector = Detector(DetectorConfig.from_dict(DETECTOR))
+    channels_last(detector)
     names, dense = (
         StandInLabels(DETECTOR["d_model"]),
         DenseHeads((BACKBONE["hidden_sizes"][1], BACKBONE["hidden_sizes"][2])),

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from visionllm_adapters.recipe.dialogues import Curriculum, branches
-from visionllm_adapters.recipe.packing import Packed, Packer, pack
+from visionllm_adapters.recipe.packing import Branch, Packed, Packer, pack
 from visionllm_adapters.recipe.pictures import StandInLabels, draw_batch
-from visionllm_adapters.recipe.running import Averages, Run
+from visionllm_adapters.recipe.running import Averages, Run, channels_last
 from visionllm_adapters.recipe.symbols import GRID, random_scene
 from visionllm_adapters.recipe.train_detector import DETECTOR
 from visionllm_adapters.recipe.train_language import (
@@ -26,7 +26,7 @@ from visionllm_adapters.recipe.train_language import (
     symbolic_batch,
     symbolic_tokens,
 )
-from visionllm_adapters.recipe.train_vision import build_eyes, tiles_of
+from visionllm_adapters.recipe.train_vision import Eyes, tiles_of
 from visionllm_adapters.recipe.vocabulary import SYSTEM_PROMPTS
 from visionllm_adapters.recipe.warm import part, saved_module, warm_start
 from visionllm_tools.detection.config import DetectorConfig
@@ -40,7 +40,7 @@ def picture_batch(
 ) -> tuple[Packed, Tensor]:
     """Drawn pictures with their questions -> (packed batch, tiles (B, 3, S, S))."""
     drawn = draw_batch(rng, range(first, first + pictures), sides=(128, 288), area=288 * 288)
-    rows = []
+    rows: list[tuple[list[int], list[int], list[Branch]]] = []
     for one in drawn:
         system = SYSTEM_PROMPTS[0] if rng.random() < 0.85 else rng.choice(SYSTEM_PROMPTS)
         found = branches(one.facts, curriculum.draw(rng, questions), rng, packer)
@@ -50,7 +50,7 @@ def picture_batch(
 
 def text_batch(packer: Packer, rng: Random, rows: int) -> Packed:
     """Requests without any image: routing must not depend on one."""
-    made = []
+    made: list[tuple[list[int], list[int], list[Branch]]] = []
     for _ in range(rows):
         scene = random_scene(rng)
         kinds = rng.choices(WORDS_ONLY, k=4)
@@ -74,11 +74,27 @@ class SuperLinkTeacher(nn.Module):
         return distance, float(functional.cosine_similarity(said, wanted).mean().detach())
 
 
+class Student(nn.Module):
+    """What this stage trains.
+
+    Args:
+        model: language model, queries, symbols and reader.
+        vl_bridge: vision width to language width.
+        patch2query: the detector's projection of super-links.
+    """
+
+    def __init__(self, model: LanguageTrainee, vl_bridge: nn.Module, patch2query: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.vl_bridge = vl_bridge
+        self.patch2query = patch2query
+
+
 def start(
-    arguments: argparse.Namespace, student: nn.ModuleDict, encoder: nn.Module, teacher: SuperLinkTeacher
+    arguments: argparse.Namespace, student: Student, encoder: nn.Module, teacher: SuperLinkTeacher
 ) -> None:
     """Load what the earlier stages learnt: their checkpoints, or (`--warm`) a finished model."""
-    model = student["model"]
+    model = student.model
     if arguments.warm is not None:
         warm_start(
             arguments.warm,
@@ -86,16 +102,16 @@ def start(
             emb_embeddings_det=model.emb_embeddings_det,
             symbols=model.symbols,
             reader=model.reader,
-            vl_bridge=student["vl_bridge"],
+            vl_bridge=student.vl_bridge,
             vis_encoder=encoder,
             names=teacher.names,
-            patch2query=student["patch2query"],
+            patch2query=student.patch2query,
         )
         return
     model.load_state_dict(saved_module(arguments.language, "model"))
     eyes = saved_module(arguments.vision, "eyes")
     encoder.load_state_dict(part(eyes, "vis_encoder."))
-    student["vl_bridge"].load_state_dict(part(eyes, "vl_bridge."))
+    student.vl_bridge.load_state_dict(part(eyes, "vl_bridge."))
     teacher.names.load_state_dict(saved_module(arguments.detector, "names"))
 
 
@@ -104,13 +120,14 @@ def train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     packer = Packer.from_file(arguments.vocabulary)
-    model, eyes, teacher = LanguageTrainee(packer.size), build_eyes(256), SuperLinkTeacher()
+    model, eyes, teacher = LanguageTrainee(packer.size), Eyes(256), SuperLinkTeacher()
     patch2query = Detector(DetectorConfig.from_dict(DETECTOR)).patch2query
-    student = nn.ModuleDict({"model": model, "vl_bridge": eyes["vl_bridge"], "patch2query": patch2query})
-    start(arguments, student, eyes["vis_encoder"], teacher)
-    encoder = eyes["vis_encoder"].eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    student = Student(model, eyes.vl_bridge, patch2query)
+    start(arguments, student, eyes.vis_encoder, teacher)
+    encoder = eyes.vis_encoder.eval().requires_grad_(False)
+    channels_last(encoder)
     optimisers = make_optimisers(model, arguments.lr)
-    optimisers.append(torch.optim.AdamW(eyes["vl_bridge"].parameters(), lr=arguments.lr))
+    optimisers.append(torch.optim.AdamW(eyes.vl_bridge.parameters(), lr=arguments.lr))
     optimisers.append(torch.optim.AdamW(patch2query.parameters(), lr=arguments.lr * 2))
     run = Run(arguments.out, {"student": student}, optimisers, arguments.minutes, arguments.every, tail=0.75)
     curriculum = Curriculum()
@@ -130,7 +147,7 @@ def train(arguments: argparse.Namespace) -> None:
             )
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
                 patches = encoder(tiles.contiguous(memory_format=torch.channels_last)).tokens.float()
-            tokens, kind = eyes["vl_bridge"](patches).flatten(0, 1), "picture"
+            tokens, kind = eyes.vl_bridge(patches).flatten(0, 1), "picture"
         with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
             loss, scores, states = model.loss(batch, tokens)
         if len(states):

@@ -11,9 +11,10 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from visionllm_adapters.recipe.dialogues import Curriculum, branches
-from visionllm_adapters.recipe.packing import ANY_COLOUR, ANY_SIZE, UNKNOWN_KIND, Packed, Packer, pack
+from visionllm_adapters.recipe.packing import ANY_COLOUR, ANY_SIZE, UNKNOWN_KIND, Branch, Packed, Packer, pack
 from visionllm_adapters.recipe.running import Averages, Run
 from visionllm_adapters.recipe.symbols import (
     GRID,
@@ -30,7 +31,7 @@ from visionllm_sdk.scenes.facts import COLOURS, SIZES, SceneFacts
 from visionllm_sdk.scenes.language import MAKERS
 from visionllm_sdk.scenes.phrases import HELD_OUT
 
-LLM_SHAPE: Final = {
+LLM_SHAPE: Final[dict[str, Any]] = {
     "hidden_size": 256,
     "intermediate_size": 512,
     "num_hidden_layers": 5,
@@ -46,10 +47,8 @@ LLM_SHAPE: Final = {
 }
 
 
-def build_llm(vocabulary: int) -> nn.Module:
+def build_llm(vocabulary: int) -> LlamaForCausalLM:
     """The library's Llama at the embedded model's size, with random weights."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     llm = LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, **LLM_SHAPE))
     llm.set_attn_implementation("eager")  # block masks are slow in the library's fused CPU kernel
     nn.init.normal_(llm.model.embed_tokens.weight, std=0.5)
@@ -90,7 +89,7 @@ class LanguageTrainee(nn.Module):
     def __init__(self, vocabulary: int, queries: int = 4) -> None:
         super().__init__()
         self.llm = build_llm(vocabulary)
-        width = int(LLM_SHAPE["hidden_size"])
+        width = LLM_SHAPE["hidden_size"]
         self.emb_embeddings_det = nn.Embedding(queries, width)
         nn.init.normal_(self.emb_embeddings_det.weight, std=0.5)
         self.symbols = SymbolEncoder(width)
@@ -165,7 +164,8 @@ def symbolic_batch(
     held_out: bool = False,
 ) -> tuple[Packed, list[SceneFacts], bool]:
     """A batch of thought-up scenes with their questions."""
-    rows, facts = [], []
+    rows: list[tuple[list[int], list[int], list[Branch]]] = []
+    facts: list[SceneFacts] = []
     grid = rng.random() < full_grid
     while len(rows) < scenes:
         scene = random_scene(rng, most=most)
@@ -207,7 +207,8 @@ def make_optimisers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
 @torch.no_grad()
 def validate(model: LanguageTrainee, packer: Packer, scenes: int = 150) -> dict[str, float]:
     """Share of faultless answers per kind, on fixed scenes and sentences that training never uses."""
-    rng, scores = Random(987_654_321), defaultdict(list)
+    rng = Random(987_654_321)
+    scores: dict[str, list[bool]] = defaultdict(list)
     torch.manual_seed(1)
     for _ in range(scenes // 10):
         batch, facts, grid = symbolic_batch(packer, rng, Curriculum(), 10, 0, held_out=True)

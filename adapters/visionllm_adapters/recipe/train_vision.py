@@ -18,13 +18,13 @@ from torch.nn import functional
 
 from visionllm_adapters.recipe.packing import ANY_COLOUR
 from visionllm_adapters.recipe.pictures import MEAN, STD, Drawn, draw_batch
-from visionllm_adapters.recipe.running import Averages, Run
+from visionllm_adapters.recipe.running import Averages, Run, channels_last
 from visionllm_adapters.recipe.symbols import GRID, KINDS, SymbolEncoder, symbol_features
 from visionllm_adapters.recipe.train_detector import BACKBONE
 from visionllm_adapters.recipe.warm import part, saved_module, warm_start
 from visionllm_sdk.model.bridge import build_bridge
 from visionllm_sdk.model.tiling import cut_tiles, tile_array
-from visionllm_sdk.model.vision import build_resnet
+from visionllm_sdk.model.vision import VisionEncoder, build_resnet
 from visionllm_sdk.scenes.facts import SIZES, SceneFacts
 
 TILE: Final = 256
@@ -32,12 +32,17 @@ VISION: Final[dict[str, Any]] = {**BACKBONE, "image_size": TILE}
 OUTPUTS: Final = 1 + len(KINDS) + ANY_COLOUR + 1 + len(SIZES) + 4
 
 
-def build_eyes(width: int) -> nn.ModuleDict:
-    """Vision encoder and bridge of the embedded model, with random weights."""
-    encoder = build_resnet(VISION, -1)
-    return nn.ModuleDict(
-        {"vis_encoder": encoder, "vl_bridge": build_bridge("mlp2x_gelu", encoder.width, width)}
-    )
+class Eyes(nn.Module):
+    """Vision encoder and bridge of the embedded model, with random weights.
+
+    Args:
+        width: of the language model's embeddings.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.vis_encoder: VisionEncoder = build_resnet(VISION, -1)
+        self.vl_bridge: nn.Module = build_bridge("mlp2x_gelu", self.vis_encoder.width, width)
 
 
 def tiles_of(drawn: list[Drawn]) -> Tensor:
@@ -88,13 +93,15 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.language is not None:
         symbols = SymbolEncoder(width).requires_grad_(False)
         symbols.load_state_dict(part(saved_module(arguments.language, "model"), "symbols."))
-    eyes, heads = build_eyes(width), nn.Linear(VISION["hidden_sizes"][-1], OUTPUTS)
+    eyes, heads = Eyes(width), nn.Linear(VISION["hidden_sizes"][-1], OUTPUTS)
     fresh = not (arguments.out / "last.pt").exists()
     if fresh and arguments.warm is not None:
-        warm_start(arguments.warm, vis_encoder=eyes["vis_encoder"], vl_bridge=eyes["vl_bridge"], heads=heads)
+        warm_start(arguments.warm, vis_encoder=eyes.vis_encoder, vl_bridge=eyes.vl_bridge, heads=heads)
     elif fresh:
-        eyes["vis_encoder"].vision_model.load_state_dict(saved_module(arguments.backbone, "backbone"))
-    eyes["vis_encoder"].to(memory_format=torch.channels_last)
+        eyes.vis_encoder.get_submodule("vision_model").load_state_dict(
+            saved_module(arguments.backbone, "backbone")
+        )
+    channels_last(eyes.vis_encoder)
     optimiser = torch.optim.AdamW(
         [*eyes.parameters(), *heads.parameters()], lr=arguments.lr, weight_decay=1e-4
     )
@@ -113,7 +120,7 @@ def train(arguments: argparse.Namespace) -> None:
         drawn = draw_batch(rng, range(first, first + arguments.batch), sides=(128, 256), area=256 * 256)
         pixels = tiles_of(drawn).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
-            tokens = eyes["vis_encoder"](pixels).tokens
+            tokens = eyes.vis_encoder(pixels).tokens
         tokens = tokens.float()
         scenes = [one.facts for one in drawn]
         targets = cell_targets(scenes)
@@ -122,7 +129,7 @@ def train(arguments: argparse.Namespace) -> None:
             with torch.no_grad():
                 features = [symbol_features(scene) for scene in scenes]
                 wanted = symbols.grid(*([torch.tensor(f[i]) for f in features] for i in range(3)))
-            error = (eyes["vl_bridge"](tokens) - wanted).square().mean(-1) / wanted.var()
+            error = (eyes.vl_bridge(tokens) - wanted).square().mean(-1) / wanted.var()
             full = targets[..., 0] > 0
             fitted = error[full].mean() + 0.5 * error[~full].mean()
             loss = loss + 3 * fitted
