@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import datetime
+import json
+import random
+import uuid
+from decimal import Decimal
+from enum import Enum
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import AnyUrl, BaseModel, Field, TypeAdapter
+
+from visionllm_sdk.agent.grammar import Grammar
+from visionllm_sdk.agent.schema import Leaf, fits, leaves_of, schema_grammar
+from visionllm_sdk.errors import ConfigError
+
+
+def written(grammar: Grammar, dice: random.Random, room: int = 240) -> str:
+    """A random text of a grammar, bytes drawn one by one, finished within `room` bytes."""
+    data = bytearray()
+    while True:
+        options = [
+            byte
+            for byte in range(256)
+            if (rest := grammar.step(byte)) is not None and rest.shortest < room - len(data)
+        ]
+        if grammar.ends and (not options or dice.random() < 0.3):
+            return data.decode()
+        byte = dice.choice(options)
+        data.append(byte)
+        grammar = grammar.step(byte) or grammar
+
+
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Part(BaseModel):
+    kind: Colour
+    count: Annotated[int, Field(gt=-3, lt=1000)] = 3
+
+
+class Everything(BaseModel):
+    text: str
+    short: Annotated[str, Field(min_length=2, max_length=4)]
+    code: Annotated[str, Field(pattern=r"^[A-Z]{2}-\d{2}$")]
+    share: float = Field(ge=0, le=1)
+    tiny: float = Field(gt=0.12, lt=0.13)
+    even: int = Field(multiple_of=2, ge=10, le=20)
+    maybe: int | None = None
+    mode: Literal["a", "b", 3]
+    parts: list[Part] = Field(min_length=1, max_length=2)
+    pair: tuple[int, str]
+    scores: dict[str, float] = {}
+    day: datetime.date
+    flag: bool
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Everything,
+        Part,
+        int,
+        str,
+        bool,
+        None,
+        Decimal,
+        datetime.datetime,
+        datetime.time,
+        uuid.UUID,
+        AnyUrl,
+        list[list[int]],
+        dict[str, bool],
+        set[int],
+        int | list[str],
+        Annotated[float, Field(gt=3, lt=5, multiple_of=0.5)],
+        Annotated[int, Field(lt=-7)],
+        Annotated[list[int], Field(min_length=9, max_length=10)],
+    ],
+    ids=str,
+)
+def test_whatever_is_written_validates(kind: Any) -> None:
+    adapter = TypeAdapter(kind)
+    grammar = schema_grammar(adapter.json_schema())
+    dice = random.Random(0)
+    for _ in range(6):
+        adapter.validate_json(written(grammar, dice))
+
+
+class Branch(BaseModel):
+    name: Annotated[str, Field(max_length=3)]
+    children: list[Branch] = []
+
+
+class Endless(BaseModel):
+    inner: Endless
+
+
+def test_recursion_ends() -> None:
+    grammar = schema_grammar(Branch.model_json_schema())
+    Branch.model_validate_json(written(grammar, random.Random(1), room=90))
+    with pytest.raises(ConfigError, match="no text of bounded depth"):
+        schema_grammar(Endless.model_json_schema())
+
+
+def test_optional_fields_may_be_left_out_and_others_not() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"a": {"const": 1}, "b": {"const": 2}, "c": {"const": 3}},
+        "required": ["b"],
+    }
+    grammar = schema_grammar(schema)
+    texts = ['{"b": 2}', '{"a": 1, "b": 2}', '{"b": 2, "c": 3}', '{"a": 1, "b": 2, "c": 3}', "{}", '{"a": 1}']
+    assert [grammar.accepts(text) for text in texts] == [True, True, True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "patternProperties": {"a": {}}},
+        {"not": {"type": "string"}},
+        {"type": "object", "required": ["a"]},
+        {"type": "colour"},
+        {"$ref": "#/$defs/Nothing"},
+        {"type": "integer", "minimum": 5, "maximum": 4},
+        {"type": "integer", "minimum": 5, "maximum": 9, "multipleOf": 11},
+    ],
+)
+def test_what_cannot_be_written_is_an_error_and_no_wrong_text(schema: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        schema_grammar(schema)
+
+
+def test_offers_are_taken_where_they_fit() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "n": {"type": "integer", "maximum": 5},
+            "s": {"type": "string", "maxLength": 4},
+            "e": {"enum": ["one", "two"]},
+            "b": {"type": "boolean"},
+        },
+        "required": ["n", "s", "e", "b"],
+    }
+    offers: dict[str, list[Any]] = {"n": [9, 3], "s": ["too long", 'a"b'], "e": ["two"], "b": [True]}
+    grammar = schema_grammar(schema, offer=lambda leaf: offers[leaf.path[0]])
+    text = written(grammar, random.Random(0))
+    assert json.loads(text) == {"n": 3, "s": 'a"b', "e": "two", "b": True}
+
+
+def test_offers_that_do_not_fit_leave_the_schema() -> None:
+    grammar = schema_grammar(
+        {"type": "integer", "minimum": 1, "maximum": 2}, offer=lambda leaf: [7, "x", True, None]
+    )
+    assert [grammar.accepts(text) for text in ("1", "2", "7", "true")] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("value", "schema", "verdict"),
+    [
+        (3, {"type": "integer", "exclusiveMinimum": 2}, True),
+        (2, {"type": "integer", "exclusiveMinimum": 2}, False),
+        (2.5, {"type": "integer"}, False),
+        (0.1, {"type": "number", "exclusiveMaximum": 0.1}, False),
+        (10**9, {"type": "integer"}, True),
+        ("ab", {"pattern": "^a"}, True),
+        ("ba", {"pattern": "^a"}, False),
+        ("2024-02-30", {"format": "date"}, False),
+        ("2024-02-29", {"format": "date"}, True),
+        ("anything", {"format": "colour"}, True),
+        (True, {"type": "integer"}, False),
+    ],
+)
+def test_fits(value: Any, schema: dict[str, Any], verdict: bool) -> None:
+    assert fits(value, schema) is verdict
+
+
+def test_leaves() -> None:
+    paths = [leaf.path for leaf in leaves_of(Everything.model_json_schema())]
+    assert ("text",) in paths
+    assert ("maybe",) in paths  # an optional number is one
+    assert ("parts",) not in paths
+    nested = {"properties": {"a": {"properties": {"b": {"type": "string"}}}}}
+    assert leaves_of(nested) == [Leaf(path=("a", "b"), schema={"type": "string"})]
