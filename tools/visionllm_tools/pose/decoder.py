@@ -58,6 +58,7 @@ class PoseEstimator(nn.Module):
         width = config.hidden_dim
         backbone = PoseBackbone(config.backbone_library())
         self.backbone = nn.ModuleList([backbone])
+        self.is_swin = backbone.is_swin
         projections = level_projections(backbone.channels, width=width, levels=config.num_feature_levels)
         self.input_proj = nn.ModuleList(projections)
         self.position_embedding = GroundingDinoSinePositionEmbedding(config.library())
