@@ -24,7 +24,8 @@ _ClickException: type[Any] = typer.BadParameter.__mro__[2]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave the process with its exit code.
 
-    0: done; 1: a fault of this program; 2: a request that cannot be fulfilled as it is; 130: interrupted.
+    0: done; 1: a fault of this program, or an evaluation that misses a bar; 2: a request that cannot be
+    fulfilled as it is; 130: interrupted.
     """
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
