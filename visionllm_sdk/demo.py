@@ -95,20 +95,21 @@ def _found(result: Result) -> str:
     return str(result)
 
 
-def run(vlm: VisionLLM, folder: Path, requests: Sequence[str] = REQUESTS) -> DemoReport:
+def run(vlm: VisionLLM, folder: Path, requests: Sequence[str] | None = None) -> DemoReport:
     """Let an agent answer the requests, and write what it found.
 
     Args:
         vlm: the model.
         folder: is created; gets `scene.png`, `annotated.png` (the first request), `steps.png` (all of them),
             `replies.json` and `table.txt`.
-        requests: what to ask.
+        requests: what to ask; `REQUESTS` if not given.
 
     Raises:
         MissingExtraError: LangChain is not installed.
     """
     from visionllm_sdk.agent import VisionAgent
 
+    requests = REQUESTS if requests is None else requests
     image = demo_scene()
     agent = VisionAgent(vlm)
     steps = tuple(Step(request, agent.invoke(request, images=[image])) for request in requests)
