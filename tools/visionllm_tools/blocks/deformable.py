@@ -100,16 +100,16 @@ class DeformableAttention(GroundingDinoMultiscaleDeformableAttention):
         return readable(values.unflatten(-1, (self.n_heads, -1)), shapes, points=self.n_points)
 
     def read(self, source: GridMaps | RowTable, queries: Tensor, cells: Tensor) -> Tensor:
-        """Sample for queries (B, Q, C) around points or boxes of `in_cells`, (B or 1, Q, 2 or 4, L * P)."""
+        """Sample for queries (B, Q, C) around points or boxes `in_cells`, (B or 1, Q, 2 or 4, L * P)."""
         x, y = (self._places(queries, cells, axis) for axis in (0, 1))
         weights = self.attention_weights(queries).unflatten(-1, (self.n_heads, -1)).softmax(-1)
         return self.output_proj(source.sample(x, y, weights))
 
     def _places(self, queries: Tensor, cells: Tensor, axis: int) -> Tensor:
-        """Columns (axis 0) or rows (1) to sample, (B, Q, heads, L * P): offsets in cells, or in half boxes."""
+        """Columns (axis 0) or rows (1) to sample, (B, Q, heads, L * P)."""
         weight, bias = self.sampling_offsets.weight[axis::2], self.sampling_offsets.bias[axis::2]
         offsets = F.linear(queries, weight, bias).unflatten(-1, (self.n_heads, -1))
-        if cells.shape[2] == 4:
+        if cells.shape[2] == 4:  # around boxes, offsets are in half boxes
             offsets = offsets * (cells[:, :, 2 + axis, None] * (0.5 / self.n_points))
         return offsets + cells[:, :, axis, None]
 

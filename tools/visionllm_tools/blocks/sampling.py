@@ -75,9 +75,9 @@ class GridMaps:
 class RowTable:
     """Rows that a fused kernel gathers and sums: on a processor more than ten times faster.
 
-    All maps lie in one table with rows of equal length, each with a border of zeros: one cell before it and two
-    behind. A place outside is moved onto the border, so that its four neighbours exist and need no mask, and
-    are at the same four distances in every map: the same indices serve four shifted tables.
+    All maps lie in one table with rows of equal length, each with a border of zeros: one cell before it and
+    two behind. A place outside is moved onto the border, so that its four neighbours exist and need no mask,
+    and are at the same four distances in every map: the same indices serve four shifted tables.
 
     Args:
         values: (B, S, heads, C) of all levels, float32; no gradient flows back.

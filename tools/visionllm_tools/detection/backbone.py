@@ -11,6 +11,7 @@ from transformers import AutoBackbone, PretrainedConfig
 from transformers.models.swin.modeling_swin import SwinBackbone
 
 from visionllm_sdk.errors import ConfigError
+from visionllm_tools.blocks.swin import make_lean
 
 _SWIN_NAMES = (  # released name -> the library's name
     (r"^(embeddings|encoder)\.", r"swin.\1."),
@@ -72,6 +73,7 @@ class ConvEncoder(nn.Module):
             )
         if isinstance(self.model, SwinBackbone):
             self.model.swin.layernorm = nn.Identity()  # type: ignore[assignment]  # the backbone never uses its output
+            make_lean(self.model)
             self.register_state_dict_post_hook(_write_released)
             self.register_load_state_dict_pre_hook(_read_released)
 
