@@ -316,7 +316,8 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         original: Size,
     ) -> Iterator[tuple[float, Detection]]:
         masks: list[Mask | None] = [None] * len(candidates.scores)
-        if with_masks:
+        agreement = self.decoder.config.boxes_from_masks
+        if with_masks or agreement is not None:
             embeddings = self.decoder.mask_embed[0](part.queries[candidates.queries])
             found = binary_masks(embeddings, part.features, size, original)
             masks = [Mask.from_numpy(mask.numpy()) for mask in found]
@@ -329,8 +330,17 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         )
         for score, label, box, mask in rows:
             clipped = Box(*box).clipped(original[1], original[0])
+            if agreement is not None and mask is not None:
+                clipped = _sharper(clipped, mask, agreement)
             name = labels[part.labels[label]]
-            yield score, Detection(label=name, score=score, box=clipped, mask=mask)
+            shown = mask if with_masks else None
+            yield score, Detection(label=name, score=score, box=clipped, mask=shown)
+
+
+def _sharper(box: Box, mask: Mask, agreement: float) -> Box:
+    """The tight box of the mask, unless it tells of something else than the box."""
+    tight = mask.box
+    return box if tight is None or tight.iou(box) < agreement else tight
 
 
 def _best(parts: list[Candidates], limit: int, floor: float, least: int) -> list[Candidates]:
