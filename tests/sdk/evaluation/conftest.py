@@ -165,7 +165,7 @@ class Oracle:
 def _answers(key: str) -> dict[str, str]:
     """The answers to the questions about a held-out scene."""
     (sample,) = held_out_samples(1, start=int(key) - HELD_OUT_SEEDS.start)
-    return {exchange.question: exchange.text for exchange in vqa.questions(sample)}
+    return {exchange.question: exchange.last_words for exchange in vqa.questions(sample)}
 
 
 def _meant(sample: Sample, text: str) -> int:
