@@ -22,7 +22,7 @@ from visionllm_sdk import generation
 from visionllm_sdk.agent.choices import answer_format, function_of, named_choice
 from visionllm_sdk.agent.dialogue import read_dialogue
 from visionllm_sdk.agent.replies import Binding, Job, Replier
-from visionllm_sdk.agent.running import Deadline, job_events, last_chunks, run_jobs
+from visionllm_sdk.agent.running import Deadline, Stripped, job_events, last_chunks, run_jobs
 from visionllm_sdk.agent.skills import skills_of
 from visionllm_sdk.agent.tools import VisionTool
 from visionllm_sdk.agent.workspace import Workspace
@@ -220,19 +220,18 @@ class ChatVisionLLM(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         workspace = self._workspace(kwargs)
         outcome = self._replier(messages, stop, kwargs, self._deadline(kwargs)).start()
-        shown = ""
+        stripped = Stripped()
         while isinstance(outcome, Job):
             reply: GeneratedReply | None = None
             for event in job_events(outcome, workspace):
                 if isinstance(event, generation.TextDelta) and outcome.streams:
-                    text = event.text if shown else event.text.lstrip()
-                    shown += text
-                    if text:
+                    if text := stripped.add(event.text):
                         yield ChatGenerationChunk(message=AIMessageChunk(content=text))
                 elif isinstance(event, generation.ReplyDone):
                     reply = event.reply
+            assert reply is not None, "a generation ends with its reply"
             outcome = outcome.finish(reply)
-        yield from last_chunks(outcome, shown)
+        yield from last_chunks(outcome, shown=stripped.any)
 
     def _replier(
         self,

@@ -1,9 +1,9 @@
-"""The turn after the tools have run: the model tells what they reported, and nothing else.
+"""The turn after the tools have run: the model answers from what they reported, and from nothing else.
 
-The embedded model learnt to turn "TOOL: 2 red circles, no star." into "I found 2 red circles, no star.", or
-into "2" or "yes" if that was the question. Here it does so under a grammar: a sentence in which every finding
-stands as it was reported, or a short answer of a closed set, so that it cannot say what no tool said. What
-cannot be counted - answers, results of other people's tools, errors - is passed on as it is.
+The embedded model learnt to read "TOOL: 2 red circles, no star." and to say "I found 2 red circles, no star."
+or "2" or "yes", as the question wants it. Here it does so under a grammar in which every number, place and
+name stands as it was reported: the sentence cannot say what no tool said. What cannot be read that way
+- answers, results of other people's tools, errors - is passed on as it is.
 """
 
 from __future__ import annotations
@@ -16,13 +16,10 @@ from langchain_core.messages import ToolMessage
 
 from visionllm_sdk.agent.grammar import Grammar, Literal, choice, row
 
-__all__ = ["closing_grammar", "merged_report"]
+__all__ = ["closing_grammar", "merged_report", "texts_of"]
 
-_FINDING: Final = re.compile(r"(?:no|\d{1,6}) [^,;:.!?\n]{1,200}")
-_PLACED: Final = re.compile(
-    r"(?P<name>[^,;:.!?\n]{1,200}) (?:at|in) the (?P<place>[a-z ]{3,12}) \([\d ]{5,11}\)"
-)
-_LEADS: Final = ("I found ", "There is ", "There are ", "")
+_COUNTED: Final = re.compile(r"(no|\d{1,6}) ([^,;:.!?\n]{1,200})")
+_PLACED: Final = re.compile(r"([^,;:.!?()\n]{1,200}) (?:at|in) the ([a-z]+(?: [a-z]+)?) \(\d+ \d+ \d+\)")
 _MAX_TEXT: Final = 600
 
 
@@ -34,33 +31,15 @@ def merged_report(texts: Sequence[str]) -> str:
 
 
 def closing_grammar(texts: Sequence[str]) -> Grammar | None:
-    """Sentences that tell the reports, a `Literal` if there is but one; None if they say nothing."""
+    """Answers from reports, a `Literal` if there is but one; None if the reports say nothing."""
     findings, others = _sorted(texts)
     parts: list[Grammar] = []
     if findings:
-        parts.append(choice([Literal(lead) for lead in _LEADS]))
-        for number, finding in enumerate(findings):
-            parts += [choice([Literal(", "), Literal(" and ")])] if number else []
-            parts.append(Literal(finding.partition(" (")[0]))
-        parts.append(Literal("."))
+        told = row(Literal("I found "), *_listed([one.partition(" (")[0] for one in findings]), Literal("."))
+        parts.append(choice([told, *(Literal(answer) for answer in _short_answers(findings))]))
     if others:
         parts.append(Literal(" ".join([*([""] if findings else []), *others])))
-    if not parts:
-        return None
-    short = [] if others else [Literal(answer) for answer in _short_answers(findings)]
-    return choice([row(*parts), *short]) if short else row(*parts)
-
-
-def _short_answers(findings: Sequence[str]) -> list[str]:
-    """What may answer a question about the findings: yes, no, their numbers, names and places."""
-    answers = ["yes", "no"]
-    for finding in findings:
-        placed = _PLACED.fullmatch(finding)
-        if placed is not None:
-            answers += [placed["place"], placed["name"]]
-        else:
-            answers.append(finding.partition(" ")[0].replace("no", "0"))
-    return list(dict.fromkeys(answers))
+    return row(*parts) if parts else None
 
 
 def texts_of(reports: Sequence[ToolMessage]) -> list[str]:
@@ -68,18 +47,32 @@ def texts_of(reports: Sequence[ToolMessage]) -> list[str]:
     return [" ".join(report.text.split())[:_MAX_TEXT] for report in reports]
 
 
+def _listed(items: Sequence[str]) -> list[Grammar]:
+    parts: list[Grammar] = []
+    for number, item in enumerate(items):
+        parts += [choice([Literal(", "), Literal(" and ")])] if number else []
+        parts.append(Literal(item))
+    return parts
+
+
+def _short_answers(findings: Sequence[str]) -> list[str]:
+    """What a question may be answered with in a word: a verdict, a number, a place, a thing."""
+    answers = ["yes", "no"]
+    for finding in findings:
+        if counted := _COUNTED.fullmatch(finding):
+            answers.append("0" if counted[1] == "no" else counted[1])
+        elif placed := _PLACED.fullmatch(finding):
+            answers += [placed[1], placed[2]]
+    return list(dict.fromkeys(answers))
+
+
 def _sorted(texts: Sequence[str]) -> tuple[list[str], list[str]]:
     """Findings, each once, and texts that are something else."""
     findings: list[str] = []
     others: list[str] = []
     for text in texts:
-        first, _, rest = text.partition("\n")
-        items = first.removesuffix(".").split(", ")
-        if (
-            first.endswith(".")
-            and not rest
-            and all(_FINDING.fullmatch(item) or _PLACED.fullmatch(item) for item in items)
-        ):
+        items = text.removesuffix(".").split(", ")
+        if text.endswith(".") and all(_COUNTED.fullmatch(item) or _PLACED.fullmatch(item) for item in items):
             findings += items
         elif text:
             others.append(text)

@@ -13,12 +13,12 @@ from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import ToolCall, tool_call
 
+from visionllm_sdk.agent.asking import Asker
 from visionllm_sdk.agent.closing import closing_grammar, merged_report, texts_of
 from visionllm_sdk.agent.constrain import Constraint
 from visionllm_sdk.agent.dialogue import Dialogue
 from visionllm_sdk.agent.functions import (
     Function,
-    Question,
     arguments_grammar,
     choose_function,
     questions_of,
@@ -37,13 +37,13 @@ from visionllm_sdk.generation import (
     GenerationRequest,
     RoutedCall,
 )
-from visionllm_sdk.model.conversation import Turn, image_parts
+from visionllm_sdk.model.conversation import Turn
 from visionllm_sdk.model.prompt import Prompt
-from visionllm_sdk.skills.talk import short
 
 __all__ = ["Binding", "Job", "Replier"]
 
 _ARGUMENT_TOKENS: Final = 512
+_ROUTED_TOKENS: Final = 64  # room for at least one label and its routing token
 _SPARE: Final = 16
 
 
@@ -156,14 +156,17 @@ class Replier:
         if binding.choice in binding.skills:
             tokens, must = (binding.skills[binding.choice].token or "",), True
         processors: tuple[Any, ...] = (SaySomething(self.workspace.vocabulary, start=len(prompt.ids)),)
-        require = None
+        require, room = None, self.options.max_new_tokens
         if must and tokens:
+            room = max(room, _ROUTED_TOKENS)
             engine = self.workspace.vlm.engine
             if MustRoute.suits(engine, tokens):
                 processors = (MustRoute(engine, self.workspace.vocabulary, tokens, start=len(prompt.ids)),)
             else:
                 require = tokens[0]
-        options = replace(self.options, tokens=tokens, require=require, processors=processors)
+        options = replace(
+            self.options, tokens=tokens, require=require, processors=processors, max_new_tokens=room
+        )
         return self._job(prompt, options, lambda reply: self._talked(prompt, reply), streams=True)
 
     def _talked(self, prompt: Prompt, reply: GeneratedReply) -> Outcome:
@@ -289,35 +292,17 @@ class Replier:
 
     def _answer_questions(self, function: Function) -> None:
         """Ask the model what the schema asks about the image."""
-        questions = questions_of(function.parameters) if self.dialogue.images else []
+        questions = questions_of(function.parameters) if self.dialogue.focus else []
         if not questions:
             return
-        engine = self.workspace.vlm.engine
-        prompts = [self._asked(question) for question in questions]
-        plain = GenerationOptions(max_new_tokens=64, tokens=())
-        requests = [
-            GenerationRequest(
-                prompt=prompt,
-                options=plain if grammar is None else self._constrained(prompt, grammar),
-                session=engine.session,
-            )
-            for prompt, grammar in zip(prompts, [one.grammar() for one in questions], strict=True)
+        focused = [
+            image
+            for image, handle in zip(self.dialogue.images, self.dialogue.handles, strict=True)
+            if handle in self.dialogue.focus
         ]
-        with engine.turn():
-            replies = engine.generator.generate(requests)
-        for question, reply in zip(questions, replies, strict=True):
-            self.answers[question.path] = question.value(reply.text.strip())
-
-    def _asked(self, question: Question) -> Prompt:
-        engine = self.workspace.vlm.engine
-        images = [image for image, handle in self._seen() if handle in self.dialogue.focus]
-        with engine.turn():
-            return engine.generator.builder.build(
-                [Turn((*image_parts(len(images)), short(question.text)))], engine.see(images)
-            )
-
-    def _seen(self) -> list[tuple[Any, str]]:
-        return list(zip(self.dialogue.images, self.dialogue.handles, strict=True))
+        asker = Asker(engine=self.workspace.vlm.engine, images=focused, constrained=self._constrained)
+        for question, value in zip(questions, asker.answer(questions), strict=True):
+            self.answers[question.path] = value
 
     # -- requests and messages -----------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from visionllm_sdk.agent.replies import Job
 from visionllm_sdk.agent.workspace import Workspace
 from visionllm_sdk.generation import CancelToken, GeneratedReply
 
-__all__ = ["Deadline", "job_events", "last_chunks", "run_jobs"]
+__all__ = ["Deadline", "Stripped", "job_events", "last_chunks", "run_jobs"]
 
 _ROWS_AT_ONCE: Final = 16
 
@@ -58,11 +58,31 @@ def job_events(job: Job, workspace: Workspace) -> Iterator[generation.Event]:
         yield event
 
 
-def last_chunks(message: AIMessage, shown: str) -> Iterator[ChatGenerationChunk]:
-    """What of a message has not been streamed yet: the rest of its text, its calls, its metadata."""
-    rest = str(message.content).removeprefix(shown.rstrip()) if shown else str(message.content)
-    if rest and not shown:
-        yield ChatGenerationChunk(message=AIMessageChunk(content=rest))
+class Stripped:
+    """Text that comes bit by bit, without the blanks at its ends.
+
+    Attributes:
+        any: whether anything has been passed on.
+    """
+
+    def __init__(self) -> None:
+        self.any = False
+        self._blanks = ""
+
+    def add(self, text: str) -> str:
+        """What can be passed on now."""
+        text = self._blanks + text
+        visible = text.rstrip()
+        self._blanks = text[len(visible) :]
+        passed = visible if self.any else visible.lstrip()
+        self.any = self.any or bool(passed)
+        return passed
+
+
+def last_chunks(message: AIMessage, *, shown: bool) -> Iterator[ChatGenerationChunk]:
+    """What of a message has not been streamed: its text if none was shown, its calls, its metadata."""
+    if message.content and not shown:
+        yield ChatGenerationChunk(message=AIMessageChunk(content=message.content))
     calls = [
         tool_call_chunk(
             name=call["name"], args=json.dumps(call["args"], ensure_ascii=False), id=call["id"], index=number

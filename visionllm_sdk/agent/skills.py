@@ -30,6 +30,7 @@ class SkillArguments(BaseModel):
         description="Handle of the image, such as img_1_0123456789abcdef. "
         "Leave it out for the latest image of the conversation.",
     )
+    # Graphs put the state of the conversation here; it is never dumped and never shown to a model.
     runtime: Annotated[Any, InjectedToolArg()] = Field(default=None, exclude=True)
 
 

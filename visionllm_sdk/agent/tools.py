@@ -7,10 +7,10 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from langchain_core.messages import AIMessage, BaseMessage
-from langchain_core.tools import BaseTool, ToolException
+from langchain_core.tools import BaseTool, InjectedToolArg, ToolException
 from langgraph.prebuilt.tool_node import ToolRuntime
 from pydantic import PrivateAttr, ValidationError
 
@@ -102,16 +102,20 @@ class VisionTool(BaseTool):
         """The model behind the tool, and its sessions."""
         return self._workspace
 
-    def _run(self, **arguments: Any) -> tuple[str | list[str | dict[str, Any]], Result]:
+    def _run(
+        self, runtime: Annotated[Any, InjectedToolArg()] = None, **arguments: Any
+    ) -> tuple[str | list[str | dict[str, Any]], Result]:
         try:
-            order = self._order(arguments)
+            order = self._order(arguments, runtime)
             return self._report(order, self._carry_out(order))
         except VisionLLMError as error:
             raise _as_tool_error(error) from error
 
-    async def _arun(self, **arguments: Any) -> tuple[str | list[str | dict[str, Any]], Result]:
+    async def _arun(
+        self, runtime: Annotated[Any, InjectedToolArg()] = None, **arguments: Any
+    ) -> tuple[str | list[str | dict[str, Any]], Result]:
         try:
-            order = await asyncio.to_thread(self._order, arguments)
+            order = await asyncio.to_thread(self._order, arguments, runtime)
             result = await self._carry_out_together(order)
             return await asyncio.to_thread(self._report, order, result)
         except VisionLLMError as error:
@@ -119,8 +123,7 @@ class VisionTool(BaseTool):
 
     # -- what is asked -------------------------------------------------------------------------------------
 
-    def _order(self, arguments: dict[str, Any]) -> _Order:
-        given = arguments.pop("runtime", None)
+    def _order(self, arguments: dict[str, Any], given: Any) -> _Order:
         # A caller can pass anything under this name; only a graph makes objects of this class.
         runtime = given if isinstance(given, ToolRuntime) else None
         arguments.pop("run_manager", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import uuid
@@ -14,6 +15,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool
 
+from visionllm_sdk.agent.workspace import thread_of
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.images import ImageSource, LoadedImage
 from visionllm_sdk.results import Alternative, Reply, RoutedCall, Usage, revive
@@ -62,6 +64,7 @@ class VisionAgent(Runnable[AgentInput, Reply]):
 
             vlm = VisionLLM.from_pretrained()
         self.vlm = vlm
+        self._keeps = bool(checkpointer)
         self.graph: Any = create_agent(
             model=vlm.as_chat_model(**settings),
             tools=[*vlm.tools, *tools],
@@ -89,8 +92,9 @@ class VisionAgent(Runnable[AgentInput, Reply]):
             ImageError: an image that cannot be used.
             InputError: an empty message.
         """
-        messages = self._messages(input, images)
-        state = self.graph.invoke({"messages": messages}, _named(config), **kwargs)
+        named = _named(config)
+        messages = self._messages(input, images, named)
+        state = self.graph.invoke({"messages": messages}, named, **kwargs)
         return reply_of(state["messages"])
 
     async def ainvoke(
@@ -102,34 +106,43 @@ class VisionAgent(Runnable[AgentInput, Reply]):
         **kwargs: Any,
     ) -> Reply:
         """As :meth:`invoke`; calls that wait at the same time share the model's batches."""
-        messages = self._messages(input, images)
-        state = await self.graph.ainvoke({"messages": messages}, _named(config), **kwargs)
+        named = _named(config)
+        messages = await asyncio.to_thread(self._messages, input, images, named)
+        state = await self.graph.ainvoke({"messages": messages}, named, **kwargs)
         return reply_of(state["messages"])
 
     def stream(
         self, input: AgentInput, config: RunnableConfig | None = None, *, images: Any = (), **kwargs: Any
     ) -> Iterator[Reply]:
         """The reply as it grows: after every call, and when it is finished."""
-        messages = self._messages(input, images)
-        states = self.graph.stream({"messages": messages}, _named(config), stream_mode="values", **kwargs)
-        for state in states:
+        named = _named(config)
+        messages = self._messages(input, images, named)
+        for state in self.graph.stream({"messages": messages}, named, stream_mode="values", **kwargs):
             if isinstance(state["messages"][-1], AIMessage | ToolMessage):
                 yield reply_of(state["messages"])
 
-    def _messages(self, given: AgentInput, images: Sequence[ImageSource] | ImageSource) -> list[BaseMessage]:
+    def _messages(self, given: AgentInput, images: Any, config: RunnableConfig) -> list[BaseMessage]:
         if isinstance(given, Mapping):
             unknown = sorted(set(given) - {"text", "images"})
             if unknown or "text" not in given:
                 raise InputError(
                     "the input of an agent is a text with images", value=unknown, limit="text, images"
                 )
-            return self._messages(given["text"], given.get("images", images))
+            return self._messages(given["text"], given.get("images", images), config)
         if not isinstance(given, str):
             return [*given]
         text = check_message(given)
         sources: list[Any] = [*images] if isinstance(images, list | tuple) else [images]
         loaded = each(sources, self.vlm.rules.load, "image")
-        return [HumanMessage([*(image_block(image) for image in loaded), {"type": "text", "text": text}])]
+        blocks = [self._block(image, config) for image in loaded]
+        return [HumanMessage([*blocks, {"type": "text", "text": text}])]
+
+    def _block(self, image: LoadedImage, config: RunnableConfig) -> dict[str, Any]:
+        """An image for a message: whole where the message outlives this process, else by its handle."""
+        if self._keeps:
+            return image_block(image)
+        session = self.vlm.workspace.sessions.of(thread_of(config))
+        return {"type": "image", "file_id": session.images.add(image)}
 
 
 def image_block(image: LoadedImage) -> dict[str, Any]:

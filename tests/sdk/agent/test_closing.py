@@ -15,20 +15,32 @@ def test_findings_become_one_report() -> None:
     assert merged_report([""]) == ""
 
 
-def test_the_closing_sentence_says_what_was_found_and_nothing_else() -> None:
+def test_the_closing_answer_says_what_was_found_and_nothing_else() -> None:
     grammar = closing_grammar(["2 red circles, no star."])
     assert grammar is not None
-    good = [
-        "I found 2 red circles, no star.",
-        "I found 2 red circles and no star.",
-        "2 red circles, no star.",
-    ]
+    good = ["I found 2 red circles, no star.", "I found 2 red circles and no star.", "2", "0", "yes", "no"]
     bad = [
         "I found 3 red circles, no star.",
         "I found 2 red circles.",
         "I found no star, 2 red circles.",
-        "I found",
+        "3",
+        "",
     ]
+    assert all(grammar.accepts(text) for text in good)
+    assert not any(grammar.accepts(text) for text in bad)
+
+
+def test_places_are_answers_too() -> None:
+    grammar = closing_grammar(["the red star at the top left (21 15 9), the dog in the center (50 44 30)."])
+    assert grammar is not None
+    good = [
+        "I found the red star at the top left, the dog in the center.",
+        "top left",
+        "center",
+        "the dog",
+        "yes",
+    ]
+    bad = ["bottom right", "21", "I found the red star at the top left (21 15 9), the dog in the center."]
     assert all(grammar.accepts(text) for text in good)
     assert not any(grammar.accepts(text) for text in bad)
 

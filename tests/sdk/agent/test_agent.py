@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite import SqliteSaver
+
+from tests.sdk.agent.conftest import asking, drawn
+from visionllm_sdk import Detections, Reply, VisionAgent, VisionLLM, revive
+from visionllm_sdk.agent import Workspace, tools_of
+from visionllm_sdk.agent.vision_agent import reply_of
+from visionllm_sdk.errors import ArtifactError, ImageError, InputError
+
+FORCED: dict[str, Any] = {"force": "detect", "max_tokens": 20}
+
+
+def thread(name: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": name}}
+
+
+def close(first: Any, second: Any) -> bool:
+    """Equal but for the rounding of sums that were added in another order."""
+    same = len(first) == len(second) > 0 and first.labels == second.labels
+    return same and all(
+        abs(one.score - other.score) < 1e-3
+        and max(abs(a - b) for a, b in zip(one.box.xyxy, other.box.xyxy, strict=True)) < 0.1
+        for one, other in zip(first, second, strict=True)
+    )
+
+
+def test_three_lines(random_vlm: VisionLLM) -> None:
+    agent = VisionAgent(random_vlm, **FORCED)
+    reply = agent.invoke("Find the star.", images=[drawn()])
+    assert isinstance(reply, Reply)
+    call = reply.calls[0]
+    assert (call.token, call.tool) == ("[DET]", "detect")
+    assert isinstance(call.result, Detections)
+    assert call.result.labels == call.labels
+    assert 0 < call.probability < 1
+    assert call.alternatives
+    assert reply.usage is not None
+    assert reply.usage.image_tokens == 2 * random_vlm.engine.model.core.tokens_per_tile  # two turns
+    assert revive(reply.model_dump(mode="json")) == reply
+
+
+def test_the_agent_sees_what_the_direct_call_sees(random_vlm: VisionLLM) -> None:
+    reply = VisionAgent(random_vlm, **FORCED).invoke("Find the star.", images=[drawn()])
+    direct = random_vlm.detect(drawn(), list(reply.calls[0].labels))
+    chosen = tools_of(random_vlm)[0]
+    by_labels = chosen.invoke(
+        {"name": "detect", "args": {"labels": list(reply.calls[0].labels)}, "id": "1", "type": "tool_call"}
+    )
+    assert isinstance(by_labels, ToolMessage)
+    assert (direct.width, direct.height) == (72, 56)
+    assert isinstance(reply.calls[0].result, Detections)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"text": "Find the star.", "images": [drawn()]},
+        [asking("Find the star.", drawn())],
+    ],
+)
+def test_as_a_runnable(given: Any, random_vlm: VisionLLM) -> None:
+    agent = VisionAgent(random_vlm, **FORCED)
+    first = agent.invoke(given)
+    assert first.calls
+    (text,) = (agent | (lambda reply: reply.text)).batch([given])
+    assert text == first.text
+    steps = list(agent.stream(given))
+    assert [bool(step.results) for step in steps] == [False, True, True]
+    assert steps[-1].text == first.text
+
+
+async def test_conversations_at_once_are_not_mixed(random_vlm: VisionLLM) -> None:
+    agent = VisionAgent(random_vlm, **FORCED)
+    pictures = [drawn(number, width=60 + 8 * number) for number in range(6)]
+    replies = await asyncio.gather(*(agent.ainvoke("Find the star.", images=[one]) for one in pictures))
+    handles = {reply.calls[0].image for reply in replies}
+    assert len(handles) == len(pictures)
+    for picture, reply in zip(pictures, replies, strict=True):
+        (result,) = reply.results
+        assert isinstance(result, Detections)
+        assert (result.width, result.height) == picture.size
+        alone = agent.invoke("Find the star.", images=[picture])
+        assert close(alone.results[0], result)
+
+
+def test_threads_are_continued(random_vlm: VisionLLM) -> None:
+    agent = VisionAgent(random_vlm, checkpointer=InMemorySaver(), **FORCED)
+    first = agent.invoke("Find the star.", thread("a"), images=[drawn()])
+    second = agent.invoke("And the circle?", thread("a"))
+    assert second.calls[0].image == first.calls[0].image
+    assert second.usage is not None
+    assert first.usage is not None
+    assert second.usage.input_tokens > first.usage.input_tokens
+    other = agent.invoke("And the circle?", thread("b"))
+    assert other.calls[0].result is None  # there is no image in this thread
+    assert "no image in this conversation" in other.text
+
+
+def test_bad_input(random_vlm: VisionLLM) -> None:
+    agent = VisionAgent(random_vlm, **FORCED)
+    with pytest.raises(InputError, match="empty"):
+        agent.invoke("  ", images=[drawn()])
+    with pytest.raises(ImageError, match="image 1"):
+        agent.invoke("Find the star.", images=[drawn(), b"no image"])
+    with pytest.raises(InputError, match="a text with images"):
+        agent.invoke({"text": "x", "pictures": []})
+
+
+def test_tools_of_others_in_the_agent(random_vlm: VisionLLM) -> None:
+    @tool
+    def get_weather(location: str) -> str:
+        """Get the weather at a location."""
+        return f"It is sunny in {location}."
+
+    reply = VisionAgent(random_vlm, tools=[get_weather], max_tokens=20).invoke("What is the weather in Rome?")
+    assert reply.text == "It is sunny in Rome."
+    assert [(call.tool, call.result) for call in reply.calls] == [("get_weather", None)]
+
+
+# -- stores ------------------------------------------------------------------------------------------------
+
+
+def agent_over(vlm: VisionLLM, saver: Any, **settings: Any) -> Any:
+    workspace = Workspace(vlm)  # as in a new process: nothing is known
+    return create_agent(
+        model=vlm.as_chat_model(**FORCED),
+        tools=tools_of(vlm, workspace=workspace),
+        checkpointer=saver,
+        **settings,
+    )
+
+
+def test_killed_between_call_and_result(random_checkpoint: Path, tmp_path: Path) -> None:
+    """A new process, a new model, a new connection: the same result as if nothing had happened."""
+    path = str(tmp_path / "threads.db")
+    question = {"messages": [asking("Find the star.", drawn())]}
+    first = VisionLLM.from_pretrained(random_checkpoint)
+    with SqliteSaver.from_conn_string(path) as saver:
+        stopped = agent_over(first, saver, interrupt_before=["tools"]).invoke(question, thread("a"))
+        assert stopped["messages"][-1].tool_calls[0]["args"]["superlink"].startswith("link_")
+    second = VisionLLM.from_pretrained(random_checkpoint)
+    with SqliteSaver.from_conn_string(path) as saver:
+        resumed = reply_of(agent_over(second, saver).invoke(None, thread("a"))["messages"])
+    third = VisionLLM.from_pretrained(random_checkpoint)
+    with SqliteSaver.from_conn_string(path) as saver:
+        undisturbed = reply_of(agent_over(third, saver).invoke(question, thread("b"))["messages"])
+        stored = agent_over(third, saver).get_state(thread("b")).values["messages"]
+    assert resumed.results == undisturbed.results
+    assert resumed.text == undisturbed.text
+    assert isinstance(stored[-2].artifact, dict)
+    assert reply_of(stored) == undisturbed
+
+
+def test_tampered_artifacts_are_refused(random_vlm: VisionLLM) -> None:
+    reply = VisionAgent(random_vlm, **FORCED).invoke("Find the star.", images=[drawn()])
+    artifact = reply.calls[0].result.model_dump(mode="json")  # type: ignore[union-attr]
+    call = AIMessage(
+        "", tool_calls=[{"name": "detect", "args": {"labels": ["star"]}, "id": "1", "type": "tool_call"}]
+    )
+
+    def told(data: Any) -> list[Any]:
+        return [
+            HumanMessage("x"),
+            call,
+            ToolMessage("1 star.", tool_call_id="1", artifact=data),
+            AIMessage("ok"),
+        ]
+
+    assert reply_of(told(artifact)).calls[0].result == reply.calls[0].result
+    for change in ({"width": -5}, {"type": "os.system"}, {"extra": 1}, {"detections": [{"type": "box"}]}):
+        with pytest.raises(ArtifactError):
+            reply_of(told({**artifact, **change}))
+    assert reply_of(told({"somebody": "else's"})).calls[0].result is None
+
+
+def test_tampered_recipes_are_refused(random_vlm: VisionLLM) -> None:
+    workspace = Workspace(random_vlm)
+    graph = create_agent(
+        model=random_vlm.as_chat_model(**FORCED),
+        tools=tools_of(random_vlm, workspace=workspace),
+        checkpointer=InMemorySaver(),
+        interrupt_before=["tools"],
+    )
+    state = graph.invoke({"messages": [asking("Find the star.", drawn())]}, thread("a"))
+    message = state["messages"][-1]
+    message.response_metadata["recipe"]["reply"][0] += 1
+    workspace.sessions.of("a").links.clear()
+    graph.update_state(thread("a"), {"messages": [message]})
+    graph.invoke(None, thread("a"))
+    report = graph.get_state(thread("a")).values["messages"][-2]
+    assert report.status == "error"
+    assert "superlink" in report.content
+
+
+def test_expired_links_are_computed_again(random_vlm: VisionLLM) -> None:
+    workspace = Workspace(random_vlm)
+    graph = create_agent(
+        model=random_vlm.as_chat_model(**FORCED),
+        tools=tools_of(random_vlm, workspace=workspace),
+        checkpointer=InMemorySaver(),
+        interrupt_before=["tools"],
+    )
+    for name, forget in (("a", False), ("b", True)):
+        graph.invoke({"messages": [asking("Find the star.", drawn())]}, thread(name))
+        if forget:
+            workspace.sessions.of(name).links.clear()
+            workspace.sessions.of(name).images.clear()
+        graph.invoke(None, thread(name))
+    kept, made_again = (reply_of(graph.get_state(thread(name)).values["messages"]) for name in "ab")
+    assert close(kept.results[0], made_again.results[0])

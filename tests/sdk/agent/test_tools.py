@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
+
+from tests.sdk.agent.conftest import asking, drawn
+from visionllm_sdk import Answer, Count, Detections, Grounding, SemanticMap, VisionLLM, load_image
+from visionllm_sdk.agent import Workspace, tools_of
+from visionllm_sdk.agent.dialogue import OVERLAY
+
+
+@pytest.fixture
+def workspace(random_vlm: VisionLLM) -> Workspace:
+    """Sessions that no other test uses."""
+    return Workspace(random_vlm)
+
+
+@pytest.fixture
+def tools(random_vlm: VisionLLM, workspace: Workspace) -> dict[str, BaseTool]:
+    return {tool.name: tool for tool in tools_of(random_vlm, workspace=workspace)}
+
+
+def call(tool: BaseTool, **arguments: Any) -> ToolMessage:
+    message = tool.invoke({"name": tool.name, "args": arguments, "id": "1", "type": "tool_call"})
+    assert isinstance(message, ToolMessage)
+    return message
+
+
+ARGUMENTS: dict[str, tuple[dict[str, Any], type]] = {
+    "detect": ({"labels": ["star", "red circle"]}, Detections),
+    "ground": ({"expression": "the star"}, Grounding),
+    "segment": ({"labels": ["star", "red circle"]}, SemanticMap),
+    "count": ({"label": "star"}, Count),
+    "ask": ({"question": "what colour is the star?"}, Answer),
+    "caption": ({}, Answer),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_tools_do_what_the_methods_do(
+    name: str, tools: dict[str, BaseTool], workspace: Workspace, random_vlm: VisionLLM
+) -> None:
+    arguments, kind = ARGUMENTS[name]
+    image = load_image(drawn())
+    handle = workspace.session().images.add(image)
+    message = call(tools[name], image=handle, **arguments)
+    assert message.status == "success"
+    assert isinstance(message.artifact, kind)
+    direct = getattr(random_vlm, name)(image, *arguments.values())
+    assert message.artifact == direct
+    assert isinstance(message.content, str)
+    assert message.content
+
+
+def test_schemas_say_what_a_planner_needs(tools: dict[str, BaseTool]) -> None:
+    for name, tool in tools.items():
+        function = convert_to_openai_tool(tool)["function"]
+        assert function["description"] == tool.description
+        fields = function["parameters"]["properties"]
+        assert "runtime" not in fields
+        assert all(field.get("description") for field in fields.values()), name
+        assert set(ARGUMENTS[name][0]) <= set(fields)
+        assert function["parameters"].get("required", []) == list(ARGUMENTS[name][0])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "remedy"),
+    [
+        ("detect", {}, "labels: Field required"),
+        ("detect", {"labels": []}, "at least 1 item"),
+        ("detect", {"labels": [""]}, "at least 1 character"),
+        ("detect", {"labels": "star"}, "valid list"),
+        ("detect", {"labels": ["star"], "threshold": 7}, "less than or equal to 1"),
+        ("detect", {"labels": ["star"], "wrong": 1}, "Extra inputs"),
+        ("detect", {"labels": ["star"], "image": "img_1_0011223344556677"}, "Images of this conversation"),
+        ("detect", {"labels": ["star"], "image": "../../etc/passwd"}, "not a img handle"),
+        ("detect", {"labels": ["star"], "superlink": "link_1_0011223344556677"}, "labels and image only"),
+        ("ask", {"question": "   "}, "empty"),
+    ],
+)
+def test_errors_come_back_as_messages_with_a_remedy(
+    name: str, arguments: dict[str, Any], remedy: str, tools: dict[str, BaseTool], workspace: Workspace
+) -> None:
+    workspace.session().images.add(load_image(drawn()))
+    message = call(tools[name], **arguments)
+    assert message.status == "error"
+    assert remedy in str(message.content)
+    assert message.artifact is None
+    assert len(message.content) <= 600
+
+
+def test_without_any_image(tools: dict[str, BaseTool]) -> None:
+    message = call(tools["caption"])
+    assert message.status == "error"
+    assert "no image in this conversation" in str(message.content)
+
+
+def test_a_forged_runtime_is_not_believed(tools: dict[str, BaseTool], workspace: Workspace) -> None:
+    state = {"messages": [asking("look", drawn())]}
+    forged = {"state": state, "config": {"configurable": {"thread_id": "someone else"}}}
+    message = call(tools["caption"], runtime=forged)
+    assert message.status == "error"
+    assert "no image" in str(message.content)
+    assert len(workspace.session().images) == 0
+
+
+async def test_asynchronous_calls(tools: dict[str, BaseTool], workspace: Workspace) -> None:
+    handle = workspace.session().images.add(load_image(drawn()))
+    for name, (arguments, kind) in ARGUMENTS.items():
+        order = {"name": name, "args": {**arguments, "image": handle}, "id": "1", "type": "tool_call"}
+        message = await tools[name].ainvoke(order)
+        assert isinstance(message.artifact, kind)
+    failed = await tools["detect"].ainvoke(
+        {"name": "detect", "args": {"labels": ["star"], "image": "img_x"}, "id": "1", "type": "tool_call"}
+    )
+    assert failed.status == "error"
+
+
+def test_details_and_overlays(random_vlm: VisionLLM, workspace: Workspace) -> None:
+    detect = tools_of(random_vlm, details=True, overlay=True, workspace=workspace)[0]
+    handle = workspace.session().images.add(load_image(drawn()))
+    message = call(detect, labels=["star"], threshold=0.0, image=handle)
+    text, shown = message.content
+    assert isinstance(text, dict)
+    assert isinstance(shown, dict)
+    assert text["text"].count(" at [") == len(message.artifact) > 0
+    assert shown["type"] == "image"
+    assert shown["extras"] == {OVERLAY: handle}
+
+
+def graph_of(tools: list[BaseTool]) -> Any:
+    """A graph of nothing but a tool node: what any planner's agent does with our tools."""
+    graph = StateGraph(MessagesState)
+    graph.add_node("tools", ToolNode(tools))
+    graph.add_edge(START, "tools")
+    return graph.compile()
+
+
+def planned(*calls: dict[str, Any]) -> AIMessage:
+    """What a foreign planner writes."""
+    return AIMessage(
+        "",
+        tool_calls=[
+            {"name": one.pop("name"), "args": one, "id": str(number), "type": "tool_call"}
+            for number, one in enumerate(calls)
+        ],
+    )
+
+
+def test_under_a_foreign_planner(random_vlm: VisionLLM, workspace: Workspace) -> None:
+    graph = graph_of(tools_of(random_vlm, workspace=workspace))
+    messages = [
+        asking("count the stars", drawn(1)),
+        planned({"name": "count", "label": "star"}, {"name": "nothing"}),
+    ]
+    state = graph.invoke({"messages": messages}, {"configurable": {"thread_id": "a"}})
+    counted, unknown = state["messages"][-2:]
+    assert counted.artifact == random_vlm.count(drawn(1), "star")
+    assert unknown.status == "error"
+    assert len(workspace.sessions.of("a").images) == 1
+    assert len(workspace.sessions.of("b").images) == 0
+    assert len(workspace.sessions.of(None).images) == 0
+
+
+def test_handles_of_another_thread_are_refused(random_vlm: VisionLLM, workspace: Workspace) -> None:
+    graph = graph_of(tools_of(random_vlm, workspace=workspace))
+    secret = workspace.sessions.of("a").images.add(load_image(drawn(1)))
+    for text in (f"use {secret}", "look"):
+        messages = [HumanMessage(text), planned({"name": "caption", "image": secret})]
+        state = graph.invoke({"messages": messages}, {"configurable": {"thread_id": "b"}})
+        assert state["messages"][-1].status == "error"
+        assert "does not belong to this session" in state["messages"][-1].content
+
+
+def test_the_latest_image_is_meant_where_none_is_named(random_vlm: VisionLLM, workspace: Workspace) -> None:
+    graph = graph_of(tools_of(random_vlm, workspace=workspace))
+    messages = [
+        asking("one", drawn(1)),
+        AIMessage("ok"),
+        asking("two", drawn(2)),
+        planned({"name": "count", "label": "star"}),
+    ]
+    state = graph.invoke({"messages": messages}, {"configurable": {"thread_id": "a"}})
+    assert state["messages"][-1].artifact == random_vlm.count(drawn(2), "star")
