@@ -205,3 +205,12 @@ def test_a_stream_can_be_left_and_cancelled(random_vlm: VisionLLM) -> None:
     cancel = CancelToken()
     cancel.cancel()
     assert random_vlm.chat("Hello", cancel=cancel).finish_reason == "cancelled"
+
+
+def test_what_a_reply_says_twice_is_done_once(random_vlm: VisionLLM, image: Image.Image) -> None:
+    twice = "<det>star</det>[DET], <det>star</det>[DET], <det>star</det>[SEG], <det>star</det>[DET]."
+    options = scripted(random_vlm, twice)
+    reply = random_vlm.chat("Find the star", images=[image], options=options)
+    assert [(call.token, call.labels) for call in reply.calls] == [("[DET]", ("star",)), ("[SEG]", ("star",))]
+    streamed = random_vlm.stream("Find the star", images=[image], options=scripted(random_vlm, twice))
+    assert [event.call.token for event in streamed if isinstance(event, CallDone)] == ["[DET]", "[SEG]"]

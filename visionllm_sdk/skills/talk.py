@@ -155,11 +155,11 @@ def _chat(engine: Engine, talks: Sequence[Conversation], settings: TalkSettings)
     drafts = engine.generator.generate([_request(engine, one, settings) for one in questions])
     calls = _carry_out(
         engine,
-        [(talk, call) for talk, draft in zip(talks, drafts, strict=True) for call in draft.calls],
+        [(talk, call) for talk, draft in zip(talks, drafts, strict=True) for call in distinct_calls(draft)],
         settings,
     )
     remaining = iter(calls)
-    made = [[next(remaining) for _ in draft.calls] for draft in drafts]
+    made = [[next(remaining) for _ in distinct_calls(draft)] for draft in drafts]
     closings = [
         _closing(engine, question, draft, own)
         for question, draft, own in zip(questions, drafts, made, strict=True)
@@ -173,6 +173,18 @@ def _chat(engine: Engine, talks: Sequence[Conversation], settings: TalkSettings)
     ]
 
 
+def distinct_calls(draft: GeneratedReply) -> list[generation.RoutedCall]:
+    """The calls of a reply, each once: a model that says the same thing twice means it once."""
+    calls: dict[tuple[str, tuple[str, ...]], generation.RoutedCall] = {}
+    for call in draft.calls:
+        calls.setdefault(_meaning(call), call)
+    return list(calls.values())
+
+
+def _meaning(call: generation.RoutedCall) -> tuple[str, tuple[str, ...]]:
+    return call.token, tuple(dict.fromkeys(call.labels))
+
+
 def stream(engine: Engine, talk: Conversation, settings: TalkSettings) -> Iterator[TalkEvent]:
     """Answer one message and yield what happens as it happens.
 
@@ -182,6 +194,7 @@ def stream(engine: Engine, talk: Conversation, settings: TalkSettings) -> Iterat
     with engine.turn():
         (question,) = _questions(engine, [talk])
     made: list[RoutedCall] = []
+    meant: set[tuple[str, tuple[str, ...]]] = set()
     held: list[str] | None = (
         None  # text since the first routing token, where a closing sentence may replace it
     )
@@ -193,7 +206,8 @@ def stream(engine: Engine, talk: Conversation, settings: TalkSettings) -> Iterat
             held.append(event.text)
         elif isinstance(event, generation.TextDelta):
             yield TextDelta(event.text)
-        elif isinstance(event, generation.CallDone):
+        elif isinstance(event, generation.CallDone) and _meaning(event.call) not in meant:
+            meant.add(_meaning(event.call))
             with engine.turn():
                 made += _carry_out(engine, [(talk, event.call)], settings)
             yield CallDone(made[-1])
@@ -318,7 +332,7 @@ def _carry_out(
         RoutedCall(
             token=call.token,
             tool=engine.registry.by_token(call.token).name,
-            labels=call.labels,
+            labels=_meaning(call)[1],
             probability=min(call.probability, 1.0),
             alternatives=_alternatives(engine, call.alternatives),
             result=result,
