@@ -18,10 +18,13 @@ from visionllm_sdk.results import (
     Count,
     Detection,
     Detections,
+    EditedImage,
+    GeneratedImage,
     Grounding,
     ImageResult,
     Keypoint,
     Mask,
+    Picture,
     Point,
     Pose,
     Poses,
@@ -100,6 +103,8 @@ def one_of_each() -> list[Result]:
         call.alternatives[0],
         call,
         Reply(text="I see star.", calls=(call,), usage=Usage(1, 0, 1)),
+        GeneratedImage(width=8, height=6, prompt="a star", seed=1, steps=4, guidance=2.0),
+        EditedImage(width=8, height=6, prompt="make it red", seed=1, steps=4, guidance=2.0),
     ]
 
 
@@ -117,7 +122,7 @@ def test_round_trips_are_exact(result: Result) -> None:
 
 def test_every_result_of_the_module_can_be_revived() -> None:
     kinds = {getattr(results, name) for name in results.__all__ if isinstance(getattr(results, name), type)}
-    assert kinds - {Result, ImageResult} == {type(result) for result in one_of_each()}
+    assert kinds - {Result, ImageResult, Picture} == {type(result) for result in one_of_each()}
 
 
 @given(
