@@ -104,7 +104,9 @@ def one_of_each() -> list[Result]:
         call,
         Reply(text="I see star.", calls=(call,), usage=Usage(1, 0, 1)),
         GeneratedImage(width=8, height=6, prompt="a star", seed=1, steps=4, guidance=2.0),
-        EditedImage(width=8, height=6, prompt="make it red", seed=1, steps=4, guidance=2.0),
+        EditedImage(
+            width=8, height=6, prompt="make it red", seed=1, steps=4, guidance=2.0, image_guidance=1.5
+        ),
     ]
 
 
