@@ -56,6 +56,14 @@ def test_a_backbone_without_four_outputs(scratch_config: DetectorConfig) -> None
         ConvEncoder(config)
 
 
+@pytest.mark.parametrize("count", [0, 257])
+def test_a_pass_takes_a_limited_number_of_labels(scratch: Detector, count: int) -> None:
+    labels, present = torch.zeros(1, count, 64), torch.ones(1, count, dtype=torch.bool)
+    view = scratch.look(torch.zeros(1, 3, 64, 64), torch.ones(1, 64, 64, dtype=torch.bool))
+    with pytest.raises(ConfigError, match="limited number of labels"):
+        scratch.detect(view, labels, present)
+
+
 def test_scratch_start(scratch: Detector) -> None:
     """Boxes start at their anchors, logits at the prior, sampling points in a star."""
     torch.manual_seed(0)

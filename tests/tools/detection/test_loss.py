@@ -164,6 +164,20 @@ def test_lookup_is_grid_sample(seed: int, height: int, width: int) -> None:
     torch.testing.assert_close(lookup(maps, which, points), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_overlapping_labels_are_padded_with_the_objects() -> None:
+    label = torch.zeros(1, dtype=torch.long)
+    items = [
+        ImageTargets(boxes=torch.rand(1, 4), labels=label, bears=torch.tensor([[True, False, True]])),
+        ImageTargets(boxes=torch.rand(0, 4), labels=label[:0], bears=torch.zeros(0, 2, dtype=torch.bool)),
+    ]
+    truth = DetectionTargets.collate(items)
+    assert truth.bears is not None
+    assert truth.bears.tolist() == [[[True, False, True]], [[False] * 3]]
+    moved = truth.to(torch.device("cpu"))
+    assert moved.bears is not None
+    assert moved.masks is None
+
+
 def test_targets_that_do_not_fit() -> None:
     item = ImageTargets(boxes=torch.rand(2, 4), labels=torch.zeros(1, dtype=torch.long))
     with pytest.raises(DataError, match="different numbers"):

@@ -174,6 +174,32 @@ def test_suppression_is_a_matter_of_the_checkpoint(make_tiny: Callable[..., Dete
         assert all(detection.box.iou(other.box) <= 0.06 for other in fewer.detections[:number])
 
 
+def test_boxes_from_masks(make_tiny: Callable[..., Detector]) -> None:
+    """The mask's tight box replaces the predicted one exactly where they agree."""
+    item = request(noise(64, 64, 11), 2, threshold=0.0, limit=30)
+    sizes = {"shortest_edge": 64, "longest_edge": 64}
+    plain = DetectionTool(make_tiny(**sizes)).run([item])[0]
+    assert isinstance(plain, Detections)
+    tight = [detection.mask.box if detection.mask else None for detection in plain]
+    agreement = [
+        0.0 if box is None else box.iou(before.box) for box, before in zip(tight, plain, strict=True)
+    ]
+    limit = sorted(agreement)[len(agreement) * 3 // 4]
+    assert 0 < limit < max(agreement)
+    sharp = DetectionTool(make_tiny(**sizes, boxes_from_masks=limit)).run([item])[0]
+    assert isinstance(sharp, Detections)
+    expected = [
+        box if share >= limit else before.box
+        for box, share, before in zip(tight, agreement, plain, strict=True)
+    ]
+    assert [detection.box for detection in sharp] == expected
+    hidden = dataclasses.replace(item, options=item.options.model_copy(update={"masks": False}))
+    bare = DetectionTool(make_tiny(**sizes, boxes_from_masks=limit)).run([hidden])[0]
+    assert isinstance(bare, Detections)
+    assert [detection.box for detection in bare] == expected
+    assert all(detection.mask is None for detection in bare)
+
+
 def test_bad_requests(tool: DetectionTool) -> None:
     with pytest.raises(ToolError, match="needs an image"):
         tool.run([request(None)])

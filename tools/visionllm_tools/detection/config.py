@@ -35,8 +35,9 @@ class DetectorConfig:
         score_threshold: default score from which a detection counts. Extra field.
         semantic_floor: pixels of a semantic map whose best label sums up to less stay unlabelled; 0
             (released) labels every pixel. Extra field.
-        boxes_from_masks: a detection's box is the tight box of its mask, where both agree by at least this IoU;
-            None (released) keeps the predicted boxes. Small decoders draw sharper masks than boxes. Extra field.
+        boxes_from_masks: a detection's box is the tight box of its mask, where both agree by at least this
+            IoU; None (released) keeps the predicted boxes. Small decoders draw sharper masks than boxes.
+            Extra field.
         suppression: IoU above which a worse detection of the same label is dropped; None (released) keeps
             all. Extra field.
         mixed_label_masks: reproduce the released code's mix-up of label masks between the items of a batch
