@@ -173,6 +173,8 @@ def chat(
         raise InputError("--json needs a message", remedy='Write one: visionllm chat "Find the stars" --json')
     if save is not None and not image:
         raise InputError("--save needs an image to draw on", remedy="Name one with --image.")
+    if save is not None:
+        show.check_target(save, 1)
     images = _load_images(image or [], allow_urls)
     vlm = _load_model(model, device)
     if text is None:
@@ -263,6 +265,8 @@ def _perceive(
     """Load images and model, work, show and save."""
     from visionllm_sdk.cli import show
 
+    if save is not None:
+        show.check_target(save, len(names))
     images = _load_images(names, allow_urls)
     vlm = _load_model(model, device)
     results = show.with_progress(images, lambda part: work(vlm, part))

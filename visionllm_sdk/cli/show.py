@@ -110,14 +110,27 @@ def _table(*columns: str) -> Table:
     return table
 
 
+def check_target(to: Path, images: int) -> None:
+    """Refuse a picture that could not be written, before any work is done for it.
+
+    Raises:
+        InputError: the name tells no format that can be written.
+    """
+    from PIL import Image
+
+    if images > 1 or to.is_dir():
+        return
+    formats = Image.registered_extensions()  # by suffix
+    if formats.get(to.suffix.lower()) not in Image.SAVE:
+        raise InputError(
+            "the picture's format is unknown", value=to.name, limit=".png, .jpg, .webp", remedy="Rename it."
+        )
+
+
 def save_pictures(
     results: Sequence[Result], images: Sequence[LoadedImage], names: Sequence[str], to: Path
 ) -> None:
-    """Draw each result over its image; several images go into a folder under their own names.
-
-    Raises:
-        InputError: the result has nothing to draw, or the format of the file is unknown.
-    """
+    """Draw each result over its image; several images go into a folder under their own names."""
     if len(results) == 1 and not to.is_dir():
         save_picture(results[0], images[0], to)
         return
@@ -127,22 +140,13 @@ def save_pictures(
 
 
 def save_picture(result: Result, image: LoadedImage, to: Path) -> None:
-    """Draw a result, or all results of a reply, over its image and write the file.
-
-    Raises:
-        InputError: the format of the file is unknown.
-    """
+    """Draw a result, or all results of a reply, over its image and write the file."""
     picture = image.image
     for part in result.results if isinstance(result, Reply) else (result,):
         if isinstance(part, ImageResult):
             picture = part.draw(picture)
     to.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        picture.save(to)
-    except ValueError as error:
-        raise InputError(
-            "the picture's format is unknown", value=to.name, limit=".png, .jpg, .webp", remedy="Rename it."
-        ) from error
+    picture.save(to)
 
 
 def with_progress(

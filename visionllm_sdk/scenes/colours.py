@@ -50,7 +50,7 @@ def name_colours(
     flat = labs.reshape(-1, 3)
     # |a - b|^2 without |a|^2, which is the same for all prototypes.
     distance = (prototypes**2).sum(axis=1) - 2 * (flat @ prototypes.T)
-    best = distance.argmin(axis=1)
+    best: NDArray[np.intp] = distance.argmin(axis=1)
     if within is None:
         return owners[best]
     near = np.linalg.norm(flat - prototypes[best], axis=1) <= within

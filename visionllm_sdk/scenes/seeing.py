@@ -59,7 +59,8 @@ def _reduced(image: Image.Image) -> Image.Image:
 
 def _distance(labs: Labs, tones: Labs) -> NDArray[np.float32]:
     """Colour difference of every pixel to the nearest of the tones."""
-    return np.sqrt(((labs[..., None, :] - tones) ** 2).sum(axis=-1)).min(axis=-1)
+    nearest: NDArray[np.float32] = np.sqrt(((labs[..., None, :] - tones) ** 2).sum(axis=-1)).min(axis=-1)
+    return nearest
 
 
 def _background_tones(labs: Labs) -> Labs:
@@ -122,8 +123,8 @@ def _cover(mask: NDArray[np.bool_], inside: NDArray[np.bool_], contrast: NDArray
     crop = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     level = np.median(contrast[inside])
     soft = np.clip(contrast / max(float(level), 1.0), 0, 1) * reach
-    cover = np.maximum(soft, inside)
-    return cover[crop].astype(np.float32)
+    cover: NDArray[np.float32] = np.maximum(soft, inside)[crop].astype(np.float32)
+    return cover
 
 
 def _background_word(labs: Labs, contrast: NDArray[np.float32]) -> str | None:

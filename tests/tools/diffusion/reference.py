@@ -1,4 +1,4 @@
-"""The recorded reference: compact in this repository, complete where `VISIONLLM_REFERENCE` names its folder."""
+"""The recorded reference: compact here, complete where `VISIONLLM_REFERENCE` names its folder."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from torch import Tensor
 _COLOURS = 3
 
 
-class HaarVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class HaarVAE(ModelMixin, ConfigMixin):
     """Orthonormal Haar transform of RGB images in -1..1; every level halves the sides.
 
     Channels of a latent: the coarse image first, then the details from the coarsest level to the finest; each

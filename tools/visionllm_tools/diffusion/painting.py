@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -190,7 +191,7 @@ class _Watcher:
                         Progress(
                             step=step + 1,
                             steps=pipeline.num_timesteps,
-                            draw=lambda one=one: preview(self._decoder, one),
+                            draw=partial(preview, self._decoder, one),
                         )
                     )
         return {}

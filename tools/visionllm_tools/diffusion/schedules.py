@@ -53,6 +53,9 @@ SAMPLERS: Final[Mapping[str, Sampler]] = {
     ),
 }
 
+_LIBRARY_NEEDS: Final = {"steps_offset": 1, "clip_sample": False}
+"""Otherwise the library's classes start one step late, or clip latents as if they were pixels."""
+
 
 def sampler_names(schedule: Mapping[str, Any]) -> tuple[str, ...]:
     """The samplers that fit a checkpoint's schedule."""
@@ -81,7 +84,7 @@ def build_scheduler(schedule: Mapping[str, Any], sampler: str | None = None) -> 
                 limit=", ".join(sorted({one.library for one in SAMPLERS.values()})),
                 remedy="Correct _class_name of the scheduler in config.json.",
             )
-        return _build(name, schedule)
+        return _build(name, {**_LIBRARY_NEEDS, **schedule})
     if sampler not in sampler_names(schedule):
         raise InputError(
             "this checkpoint has no such sampler",
@@ -90,10 +93,8 @@ def build_scheduler(schedule: Mapping[str, Any], sampler: str | None = None) -> 
             remedy="Choose one of these, or leave it out.",
         )
     chosen = SAMPLERS[sampler]
-    # Without these two the library's classes start one step late, or clip latents as if they were pixels.
-    fixed = {"steps_offset": 1, "clip_sample": False}
-    fixed["use_flow_sigmas"] = schedule.get("prediction_type") == FLOW
-    return _build(chosen.library, {**schedule, **fixed, **chosen.changes})
+    flow = {"use_flow_sigmas": schedule.get("prediction_type") == FLOW}
+    return _build(chosen.library, {**schedule, **_LIBRARY_NEEDS, **flow, **chosen.changes})
 
 
 def training_schedule(schedule: Mapping[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 _AXES = 2
 
 
-class CoordinateUNet(UNet2DConditionModel):  # type: ignore[misc]
+class CoordinateUNet(UNet2DConditionModel):
     """`UNet2DConditionModel` whose first convolution also reads the position, x and y in -1..1.
 
     A small network trained for a short time cannot find out by itself where "left" is. The configuration, the
@@ -21,8 +21,8 @@ class CoordinateUNet(UNet2DConditionModel):  # type: ignore[misc]
 
     def __init__(self, **numbers: Any) -> None:
         super().__init__(**numbers)
-        first = self.conv_in
-        self.conv_in = nn.Conv2d(
+        first: Any = self.get_submodule("conv_in")
+        self.conv_in: nn.Module = nn.Conv2d(
             first.in_channels + _AXES, first.out_channels, first.kernel_size, padding=first.padding
         )
 
