@@ -7,13 +7,16 @@ encoder are the library's.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
 
 from visionllm_tools.diffusion.config import DiffusionConfig
 from visionllm_tools.diffusion.parts import CaptionEncoder, build_text_encoder, build_unet, build_vae
+
+
+_PIPELINE_STEP: Final = 8
 
 
 class DiffusionDecoder(nn.Module):
@@ -50,6 +53,11 @@ class DiffusionDecoder(nn.Module):
     def downscale(self) -> int:
         """Pixels of a picture per position of its latent, along one side."""
         return int(2 ** (len(_settings(self.sd_vae).block_out_channels) - 1))
+
+    @property
+    def side_step(self) -> int:
+        """Sides of pictures are multiples of this: whole positions of the latent, and the library's eight."""
+        return max(self.downscale, _PIPELINE_STEP)
 
     @property
     def native_side(self) -> int:

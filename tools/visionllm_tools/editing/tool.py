@@ -73,7 +73,7 @@ class EditingTool(DiffusionTool[EditingOptions, EditedImage]):
     def _source(self, request: Request) -> Image.Image:
         """The request's image at the size at which it is worked on."""
         image = _image(request)
-        size = working_size(image.size, step=self.decoder.downscale, native=self.decoder.native_side)
+        size = working_size(image.size, step=self.decoder.side_step, native=self.decoder.native_side)
         return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
     def _finish(self, request: Request, picture: Image.Image) -> Image.Image:

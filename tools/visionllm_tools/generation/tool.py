@@ -83,12 +83,12 @@ class GenerationTool(DiffusionTool[GenerationOptions, GeneratedImage]):
         if size is None:
             return native, native
         pair = (size, size) if isinstance(size, int) else size
-        return check_size(pair, step=self.decoder.downscale, native=native)
+        return check_size(pair, step=self.decoder.side_step, native=native)
 
     def _working(self, wanted: Size) -> Size:
         if not self.config.parts.fixed_size:
             return wanted
-        return working_size(wanted, step=self.decoder.downscale, native=self.decoder.native_side)
+        return working_size(wanted, step=self.decoder.side_step, native=self.decoder.native_side)
 
     def _finish(self, request: Request, picture: Image.Image) -> Image.Image:
         wanted = self._wanted(request)
