@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -149,9 +150,9 @@ def second_question(vlm: VisionLLM, rounds: int = 8) -> None:
         message = HumanMessage(
             [image_block(load_image(image)), {"type": "text", "text": "What color is the star?"}]
         )
-        start = spent(lambda m=message: model.invoke([m]))  # type: ignore[misc]
+        start = spent(partial(model.invoke, [message]))
         first = model.invoke([message])
-        again = spent(lambda m=message, r=first: model.invoke([m, r, HumanMessage("And the circle?")]))  # type: ignore[misc]
+        again = spent(partial(model.invoke, [message, first, HumanMessage("And the circle?")]))
         shares.append(again / start)
     print(f"second question   {statistics.median(shares):.2f} of the first   (bar 0.40)")
 
@@ -177,7 +178,8 @@ def at_once(vlm: VisionLLM, count: int = 16) -> None:
     )
     equal = sum(one.text == other.text for one, other in zip(replies, alone, strict=True))
     print(
-        f"{count} conversations: {one_by_one:.2f} s one by one, {at_once:.2f} s at once, {mixed} mixed up, {equal} equal"
+        f"{count} conversations: {one_by_one:.2f} s one by one, {at_once:.2f} s at once, "
+        f"{mixed} mixed up, {equal} equal"
     )
     print(f"throughput        {one_by_one / at_once:.2f} x   (bar 2)")
 
