@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from visionllm_tools.diffusion.config import DiffusionConfig
 from visionllm_tools.diffusion.parts import CaptionEncoder, build_text_encoder, build_unet, build_vae
 
-
 _PIPELINE_STEP: Final = 8
 
 
