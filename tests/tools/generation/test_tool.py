@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,7 @@ from visionllm_tools.diffusion.tool import PictureTruth
 from visionllm_tools.generation.tool import GenerationOptions, GenerationTool
 
 Request = ToolRequest[GenerationOptions]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -256,3 +260,20 @@ def test_description() -> None:
     assert "seed" in described.options_schema["properties"]
     assert GenerationTool.table.size({"num_embs_gen": QUERIES}) == QUERIES
     assert GenerationTool.table.size({}) == 64
+
+
+def test_offering_the_tools_does_not_import_the_library() -> None:
+    """Only a checkpoint with such a decoder needs it."""
+    code = (
+        "import sys, visionllm_tools.generation.tool as g, visionllm_tools.editing.tool as e\n"
+        "assert g.GenerationTool.from_config({}) is None and e.EditingTool.from_config({}) is None\n"
+        "print('diffusers' in sys.modules)"
+    )
+    roots = [str(ROOT / name) for name in (".", "tools")]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:0] = {roots!r}\n{code}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "False"
