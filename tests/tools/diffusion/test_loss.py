@@ -7,6 +7,7 @@ from torch import Tensor
 from tests.tools.diffusion.small import QUERIES, SIDE, WIDTH, small_config
 from visionllm_tools.diffusion.decoder import DiffusionDecoder
 from visionllm_tools.diffusion.loss import DiffusionBatch, Draws, diffusion_loss
+from visionllm_tools.diffusion.schedules import training_schedule
 from visionllm_tools.generation.tool import GenerationTool
 
 
@@ -51,25 +52,15 @@ def test_the_right_prediction_has_no_loss(prediction: str) -> None:
     noise = draws.normal(clean)
     assert told.seen is not None
     noisy, steps, _ = told.seen
-    share = {
-        "flow_prediction": steps / 1000,
-        "epsilon": None,
-        "v_prediction": None,
-    }[prediction]
-    if share is not None:
+    if prediction == "flow_prediction":
+        share = (steps / 1000)[:, None, None, None]
+        kept, added = 1 - share, share
         told.answer = noise - clean
-        share = share[:, None, None, None]
-        assert torch.allclose(noisy, (1 - share) * clean + share * noise, atol=1e-5)
-    elif prediction == "epsilon":
-        told.answer = noise
     else:
-        scale = ((noisy - clean).flatten(1) * 0).sum()  # the velocity follows from noise and picture alone
-        from visionllm_tools.diffusion.schedules import training_schedule
-
-        schedule = training_schedule(model.config.parts.scheduler)
-        kept = schedule.alphas_cumprod[steps].sqrt()[:, None, None, None]
-        added = (1 - schedule.alphas_cumprod[steps]).sqrt()[:, None, None, None]
-        told.answer = kept * noise - added * clean + scale
+        alphas = training_schedule(model.config.parts.scheduler).alphas_cumprod[steps][:, None, None, None]
+        kept, added = alphas.sqrt(), (1 - alphas).sqrt()
+        told.answer = noise if prediction == "epsilon" else kept * noise - added * clean
+    assert torch.allclose(noisy, kept * clean + added * noise, atol=1e-5)
     assert loss() < 1e-8
 
 
