@@ -100,8 +100,8 @@ def run(vlm: VisionLLM, folder: Path, requests: Sequence[str] | None = None) -> 
 
     Args:
         vlm: the model.
-        folder: is created; gets `scene.png`, `annotated.png` (the first request), `steps.png` (all of them),
-            `replies.json` and `table.txt`.
+        folder: is created; gets `scene.png`, `annotated.png` (the first request), `steps.png` (all that
+            found something), `replies.json` and `table.txt`.
         requests: what to ask; `REQUESTS` if not given.
 
     Raises:
@@ -118,7 +118,9 @@ def run(vlm: VisionLLM, folder: Path, requests: Sequence[str] | None = None) -> 
     report = DemoReport(steps, tuple(folder / name for name in names))
     pictures = [step.picture(image.image) for step in steps]
     pictures[0].save(folder / "annotated.png")
-    contact_sheet(pictures, list(requests), cell=_CELL).save(folder / "steps.png")
+    shown = [number for number, step in enumerate(steps) if step.reply.results] or [0]
+    sheet = contact_sheet([pictures[n] for n in shown], [requests[n] for n in shown], cell=_CELL)
+    sheet.save(folder / "steps.png")
     (folder / "replies.json").write_text(
         json.dumps(report.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
