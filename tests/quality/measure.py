@@ -25,6 +25,7 @@ SCENES = {
     "routing": 40,
 }
 """Scenes for each skill: together about a minute on one core."""
+TOKENS = ("none", "[DET]", "[GRD]", "[SEG]")
 FOREIGN_SCENES = 30
 FOREIGN_BARS = [
     bar for bar in BARS if bar.skill == "detection" or (bar.skill, bar.figure) == ("vqa", "accuracy")
@@ -36,6 +37,12 @@ def skill_report(vlm: VisionLLM, skill: str) -> SkillReport:
     count = SCENES[skill]
     found = run(vlm, scenes=count, skills=[skill], source=held_out_samples(count), progress=False)
     return found.skills[skill]
+
+
+def right_tokens(report: SkillReport) -> dict[str, float]:
+    """Of the sentences that want a routing token, or none, the share that got just that."""
+    rows = report.tables["tokens"]
+    return {token: rows[token].get(token, 0) / sum(rows[token].values()) for token in TOKENS}
 
 
 def foreign_report(vlm: VisionLLM) -> EvaluationReport:
@@ -59,6 +66,7 @@ def main() -> None:
     foreign = foreign_report(vlm).skills
     figures = {
         "held_out": {f"{bar.skill}.{bar.figure}": bar.judge(own[bar.skill]).value for bar in BARS},
+        "tokens": right_tokens(own["routing"]),
         "foreign": {f"{bar.skill}.{bar.figure}": bar.judge(foreign[bar.skill]).value for bar in FOREIGN_BARS},
     }
     REACHED.write_text(json.dumps(figures, indent=2) + "\n")
