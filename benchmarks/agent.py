@@ -11,7 +11,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -90,22 +89,35 @@ def mixed_requests(vlm: VisionLLM, count: int) -> None:
     print(f"right artifacts   {sum(right.values()) / count:.3f}   (bar 0.97)")
 
 
+def same(first: list[Any], second: list[Any], tolerance: float = 1e-3) -> bool:
+    """Equal labels in equal order at equal places, to a thousandth of a pixel."""
+    if len(first) != len(second) or any(len(a) != len(b) for a, b in zip(first, second, strict=True)):
+        return False
+    pairs = [
+        (a, b) for one, other in zip(first, second, strict=True) for a, b in zip(one, other, strict=True)
+    ]
+    return all(
+        a.label == b.label
+        and max(abs(x - y) for x, y in zip(a.box.xyxy, b.box.xyxy, strict=True)) <= tolerance
+        for a, b in pairs
+    )
+
+
+def found_in(reply: Reply) -> list[Any]:
+    """The detections of a reply."""
+    return [list(found) for found in reply.results if isinstance(found, Detections)]
+
+
 def equal_boxes(vlm: VisionLLM, count: int = 40) -> None:
     agent = VisionAgent(vlm, force="detect")
-    same = direct_same = 0
+    as_chat = as_detect = 0
     for seed in held_out_seeds(count, start=9000):
         image, facts = scene(seed)
         label = facts.objects[0].kind
-        text = f"Detect {label}"
-        reply = agent.invoke(text, images=[image])
-        chat = vlm.chat(text, [image], force="detect")
-        boxes = [[one.box for one in found] for found in reply.results if isinstance(found, Detections)]
-        same += boxes == [
-            [one.box for one in found] for found in chat.results if isinstance(found, Detections)
-        ]
-        direct_same += boxes == [[one.box for one in vlm.detect(image, [label])]]
-    print(f"boxes equal to chat    {same}/{count}")
-    print(f"boxes equal to detect  {direct_same}/{count}")
+        found = found_in(agent.invoke(f"Detect {label}", images=[image]))
+        as_chat += same(found, found_in(vlm.chat(f"Detect {label}", [image], force="detect")))
+        as_detect += same(found, [list(vlm.detect(image, [label]))])
+    print(f"equal boxes       {as_chat}/{count} as vlm.chat, {as_detect}/{count} as vlm.detect")
 
 
 def spent(work: Callable[[], Any]) -> float:
@@ -141,19 +153,19 @@ def overhead(vlm: VisionLLM, rounds: int = 15) -> None:
     print(f"overhead of a tool {gap * 1000:.1f} ms")
 
 
+def share_of_second(vlm: VisionLLM, image: Any) -> float:
+    """What a follow-up costs, as a share of the first question."""
+    model = vlm.as_chat_model(max_tokens=1)
+    text = {"type": "text", "text": "What color is the star?"}
+    history: list[Any] = [HumanMessage([image_block(load_image(image)), text])]
+    first = spent(lambda: history.append(model.invoke(history)))
+    history.append(HumanMessage("And the circle?"))
+    return spent(lambda: model.invoke(history)) / first
+
+
 def second_question(vlm: VisionLLM, rounds: int = 8) -> None:
     """The model's share of a question: what its second turn about the same image costs."""
-    shares = []
-    for seed in held_out_seeds(rounds, start=600):
-        image, _ = scene(seed)
-        model = vlm.as_chat_model(max_tokens=1)
-        message = HumanMessage(
-            [image_block(load_image(image)), {"type": "text", "text": "What color is the star?"}]
-        )
-        start = spent(partial(model.invoke, [message]))
-        first = model.invoke([message])
-        again = spent(partial(model.invoke, [message, first, HumanMessage("And the circle?")]))
-        shares.append(again / start)
+    shares = [share_of_second(vlm, scene(seed)[0]) for seed in held_out_seeds(rounds, start=600)]
     print(f"second question   {statistics.median(shares):.2f} of the first   (bar 0.40)")
 
 
@@ -211,21 +223,8 @@ def killed(vlm: VisionLLM, count: int) -> None:
             with SqliteSaver.from_conn_string(path) as saver:
                 graph = create_agent(fresh.as_chat_model(), fresh.tools, checkpointer=saver)
                 resumed = reply_of(graph.invoke(None, broken)["messages"])
-            finished += _same(resumed, undisturbed)
+            finished += resumed.text == undisturbed.text and same(found_in(resumed), found_in(undisturbed))
     print(f"resumed           {finished}/{count} with the same result   (bar {count})")
-
-
-def _same(first: Reply, second: Reply) -> bool:
-    """The same words, the same objects at the same places."""
-
-    def places(reply: Reply) -> list[Any]:
-        return [
-            [(one.label, one.box) for one in found]
-            for found in reply.results
-            if isinstance(found, Detections)
-        ]
-
-    return first.text == second.text and places(first) == places(second)
 
 
 def main() -> None:

@@ -57,8 +57,8 @@ class ChatVisionLLM(BaseChatModel):
         force: routing token or skill that a reply must use.
         forbid: routing tokens or skills that it must not use.
         grounded: the turn after tool messages says what they reported and nothing else.
-        copy_arguments: texts and numbers in calls of other people's tools are taken from the request where it
-            offers any. Sensible for small checkpoints; large ones may write freely.
+        copy_arguments: labels, and texts and numbers in calls of other people's tools, are taken from what
+            the user said, where that offers any. Sensible for small checkpoints; large ones may write freely.
         allow_urls: whether image URLs are fetched.
         url_hosts: the only hosts from which they are fetched.
         allow_private_urls: also from addresses of this machine and its network.

@@ -48,6 +48,7 @@ class Dialogue:
         handles: one for each image.
         system: text of the system messages; None if there is none.
         request: what the user said last.
+        said: everything that the user said.
         focus: handles of the images that a routed call looks at: those that the request names, else those of
             the latest message with images.
         reports: the tool messages that wait for an answer.
@@ -58,6 +59,7 @@ class Dialogue:
     handles: list[str] = field(default_factory=list)
     system: str | None = None
     request: str = ""
+    said: list[str] = field(default_factory=list)
     focus: list[str] = field(default_factory=list)
     reports: list[ToolMessage] = field(default_factory=list)
 
@@ -161,6 +163,7 @@ class _Reader:
         self._open.images += len(handles)
         self._open.texts += texts
         said = "\n".join(texts)
+        self._dialogue.said.append(said)
         self._dialogue.request = said if fresh else f"{self._dialogue.request}\n{said}".strip()
 
     def _read_ai(self, message: AIMessage) -> None:

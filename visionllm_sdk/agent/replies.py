@@ -24,6 +24,7 @@ from visionllm_sdk.agent.functions import (
     questions_of,
 )
 from visionllm_sdk.agent.grammar import Grammar, Literal
+from visionllm_sdk.agent.labels import LabelSpelling
 from visionllm_sdk.agent.recipes import RECIPE, Recipe
 from visionllm_sdk.agent.routing import MustRoute, SaySomething
 from visionllm_sdk.agent.sessions import VisionSession
@@ -43,8 +44,9 @@ from visionllm_sdk.model.prompt import Prompt
 __all__ = ["Binding", "Job", "Replier"]
 
 _ARGUMENT_TOKENS: Final = 512
-_ROUTED_TOKENS: Final = 64  # room for at least one label and its routing token
+_ROUTED_TOKENS: Final = 128  # room for at least one label and its routing token
 _SPARE: Final = 16
+_REMEMBERED: Final = 4  # messages whose words a label may use
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,10 +166,19 @@ class Replier:
                 processors = (MustRoute(engine, self.workspace.vocabulary, tokens, start=len(prompt.ids)),)
             else:
                 require = tokens[0]
+        processors += self._spelling(prompt, tokens)
         options = replace(
             self.options, tokens=tokens, require=require, processors=processors, max_new_tokens=room
         )
         return self._job(prompt, options, lambda reply: self._talked(prompt, reply), streams=True)
+
+    def _spelling(self, prompt: Prompt, tokens: Sequence[str]) -> tuple[LabelSpelling, ...]:
+        """Labels in the user's words, where the checkpoint says which words are labels."""
+        engine = self.workspace.vlm.engine
+        if not (self.binding.copy and tokens and engine.model.config.sdk.label_tags):
+            return ()
+        said = self.dialogue.said[-_REMEMBERED:]
+        return (LabelSpelling(engine, self.workspace.vocabulary, said, start=len(prompt.ids)),)
 
     def _talked(self, prompt: Prompt, reply: GeneratedReply) -> Outcome:
         binding = self.binding

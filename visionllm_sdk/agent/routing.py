@@ -13,7 +13,7 @@ from visionllm_sdk.skills.engine import Engine
 
 __all__ = ["MustRoute", "SaySomething"]
 
-_LABEL_TOKENS = 24
+_LABEL_TOKENS = 96
 _LABELS = 16
 _GAP = 4  # pieces between two labels
 _LINKING = (b"", b",", b"and", b".")

@@ -1,0 +1,164 @@
+"""Labels in the words of the conversation: what a request asks for is spelled as the request spells it.
+
+A small model knows what to look for, but may slip when it spells a word that it has never seen. Between the
+tags of a label it may therefore write only phrases of the conversation, in the singular or as they stand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from visionllm_sdk.agent.constrain import Vocabulary
+from visionllm_sdk.agent.grammar import Grammar
+from visionllm_sdk.skills.engine import Engine
+
+__all__ = ["LabelSpelling", "Tree", "phrases_of"]
+
+_MAX_WORDS: Final = 12
+_MAX_PHRASES: Final = 4000
+_ANY_LENGTH: Final = 1 << 16
+_BREAKS: Final = re.compile(r"[.,;:!?\n()]+(?=\s|$)|\b(?:and|or|then|also|plus)\b", re.IGNORECASE)
+_ARTICLES: Final = ("a", "an", "the")
+_SMALL: Final = frozenset(
+    (
+        "all", "any", "are", "at", "by", "can", "could", "do", "each", "every", "for", "from", "give", "here",
+        "i", "in", "is", "it", "like", "me", "my", "need", "now", "of", "on", "please", "some", "that",
+        "there", "these", "this", "those", "to", "want", "what", "where", "which", "with", "would", "you",
+        "your",
+    )
+)  # fmt: skip
+_IRREGULAR: Final = {"people": "person", "men": "man", "women": "woman", "children": "child",
+                     "mice": "mouse", "teeth": "tooth", "feet": "foot", "geese": "goose"}  # fmt: skip
+_ENDINGS: Final = (("ies", "y"), ("ves", "f"), ("ves", "fe"), ("xes", "x"), ("ches", "ch"), ("shes", "sh"),
+                   ("sses", "ss"), ("oes", "o"), ("buses", "bus"), ("s", ""))  # fmt: skip
+"""Plural endings and what stands there in the singular."""
+
+
+class Tree(Grammar):
+    """Any of many texts, as a tree of their bytes.
+
+    Args:
+        texts: the texts.
+    """
+
+    def __init__(self, texts: Iterable[str] = ()) -> None:
+        self.ends = False
+        self.shortest = 0
+        self._branches: dict[int, Tree] = {}
+        for text in texts:
+            self._plant(text.encode())
+        self._measure()
+
+    def _plant(self, data: bytes) -> None:
+        node = self
+        for byte in data:
+            node = node._branches.setdefault(byte, Tree())
+        node.ends = True
+
+    def _measure(self) -> None:
+        for branch in self._branches.values():
+            branch._measure()
+        self.shortest = (
+            0
+            if self.ends or not self._branches
+            else 1 + min(branch.shortest for branch in self._branches.values())
+        )
+
+    def _derive(self, byte: int) -> Grammar | None:
+        return self._branches.get(byte)
+
+
+def phrases_of(text: str) -> Iterator[str]:
+    """The phrases of a text that may name things: as they stand, and with a singular at the end."""
+    for clause in _BREAKS.split(text.casefold()):
+        words = clause.split()
+        for start, first in enumerate(words):
+            if first in _SMALL:
+                continue
+            for stop in range(start + 1, min(start + _MAX_WORDS, len(words)) + 1):
+                last = words[stop - 1]
+                if last in _SMALL or last in _ARTICLES:
+                    continue
+                head = words[start : stop - 1]
+                for ending in (last, *_singulars(last)):
+                    yield " ".join((*head, ending))
+
+
+def _singulars(word: str) -> Iterator[str]:
+    """What the word may be the plural of."""
+    if word in _IRREGULAR:
+        yield _IRREGULAR[word]
+    for ending, single in _ENDINGS:
+        if word.endswith(ending) and len(word) > len(ending) + 1 and not word.endswith("ss"):
+            yield word.removesuffix(ending) + single
+
+
+class LabelSpelling:
+    """A logits processor for checkpoints with label tags: labels are phrases of the conversation.
+
+    No label is written more often than the conversation says it.
+
+    Args:
+        engine: the model.
+        vocabulary: of the checkpoint.
+        texts: what the user said, the latest last.
+        start: length of the prompt in tokens.
+    """
+
+    def __init__(self, engine: Engine, vocabulary: Vocabulary, texts: Sequence[str], *, start: int) -> None:
+        tokenizer = engine.model.tokenizer
+        spoken = [phrase for text in reversed(texts) for phrase in phrases_of(text)]
+        self._often = Counter(spoken[:_MAX_PHRASES])
+        self._trees: dict[tuple[str, ...], Tree] = {}
+        self._vocabulary = vocabulary
+        self._start = start
+        tags = {engine.token(token).label_tag for token in engine.routing_tokens} - {None}
+        self._closes = {tokenizer.control_id(f"<{tag}>"): tokenizer.control_id(f"</{tag}>") for tag in tags}
+
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        """Minus infinity, inside of a label, at every token that leads to no phrase.
+
+        Args:
+            ids: prompt and reply so far. (1, n)
+            scores: (1, vocabulary)
+        """
+        written, open_label, close = self._labels(ids[0, self._start :].tolist())
+        if open_label is None:
+            return scores
+        here = self._tree(written).walk(open_label)
+        allowed = [] if here is None else self._vocabulary.allowed(here, _ANY_LENGTH)
+        allowed += [close] if here is not None and here.ends else []
+        if not allowed:  # the conversation says nothing that could stand here
+            return scores
+        masked = torch.full_like(scores, -torch.inf)
+        masked[0, allowed] = scores[0, allowed]
+        return masked
+
+    def _labels(self, reply: Sequence[int]) -> tuple[tuple[str, ...], bytes | None, int]:
+        """Labels that are finished, the bytes of the one that is open (or None), and its closing tag."""
+        written: list[str] = []
+        label: bytes | None = None
+        close = -1
+        for index in reply:
+            if index in self._closes:
+                label, close = b"", self._closes[index]
+            elif label is not None and index == close:
+                written.append(label.decode(errors="replace").strip())
+                label = None
+            elif label is not None:
+                label += self._vocabulary.surfaces.get(index, b"")
+        return tuple(sorted(written)), label, close
+
+    def _tree(self, written: tuple[str, ...]) -> Tree:
+        """The phrases that are left when these have been written."""
+        if written not in self._trees:
+            used = Counter(written)
+            left = [phrase for phrase, often in self._often.items() if used[phrase] < often]
+            self._trees[written] = Tree([f" {phrase}" for phrase in left])
+        return self._trees[written]
