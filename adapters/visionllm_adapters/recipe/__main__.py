@@ -32,7 +32,7 @@ def command(stage: str, runs: Path, minutes: float | None) -> list[str]:
         "language": ["--vocabulary", str(runs / "vocabulary" / "tokenizer.model")],
         "backbone": [],
         "detector": ["--backbone", _last(runs, "backbone")],
-        "vision": ["--backbone", _last(runs, "backbone"), "--language", _last(runs, "language")],
+        "vision": ["--detector", _last(runs, "detector"), "--language", _last(runs, "language")],
         "joint": [
             "--vocabulary",
             str(runs / "vocabulary" / "tokenizer.model"),

@@ -62,6 +62,11 @@ DETECTOR: Final[dict[str, Any]] = {
     "usable_only": True,
     "max_text_len": 16,
 }
+SIZES: Final = (
+    (0.15, (96, 144), 128 * 152),
+    (0.62, (120, 216), 168 * 192),
+    (float("inf"), (144, 256), 224 * 240),
+)
 LOSS: Final = LossConfig(points=784, mask_layers=1, mask_encoder=False, mask_denoising=True, one_to_many=4)
 DENOISING: Final = DenoisingConfig(queries=48, flip=0.5, noise=1.0)
 
@@ -136,6 +141,14 @@ class ObjectHeads(nn.Module):
                 places.append((row, query))
                 truth.append(attributes[int(which[query])][:2])
         return torch.tensor(places).reshape(-1, 2), torch.tensor(truth).reshape(-1, 2)
+
+
+def size_of(progress: float) -> tuple[tuple[int, int], int]:
+    """(range of the shorter side, largest area) of the pictures at a share of the budget.
+
+    Names are learnt as well from small pictures, which cost less; exact edges need the size of use.
+    """
+    return next((sides, area) for until, sides, area in SIZES if progress < until)
 
 
 def targets_of(batch: Pictures) -> DetectionTargets:
@@ -231,13 +244,8 @@ def train(arguments: argparse.Namespace) -> None:
     for step in run.steps(seen.take):
         start = time.monotonic()
         first = step * arguments.batch + arguments.seed * 10_000_000
-        early = run.progress < 0.15
-        drawn = draw_batch(
-            rng,
-            range(first, first + arguments.batch),
-            sides=(96, 144) if early else (120, 216),
-            area=128 * 152 if early else 168 * 192,
-        )
+        sides, area = size_of(run.progress)
+        drawn = draw_batch(rng, range(first, first + arguments.batch), sides=sides, area=area)
         batch = collate(drawn, rng)
         targets = targets_of(batch)
         ready = time.monotonic()

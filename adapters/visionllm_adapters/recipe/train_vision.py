@@ -84,23 +84,34 @@ def attribute_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, f
     return loss + 10 * names + 5 * boxes, right
 
 
+def start(arguments: argparse.Namespace, eyes: Eyes, heads: nn.Linear, symbols: SymbolEncoder) -> None:
+    """Load what the earlier stages learnt: their checkpoints, or (`--warm`) a finished model."""
+    if arguments.warm is not None:
+        warm_start(
+            arguments.warm,
+            vis_encoder=eyes.vis_encoder,
+            vl_bridge=eyes.vl_bridge,
+            heads=heads,
+            symbols=symbols,
+        )
+    else:
+        symbols.load_state_dict(part(saved_module(arguments.language, "model"), "symbols."))
+    if arguments.detector is not None:
+        learnt = part(saved_module(arguments.detector, "detector"), "model.backbone.conv_encoder.model.")
+        eyes.vis_encoder.get_submodule("vision_model").load_state_dict(learnt)
+    elif arguments.warm is None:
+        learnt = saved_module(arguments.backbone, "backbone")
+        eyes.vis_encoder.get_submodule("vision_model").load_state_dict(learnt)
+
+
 def train(arguments: argparse.Namespace) -> None:
-    """Train until the minutes are over; with `--language` the bridge learns the symbol vectors as well."""
+    """Train until the minutes are over; resumes from the output folder."""
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    symbols = None
     width = 256
-    if arguments.language is not None:
-        symbols = SymbolEncoder(width).requires_grad_(False)
-        symbols.load_state_dict(part(saved_module(arguments.language, "model"), "symbols."))
     eyes, heads = Eyes(width), nn.Linear(VISION["hidden_sizes"][-1], OUTPUTS)
-    fresh = not (arguments.out / "last.pt").exists()
-    if fresh and arguments.warm is not None:
-        warm_start(arguments.warm, vis_encoder=eyes.vis_encoder, vl_bridge=eyes.vl_bridge, heads=heads)
-    elif fresh:
-        eyes.vis_encoder.get_submodule("vision_model").load_state_dict(
-            saved_module(arguments.backbone, "backbone")
-        )
+    symbols = SymbolEncoder(width).requires_grad_(False)
+    start(arguments, eyes, heads, symbols)
     channels_last(eyes.vis_encoder)
     optimiser = torch.optim.AdamW(
         [*eyes.parameters(), *heads.parameters()], lr=arguments.lr, weight_decay=1e-4
@@ -125,18 +136,17 @@ def train(arguments: argparse.Namespace) -> None:
         scenes = [one.facts for one in drawn]
         targets = cell_targets(scenes)
         loss, right = attribute_loss(heads(tokens), targets)
-        if symbols is not None:
-            with torch.no_grad():
-                features = [symbol_features(scene) for scene in scenes]
-                wanted = symbols.grid(*([torch.tensor(f[i]) for f in features] for i in range(3)))
-            error = (eyes.vl_bridge(tokens) - wanted).square().mean(-1) / wanted.var()
-            full = targets[..., 0] > 0
-            fitted = error[full].mean() + 0.5 * error[~full].mean()
-            loss = loss + 3 * fitted
-            right |= {
-                "fit_full": float(error[full].mean().detach()),
-                "fit_empty": float(error[~full].mean().detach()),
-            }
+        with torch.no_grad():
+            features = [symbol_features(scene) for scene in scenes]
+            wanted = symbols.grid(*([torch.tensor(f[i]) for f in features] for i in range(3)))
+        error = (eyes.vl_bridge(tokens) - wanted).square().mean(-1) / wanted.var()
+        full = targets[..., 0] > 0
+        fitted = error[full].mean() + 0.5 * error[~full].mean()
+        loss = loss + 3 * fitted
+        right |= {
+            "fit_full": float(error[full].mean().detach()),
+            "fit_empty": float(error[~full].mean().detach()),
+        }
         run.update(loss, clip=5.0)
         seen.add(loss=float(loss.detach()), **right)
 
@@ -145,8 +155,12 @@ def main() -> None:
     """`python -m visionllm_adapters.recipe.train_vision --minutes 25`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", type=Path, default=Path("runs/embedded/backbone/last.pt"))
+    parser.add_argument("--detector", type=Path, help="start from the backbone of stage 3 instead")
     parser.add_argument(
-        "--language", type=Path, help="checkpoint of stage 2, whose symbols the bridge is fitted to"
+        "--language",
+        type=Path,
+        default=Path("runs/embedded/language/last.pt"),
+        help="checkpoint of stage 2, whose symbols the bridge is fitted to",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/embedded/vision"))
     parser.add_argument("--warm", type=Path, help="start from the weights of this checkpoint folder")
