@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 from typing import Final
 
 from visionllm_sdk.scenes.facts import COLOURS, FIGURES, HELD_BACK_SHAPES, SHAPES, SIZES, ObjectFacts
@@ -66,6 +67,18 @@ class Label:
             and self.colour in (None, thing.colour)
             and self.size in (None, thing.size)
         )
+
+
+_SPOKEN: Final = {
+    word: tuple(other for other, said in table.items() if said == word)
+    for table in _SYNONYMS.values()
+    for word in table.values()
+}
+
+
+def in_other_words(text: str, rng: Random) -> str:
+    """A label with its words replaced by synonyms where there are some: `small disc` for `small circle`."""
+    return " ".join(rng.choice(_SPOKEN[word]) if word in _SPOKEN else word for word in text.split())
 
 
 def parse_label(text: str) -> Label | None:

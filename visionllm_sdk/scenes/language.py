@@ -21,7 +21,7 @@ from visionllm_sdk.scenes.expressions import (
     unique_names,
 )
 from visionllm_sdk.scenes.facts import COLOURS, FIGURES, SHAPES, SIZES, ObjectFacts, SceneFacts
-from visionllm_sdk.scenes.labels import Label, article, matching, plural
+from visionllm_sdk.scenes.labels import Label, article, in_other_words, matching, plural
 from visionllm_sdk.scenes.phrases import FOLLOW_UPS, LEADS, NOUNS, SMALL_TALK, TAILS, TRAINING, Phrases
 
 RoutingToken = Literal["[DET]", "[GRD]", "[SEG]"]
@@ -148,8 +148,8 @@ def _written(label: str, rng: Random, *, may_plural: bool = True) -> str:
     roll = rng.random()
     if may_plural and roll < 0.35:
         return f"{rng.choice(('', '', 'the ', 'all '))}{plural(label)}"
-    if roll < 0.45:
-        return f"{rng.choice(('the', 'every', 'each'))} {label}"
+    if roll < 0.42:  # never "the red star": that means one thing, which is for grounding
+        return f"{rng.choice(('every', 'each', 'any'))} {label}"
     if roll < 0.5:
         return article(label)
     return label.title() if roll > 0.97 else label
@@ -181,7 +181,8 @@ def request_labels(scene: SceneFacts, rng: Random, count: int) -> list[tuple[str
             label = label_of(rng.choice(scene.objects), rng)
         else:
             label = near_miss(scene, rng)
-        chosen.setdefault(label.text, label)
+        text = in_other_words(label.text, rng) if rng.random() < 0.06 else label.text
+        chosen.setdefault(text, label)
     return list(chosen.items())
 
 
@@ -307,8 +308,10 @@ def tool_result(scene: SceneFacts, rng: Random, request: Exchange) -> Exchange:
 
 def small_talk(_: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange:
     """A message that needs no tool and no image."""
-    asked, reply = rng.choice(SMALL_TALK)
-    sentence = rng.choice(asked)
+    topic = rng.choice((*SMALL_TALK, "off_topic", "off_topic"))
+    noun, other = rng.sample(NOUNS, 2)
+    sentence = rng.choice(phrases[topic]).format(noun=noun, other=other)
+    reply = SMALL_TALK[topic]
     return Exchange("small_talk", sentence.capitalize() if rng.random() < 0.6 else sentence, (reply,))
 
 

@@ -21,7 +21,7 @@ from visionllm_sdk.evaluation.skills import (
 from visionllm_sdk.results import Reply, RoutedCall
 from visionllm_sdk.scenes.labels import Label, parse_label
 from visionllm_sdk.scenes.language import MAKERS, VQA_KINDS, Exchange, Link
-from visionllm_sdk.scenes.phrases import SMALL_TALK, TRAINING
+from visionllm_sdk.scenes.phrases import HELD_OUT, SMALL_TALK, TRAINING
 
 Make = Callable[..., Any]
 ALWAYS: Callable[[int], bool] = lambda _: True  # noqa: E731
@@ -172,13 +172,11 @@ class TestRequests:
         links = tuple(Link("[DET]", kind, Label(kind)) for kind in ("star", "ring"))
         assert not routing.means_either(Exchange("detect", "find the star and the ring", links))
 
-    def test_unseen_small_talk_is_unseen(self) -> None:
-        trained = {sentence for asked, _ in SMALL_TALK for sentence in asked}
-        trained |= set(chain.from_iterable(TRAINING.values()))
-        assert not trained & set(routing.UNSEEN_SMALL_TALK)
-
-    def test_unseen_small_talk_needs_no_tool(self, held_out: list[Sample]) -> None:
-        exchange = routing.unseen_small_talk(held_out[0].facts, Random(0))
+    @pytest.mark.parametrize("topic", sorted(SMALL_TALK))
+    def test_small_talk_is_unseen_and_needs_no_tool(self, topic: str, held_out: list[Sample]) -> None:
+        assert not set(TRAINING[topic]) & set(HELD_OUT[topic])
+        exchange = MAKERS["small_talk"](held_out[0].facts, Random(0), HELD_OUT)
+        assert exchange is not None
         assert routing.wanted_calls(exchange) == []
 
 

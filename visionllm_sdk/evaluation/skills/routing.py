@@ -24,20 +24,6 @@ Call = tuple[str, str]
 _PER_PICTURE: Final = 3
 _TRIES: Final = 4
 
-UNSEEN_SMALL_TALK: Final = (
-    "good afternoon", "hello there", "many thanks", "thanks for your help", "what is your purpose?",
-    "are you a robot?", "see you later", "that is great", "how old are you?", "do you like music?",
-    "what is the capital of spain?", "what is three plus four?", "tell me a story", "very nice, thank you",
-)  # fmt: skip
-"""Messages that need no tool and that training never saw."""
-
-
-def unseen_small_talk(_: SceneFacts, rng: Random) -> Exchange:
-    """A message without a task for a tool; what is said in reply is not judged."""
-    sentence = rng.choice(UNSEEN_SMALL_TALK)
-    return Exchange("unseen_small_talk", sentence.capitalize() if rng.random() < 0.6 else sentence, ())
-
-
 Maker = Callable[[SceneFacts, Random], Exchange | None]
 
 
@@ -45,10 +31,7 @@ def _held_out(kind: str) -> Maker:
     return lambda facts, rng: MAKERS[kind](facts, rng, HELD_OUT)
 
 
-REQUESTS: Final[dict[str, Maker]] = {
-    **{kind: _held_out(kind) for kind in MAKERS},
-    "unseen_small_talk": unseen_small_talk,
-}
+REQUESTS: Final[dict[str, Maker]] = {kind: _held_out(kind) for kind in MAKERS}
 """A maker of sentences for every kind of request, with or without need of a tool."""
 
 _SHARES: Final = {"detect": 3, "segment": 3, "ground": 3, "mixed": 3}
