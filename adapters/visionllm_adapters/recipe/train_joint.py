@@ -138,7 +138,7 @@ def train(arguments: argparse.Namespace) -> None:
         if rng.random() < arguments.symbolic:
             batch, facts, grid = symbolic_batch(packer, rng, curriculum, 10, 4, full_grid=0.3)
             tokens, kind = symbolic_tokens(model.symbols, facts, grid=grid), "symbolic"
-        elif rng.random() < 0.04:
+        elif rng.random() < arguments.text:
             batch, tokens, kind = text_batch(packer, rng, 8), torch.zeros(0, 256), "text"
         else:
             first = 400_000_000 + arguments.seed * 10_000_000 + step * arguments.pictures
@@ -177,6 +177,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=8)
     parser.add_argument("--questions", type=int, default=6)
     parser.add_argument("--symbolic", type=float, default=0.35, help="share of symbolic batches")
+    parser.add_argument("--text", type=float, default=0.15, help="share of the rest without any image")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--every", type=float, default=180.0)
     parser.add_argument("--threads", type=int, default=1)
