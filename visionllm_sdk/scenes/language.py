@@ -22,7 +22,16 @@ from visionllm_sdk.scenes.expressions import (
 )
 from visionllm_sdk.scenes.facts import COLOURS, FIGURES, SHAPES, SIZES, ObjectFacts, SceneFacts
 from visionllm_sdk.scenes.labels import Label, article, in_other_words, matching, plural
-from visionllm_sdk.scenes.phrases import FOLLOW_UPS, LEADS, NOUNS, SMALL_TALK, TAILS, TRAINING, Phrases
+from visionllm_sdk.scenes.phrases import (
+    FOLLOW_UPS,
+    GREETINGS,
+    LEADS,
+    NOUNS,
+    SMALL_TALK,
+    TAILS,
+    TRAINING,
+    Phrases,
+)
 
 RoutingToken = Literal["[DET]", "[GRD]", "[SEG]"]
 VQA_KINDS: Final = ("existence", "count", "colour", "shape", "position", "comparison")
@@ -132,12 +141,40 @@ def near_miss(scene: SceneFacts, rng: Random) -> Label:
     return Label(kind, other.colour or rng.choice(COLOURS))
 
 
+_NO_ORDERS: Final = frozenset(
+    [
+        "i",
+        "the",
+        "please",
+        "can",
+        "could",
+        "would",
+        "do",
+        "does",
+        "is",
+        "are",
+        "what",
+        "where",
+        "which",
+        "how",
+        "of",
+        "in",
+        "on",
+        "any",
+        "yes",
+        "object",
+    ]
+)
+"""First words of sentences that are questions or statements."""
+
+
 def _decorated(sentence: str, rng: Random) -> str:
-    text = rng.choice(LEADS) + sentence
+    order = sentence.split(maxsplit=1)[0] not in _NO_ORDERS
+    text = rng.choice(GREETINGS) + (rng.choice(LEADS) if order else "") + sentence
     if text[-1] not in "?.:" and "{" not in text:
         text += rng.choice(TAILS)
         if rng.random() < 0.3:
-            text += "?" if text.startswith(("can ", "could ")) else "."
+            text += "?" if "can you " in text or "could you " in text else "."
     if rng.random() < 0.6:
         text = text[0].upper() + text[1:]
     return text

@@ -15,7 +15,7 @@ SHORT_ANSWER_HINT: Final = "Answer the question using a single word or phrase."
 """Appended by `VisionLLM.ask`, as the LLaVA family does, to ask for an answer in words."""
 
 LEADS: Final = (
-    *("",) * 12,
+    *("",) * 9,
     "please ",
     "please ",
     "can you ",
@@ -28,17 +28,16 @@ LEADS: Final = (
     "will you ",
     "let us ",
     "just ",
-    "ok, ",
-    "hi, ",
-    "hello, ",
-    "hey, ",
     "first ",
     "next, ",
     "help me: ",
     "your task: ",
-    "in this image, ",
-    "for this picture: ",
 )
+"""In front of orders."""
+
+GREETINGS: Final = (*("",) * 14, "ok, ", "hi, ", "hello, ", "hey, ", "in this image, ", "for this picture: ")
+"""In front of anything."""
+
 TAILS: Final = (
     *("",) * 12,
     " in the image",
