@@ -85,9 +85,12 @@ class SdkSection:
         max_forced_labels: labels laid out in one forced-routing pass; longer lists are split into groups.
         image_mean, image_std: normalisation of RGB values in 0..1.
         region_kernels: kernel = stride of the two convolutions of the region encoder.
+        region_widths: channels of these convolutions.
+        region_place: the region encoder adds where a region lies, for vision encoders that do not know.
         query_tables: number of queries of tables beyond the released four.
         routing: table name of routing tokens beyond the released six.
-        layouts: forced layouts of this checkpoint, by routing token; they replace the tool's own.
+        layouts: forced layouts of this checkpoint, by routing token; they replace the tool's own. Those of
+            region prompts go by name: ``interactive``, ``in_context``, ``describe``, ``recognise``.
     """
 
     conversation: str | None = None
@@ -100,6 +103,8 @@ class SdkSection:
     image_mean: tuple[float, float, float] | None = None
     image_std: tuple[float, float, float] | None = None
     region_kernels: tuple[int, int] = (7, 2)
+    region_widths: tuple[int, int] = (64, 256)
+    region_place: bool = False
     query_tables: Mapping[str, int] = field(default_factory=dict)
     routing: Mapping[str, str] = field(default_factory=dict)
     layouts: Mapping[str, ForcedLayout] = field(default_factory=dict)

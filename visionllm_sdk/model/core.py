@@ -19,7 +19,7 @@ from visionllm_sdk.errors import InputError
 from visionllm_sdk.model.bridge import build_bridge, pixel_shuffle
 from visionllm_sdk.model.config import ModelConfig
 from visionllm_sdk.model.language import build_language
-from visionllm_sdk.model.prompt import IGNORED, Batch, SequenceLayout, TiledImage
+from visionllm_sdk.model.prompt import IGNORED, Batch, RegionPrompt, SequenceLayout, TiledImage
 from visionllm_sdk.model.region import RegionEncoder
 from visionllm_sdk.model.superlink import (
     LinkPlan,
@@ -204,14 +204,14 @@ class VisionLLMCore(nn.Module):
         embeddings: Tensor = self.word_embedding(ids)
         self._check_rows(batch)
         images = [image for row in batch.images for image in row]
+        features = VisionFeatures(embeddings.new_zeros(0))
         if images:
-            wants_regions = any(batch.regions)
-            features = self.see(images, levels=wants_regions)
+            features = self.see(images, levels=_has_unknown(batch.regions))
             tokens = self.bridge(features.tokens).flatten(0, 1).to(embeddings.dtype)  # (patches, C)
             embeddings = embeddings.masked_scatter((ids == self.patch_id)[..., None], tokens)
-            if wants_regions:
-                regions = self._embed_regions(batch, images, features).to(embeddings.dtype)
-                embeddings = embeddings.masked_scatter((ids == self.region_id)[..., None], regions)
+        if any(batch.regions):
+            regions = self._embed_regions(batch, images, features).to(embeddings.dtype)
+            embeddings = embeddings.masked_scatter((ids == self.region_id)[..., None], regions)
         found = find_links(batch.ids, self.plan) if links is None else links
         return place_queries(embeddings, found, self.tables())
 
@@ -249,26 +249,66 @@ class VisionLLMCore(nn.Module):
         output: Tensor = self.vl_bridge(merged.to(parameter.device, parameter.dtype))
         return output
 
-    def _embed_regions(self, batch: Batch, images: Sequence[TiledImage], features: VisionFeatures) -> Tensor:
+    def encode_regions(
+        self, pixels: Tensor, levels: Sequence[Tensor], masks: Sequence[Tensor], owners: Sequence[int]
+    ) -> Tensor:
+        """Embeddings of region prompts.
+
+        Args:
+            pixels: thumbnails, normalised. (N, 3, S, S)
+            levels: their feature maps, see :meth:`see`. Each (N, V_k, h_k, w_k)
+            masks: one per region, at thumbnail resolution. Each (S, S)
+            owners: which thumbnail each region lies in.
+
+        Returns:
+            (R, C)
+
+        Raises:
+            InputError: the checkpoint has no region encoder.
+            RegionError: an empty mask.
+        """
         if self.region_encoder is None:
             raise InputError(
                 "this checkpoint has no region encoder", remedy="Ask without region prompts, or use another."
             )
-        thumbnails, masks = [], []
-        first = 0
-        for row_images, row_regions in zip(batch.images, batch.regions, strict=True):
-            thumbnails += [_thumbnail(images, first + region.image) for region in row_regions]
-            masks += [region.mask for region in row_regions]
-            first += len(row_images)
-        index = torch.tensor(thumbnails, device=features.tokens.device)
-        pixels = torch.cat([image.pixels for image in images])[index.cpu()]
         parameter = self.region_encoder.up_dim.weight
-        embedded: Tensor = self.region_encoder(
+        encoded: Tensor = self.region_encoder(
             pixels.to(parameter.device, parameter.dtype),
-            torch.stack(masks).to(parameter.device),
-            tuple(level[index].to(parameter.dtype) for level in features.levels),
+            torch.stack(list(masks)).to(parameter.device),
+            tuple(level.to(parameter.device, parameter.dtype) for level in levels),
+            torch.tensor(owners, device=parameter.device),
         )
-        return embedded  # (R, C)
+        return encoded
+
+    def _embed_regions(self, batch: Batch, images: Sequence[TiledImage], features: VisionFeatures) -> Tensor:
+        """Embeddings of all regions of a batch, known ones as they are. (R, C)"""
+        regions = [region for row in batch.regions for region in row]
+        known = {
+            place: one.embedding.to(self.device, self.dtype)
+            for place, one in enumerate(regions)
+            if one.embedding is not None
+        }
+        missing = [place for place in range(len(regions)) if place not in known]
+        if missing:
+            tiles = self._region_tiles(batch, images)
+            used = sorted({tiles[place] for place in missing})
+            chosen = torch.tensor(used, device=features.tokens.device)
+            fresh = self.encode_regions(
+                torch.cat([image.pixels for image in images])[chosen.cpu()],
+                [level[chosen] for level in features.levels],
+                [regions[place].mask for place in missing],
+                [used.index(tiles[place]) for place in missing],
+            )
+            known |= dict(zip(missing, fresh, strict=True))
+        return torch.stack([known[place] for place in range(len(regions))])
+
+    def _region_tiles(self, batch: Batch, images: Sequence[TiledImage]) -> list[int]:
+        """Which tile, over all images of a batch, is the thumbnail that each region lies in."""
+        tiles, first = [], 0
+        for row_images, row_regions in zip(batch.images, batch.regions, strict=True):
+            tiles += [_thumbnail(images, first + region.image) for region in row_regions]
+            first += len(row_images)
+        return tiles
 
     def _check_rows(self, batch: Batch) -> None:
         expected = [sum(image.tiles for image in row) * self.tokens_per_tile for row in batch.images]
@@ -287,6 +327,10 @@ def _compare(token: str, present: Sequence[int], expected: Sequence[int]) -> Non
                 limit=wanted,
                 remedy="Build the row with PromptBuilder, and do not cut it off inside an image.",
             )
+
+
+def _has_unknown(regions: Sequence[Sequence[RegionPrompt]]) -> bool:
+    return any(region.embedding is None for row in regions for region in row)
 
 
 def _thumbnail(images: Sequence[TiledImage], index: int) -> int:
@@ -328,6 +372,8 @@ def build_core(config: ModelConfig, tokenizer: TextTokenizer) -> VisionLLMCore:
             stem_width=vision.width,
             width=config.width,
             kernels=config.sdk.region_kernels,
+            stem_widths=config.sdk.region_widths,
+            place=config.sdk.region_place,
         )
     merged = vision.width * (4 if config.pixel_shuffle else 1)
     return VisionLLMCore(

@@ -194,7 +194,7 @@ class Decoder:
         return self._see(rest, session)
 
     def _see(self, prompt: Prompt, session: Session) -> Prompt:
-        levels = bool(prompt.regions)
+        levels = any(region.embedding is None for region in prompt.regions)
         images = []
         for image in prompt.images:
             known = session.recall(image)

@@ -112,7 +112,8 @@ class ForcedRouter:
         images = list({id(image): image for request in requests for image in request.images}.values())
         if not images:
             return list(requests)
-        features = self._core.see_each(images, levels=any(request.regions for request in requests))
+        unknown = any(region.embedding is None for request in requests for region in request.regions)
+        features = self._core.see_each(images, levels=unknown)
         known = {
             id(image): TiledImage(image.pixels, seen, image.key)
             for image, seen in zip(images, features, strict=True)

@@ -44,11 +44,13 @@ class RegionPrompt:
 
     Attributes:
         mask: 1 inside, at thumbnail resolution. (S, S)
-        image: index of the image in the prompt.
+        image: index of the image in the prompt; negative where the image stands before the part that runs.
+        embedding: what the region encoder makes of it, if already known. (C,)
     """
 
     mask: Tensor
     image: int = 0
+    embedding: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

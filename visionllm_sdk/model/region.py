@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from visionllm_sdk.errors import RegionError
 
-_STEM_WIDTHS = (64, 256)
+_BANDS = 6  # waves per number in which a place is told
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -30,6 +30,9 @@ class RegionEncoder(nn.Module):
         stem_width: channels of the mask embedding; equal to the level widths in the released models.
         width: C, width of the language model.
         kernels: kernel = stride of the two stem convolutions.
+        stem_widths: channels of the two stem convolutions.
+        place: add where the region lies. A vision transformer's features know their place; those of a conv
+            net do not, and two equal things could not be told apart.
     """
 
     def __init__(
@@ -39,9 +42,11 @@ class RegionEncoder(nn.Module):
         stem_width: int,
         width: int,
         kernels: tuple[int, int] = (7, 2),
+        stem_widths: tuple[int, int] = (64, 256),
+        place: bool = False,
     ) -> None:
         super().__init__()
-        first, second = _STEM_WIDTHS
+        first, second = stem_widths
         self.mask_embedding = nn.Sequential(
             nn.Conv2d(4, first, kernel_size=kernels[0], stride=kernels[0]),
             ChannelNorm(first, eps=1e-6),
@@ -57,14 +62,18 @@ class RegionEncoder(nn.Module):
             for level in level_widths
         )
         self.up_dim = nn.Linear(stem_width, width)
+        self.place = nn.Linear(4 * 2 * _BANDS, width) if place else None
 
-    def forward(self, pixels: Tensor, masks: Tensor, levels: tuple[Tensor, ...]) -> Tensor:
+    def forward(
+        self, pixels: Tensor, masks: Tensor, levels: tuple[Tensor, ...], owners: Tensor | None = None
+    ) -> Tensor:
         """Encode regions.
 
         Args:
-            pixels: the thumbnail of each region's image, normalised. (R, 3, S, S)
+            pixels: thumbnails, normalised. (N, 3, S, S)
             masks: region at thumbnail resolution, 1 inside. (R, S, S)
-            levels: the vision encoder's maps of that thumbnail. Each (R, V_k, h_k, w_k)
+            levels: the vision encoder's maps of those thumbnails. Each (N, V_k, h_k, w_k)
+            owners: which thumbnail each region lies in; None: one thumbnail a region, N = R. (R,) int64
 
         Returns:
             One embedding per region. (R, C)
@@ -77,16 +86,44 @@ class RegionEncoder(nn.Module):
             raise RegionError(
                 "a region mask is empty", value=f"region {empty[0]}", remedy="Mark at least one pixel."
             )
+        owners = torch.arange(len(masks), device=pixels.device) if owners is None else owners
         masks = masks.to(pixels.dtype)
-        total = self.mask_embedding(torch.cat([pixels, masks[:, None]], dim=1))  # (R, V, g, g)
+        total = self.mask_embedding(torch.cat([pixels[owners], masks[:, None]], dim=1))  # (R, V, g, g)
         pooled = []
         for lateral, level in zip(self.laterals, levels, strict=True):
-            feature = lateral(level)
+            feature = lateral(level)  # (N, V, h, w)
             if feature.shape[-2:] != total.shape[-2:]:
                 feature = F.interpolate(feature, total.shape[-2:], mode="bilinear", align_corners=False)
-            total = total + feature
+            total = total + feature[owners]
             pooled.append(average_under_mask(total, masks))
-        return self.up_dim(torch.stack(pooled)).mean(0)
+        embedded: Tensor = self.up_dim(torch.stack(pooled)).mean(0)
+        return embedded if self.place is None else embedded + self.place(_waves(mask_boxes(masks)))
+
+
+def mask_boxes(masks: Tensor) -> Tensor:
+    """Tight boxes of masks, none of them empty: (centre x, centre y, width, height) as shares of the sides.
+
+    Args:
+        masks: 1 inside. (R, H, W)
+
+    Returns:
+        (R, 4)
+    """
+    spans = []
+    for axis in (1, 2):
+        along = (masks > 0).any(axis).to(masks.dtype)  # columns first, then rows
+        size = along.shape[1]
+        start = along.argmax(1)
+        end = size - along.flip(1).argmax(1)
+        spans.append(((start + end) / 2 / size, (end - start) / size))
+    (x, width), (y, height) = spans
+    return torch.stack([x, y, width, height], dim=1).to(masks.dtype)
+
+
+def _waves(values: Tensor) -> Tensor:
+    """Sines and cosines of growing frequency. (R, n) in 0..1 -> (R, n * 2 * bands)"""
+    angles = values[..., None] * (2.0 ** torch.arange(_BANDS, device=values.device)) * torch.pi
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(-2).to(values.dtype)
 
 
 def average_under_mask(maps: Tensor, masks: Tensor) -> Tensor:

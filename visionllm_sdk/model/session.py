@@ -10,7 +10,7 @@ import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -143,8 +143,8 @@ def _region_seed(region: RegionPrompt, images: Sequence[TiledImage]) -> int:
 def cut_prompt(prompt: Prompt, length: int, layout: SequenceLayout) -> int:
     """The latest position up to ``length`` at which a prompt may be cut.
 
-    An image must lie wholly before or after the cut, the image of a region after the cut must too, and a
-    routing token stays with its queries.
+    An image must lie wholly before or after the cut, the image of a region after the cut must too unless the
+    region's embedding is known, and a routing token stays with its queries.
     """
     starts = _image_starts(prompt, layout)
     cut = length
@@ -153,7 +153,7 @@ def cut_prompt(prompt: Prompt, length: int, layout: SequenceLayout) -> int:
             cut = start
     columns = [column for column, index in enumerate(prompt.ids) if index == layout.region_id]
     for column, region in reversed(list(zip(columns, prompt.regions, strict=True))):
-        if column >= cut:
+        if column >= cut and region.embedding is None:
             cut = min(cut, starts[region.image])
     while 0 < cut < len(prompt.ids) and prompt.ids[cut] in layout.placeholder_ids:
         cut -= 1
@@ -174,7 +174,7 @@ def rest_of(prompt: Prompt, cut: int, layout: SequenceLayout) -> Prompt:
     starts = _image_starts(prompt, layout)
     first = sum(start < cut for start in starts)
     passed = sum(index == layout.region_id for index in prompt.ids[:cut])
-    regions = tuple(RegionPrompt(one.mask, one.image - first) for one in prompt.regions[passed:])
+    regions = tuple(replace(one, image=one.image - first) for one in prompt.regions[passed:])
     return Prompt(
         ids=prompt.ids[cut:], marks=prompt.marks[cut:], images=prompt.images[first:], regions=regions
     )
