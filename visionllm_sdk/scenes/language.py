@@ -142,8 +142,8 @@ def near_miss(scene: SceneFacts, rng: Random) -> Label:
 
 
 _NO_ORDERS: Final = frozenset(
-    ("i", "the", "please", "can", "could", "would", "do", "does", "is", "are", "what", "where", "which", "how",
-     "of", "in", "on", "any", "yes", "object")
+    ("i", "the", "please", "can", "could", "would", "do", "does", "is", "are", "what", "where", "which",
+     "how", "of", "in", "on", "any", "yes", "object")
 )  # fmt: skip
 """First words of sentences that are questions or statements."""
 
