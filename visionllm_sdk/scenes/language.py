@@ -33,7 +33,7 @@ from visionllm_sdk.scenes.phrases import (
     Phrases,
 )
 
-RoutingToken = Literal["[DET]", "[GRD]", "[SEG]"]
+RoutingToken = Literal["[DET]", "[GRD]", "[SEG]", "[POSE]", "[GEN]", "[EDIT]"]
 VQA_KINDS: Final = ("existence", "count", "colour", "shape", "position", "comparison")
 
 
