@@ -1,0 +1,200 @@
+"""Requests for poses: whose keypoints, and which, each with the exact reply that the model should give.
+
+A reply names the kinds of objects first and then the keypoints: `person[DET]. nose[POSE], left knee[POSE].`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Final
+
+from visionllm_sdk.keypoints import AP10K, COCO, HAND
+from visionllm_sdk.scenes.facts import FIGURES, SHAPES, SceneFacts
+from visionllm_sdk.scenes.labels import Label, article, plural
+from visionllm_sdk.scenes.language import Exchange, Link, Maker, enumerate_words
+from visionllm_sdk.scenes.phrases import Phrases
+
+_SETS: Final = {"person": COCO.names, "dog": AP10K.names}
+_ANIMALS: Final = ("cat", "horse", "cow", "sheep", "elephant", "zebra")
+_PEOPLE: Final = ("man", "woman", "child", "boy", "girl", "player", "runner")
+_PARTS: Final = (
+    "handle", "tip", "corner", "front wheel", "back wheel", "roof", "door", "top", "bottom", "left corner",
+    "right corner", "center", "tail", "head", "beak", "left wing", "right wing", "mouth", "left hand",
+    "right hand", "left foot", "right foot", "chin", "forehead", "left horn", "right horn", "spout", "lid",
+)  # fmt: skip
+_FREE: Final = ("car", "bicycle", "bird", "bottle", "cup", "chair", "lamp", "robot", "fish", "boat")
+
+POSE_TRAINING: Final[Phrases] = {
+    "pose": (
+        "Detect {c} with the keypoints {k}",
+        "Detect {c} with the keypoints {k}",
+        "Detect {c} with the keypoints {k}",
+        "Detect {c} with the keypoints {k}",
+        "Detect {c} with the keypoints {k}",
+        "Detect {c} with the keypoints {k}",
+        "Detect {c} with the keypoints {k}",
+        "find {c} and the keypoints {k}",
+        "find the {k} of {c}",
+        "where are the {k} of {c}?",
+        "where is the {k} of {c}?",
+        "locate the keypoints {k} of {c}",
+        "locate {k} on {c}",
+        "mark the {k} of {c}",
+        "show me the {k} of {c}",
+        "give me the keypoints {k} for {c}",
+        "keypoints of {c}: {k}",
+        "{c}: {k}",
+        "point out the {k} of {c}",
+        "for {c}, find {k}",
+        "for {c}, mark the {k}",
+        "detect the keypoints {k} of {c}",
+        "detect {k} on {c}",
+        "find {c} with {k}",
+        "i need the {k} of {c}",
+        "put a dot on the {k} of {c}",
+        "track these keypoints of {c}: {k}",
+        "pinpoint the {k} of {c}",
+        "get the joints {k} of {c}",
+        "in which places are the {k} of {c}?",
+        "find these points on {c}: {k}",
+        "return the positions of {k} for {c}",
+    ),
+    "whole_pose": (
+        "estimate the pose of {c}",
+        "estimate the poses of {c}",
+        "find the pose of {c}",
+        "show the pose of {c}",
+        "what is the pose of {c}?",
+        "detect all keypoints of {c}",
+        "give me the keypoints of {c}",
+        "give me all keypoints of {c}",
+        "find the keypoints of {c}",
+        "draw the skeleton of {c}",
+        "show me the skeleton of {c}",
+        "find the joints of {c}",
+        "run pose estimation for {c}",
+        "pose estimation: {c}",
+        "pose of {c}",
+        "keypoints of {c}",
+        "how does {c} stand? show the pose",
+        "mark every keypoint of {c}",
+        "detect the body keypoints of {c}",
+        "find all the joints of {c}",
+        "i need the pose of {c}",
+        "do pose estimation on {c}",
+    ),
+}
+
+POSE_HELD_OUT: Final[Phrases] = {
+    "pose": (
+        "Detect {c} with the keypoints {k}",
+        "please find the {k} of {c}",
+        "could you mark {k} on {c}?",
+        "show where the {k} of {c} are",
+        "which pixels are the {k} of {c}?",
+        "get me these keypoints of {c}: {k}",
+    ),
+    "whole_pose": (
+        "please estimate the pose of {c}",
+        "show all keypoints of {c}",
+        "can you find the skeleton of {c}?",
+        "get the pose of {c}",
+        "mark the joints of {c}",
+    ),
+}
+
+
+def pose(scene: SceneFacts, rng: Random, phrases: Phrases = POSE_TRAINING) -> Exchange:
+    """A request for keypoints that are named, of one kind of object, now and then of two."""
+    kinds = _kinds(scene, rng)
+    names = _names(kinds[0], rng)
+    sentence = _filled(rng.choice(phrases["pose"]), _written_kinds(kinds, rng), _listed(names, rng), rng)
+    return _exchange(sentence, kinds, names)
+
+
+def whole_pose(scene: SceneFacts, rng: Random, phrases: Phrases = POSE_TRAINING) -> Exchange:
+    """A request for a pose, without a word about which keypoints: all of the set that fits."""
+    kind = _seen_figure(scene, rng) if rng.random() < 0.8 else rng.choice((*_PEOPLE, *_ANIMALS))
+    names = _SETS["dog" if kind == "dog" or kind in _ANIMALS else "person"]
+    sentence = _filled(rng.choice(phrases["whole_pose"]), _written_kinds([kind], rng), "", rng)
+    return _exchange(sentence, [kind], names)
+
+
+POSE_MAKERS: Final[dict[str, Maker]] = {"pose": pose, "whole_pose": whole_pose}
+"""One maker per kind of request for poses."""
+
+
+def pose_reply(kinds: Sequence[str], names: Sequence[str]) -> tuple[str | Link, ...]:
+    """The reply that names every kind and then every keypoint once."""
+    parts: list[str | Link] = []
+    for index, kind in enumerate(kinds):
+        label = Label(kind) if kind in (*FIGURES, *SHAPES) else None
+        parts += [*([", "] if index else []), Link("[DET]", kind, label)]
+    for index, name in enumerate(names):
+        parts += [", " if index else ". ", Link("[POSE]", name, None)]
+    return (*parts, ".")
+
+
+def _exchange(sentence: str, kinds: Sequence[str], names: Sequence[str]) -> Exchange:
+    return Exchange("pose", sentence, pose_reply(kinds, names))
+
+
+def _seen_figure(scene: SceneFacts, rng: Random) -> str:
+    seen = [thing.kind for thing in scene.objects if thing.kind in FIGURES]
+    return rng.choice(seen) if seen and rng.random() < 0.5 else rng.choice(FIGURES)
+
+
+def _kinds(scene: SceneFacts, rng: Random) -> list[str]:
+    roll = rng.random()
+    if roll < 0.08:
+        return rng.sample(FIGURES, 2)
+    if roll < 0.78:
+        return [_seen_figure(scene, rng)]
+    return [rng.choice((*_PEOPLE, *_ANIMALS, *_FREE, *SHAPES))]
+
+
+def _names(kind: str, rng: Random) -> tuple[str, ...]:
+    """Some names of the set that fits, in its order or another; now and then words from anywhere."""
+    known = kind in _SETS or kind in _ANIMALS or kind in _PEOPLE
+    if rng.random() < (0.08 if known else 0.9):
+        pool = (*_PARTS, *COCO.names, *HAND.names)
+        return tuple(rng.sample(pool, rng.choice((1, 1, 2, 2, 3, 4, 6))))
+    names = _SETS["dog" if kind == "dog" or kind in _ANIMALS else "person"]
+    roll = rng.random()
+    if roll < 0.1:
+        return names
+    if roll < 0.18:
+        return names[:12] if rng.random() < 0.5 else names[12:]
+    chosen = rng.sample(names, rng.choice((1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 8)))
+    return tuple(chosen if rng.random() < 0.5 else sorted(chosen, key=names.index))
+
+
+def _written_kinds(kinds: Sequence[str], rng: Random) -> str:
+    return enumerate_words([_written(kind, rng) for kind in kinds])
+
+
+def _written(kind: str, rng: Random) -> str:
+    roll = rng.random()
+    if roll < 0.45:
+        return kind
+    if roll < 0.7:
+        return f"{rng.choice(('the', 'the', 'every', 'each'))} {kind}"
+    if roll < 0.95:
+        return f"{rng.choice(('', 'the ', 'all '))}{plural(kind)}"
+    return article(kind)
+
+
+def _listed(names: Sequence[str], rng: Random) -> str:
+    return ", ".join(names) if rng.random() < 0.6 else enumerate_words(names)
+
+
+def _filled(template: str, kinds: str, names: str, rng: Random) -> str:
+    if "is the {k}" in template and ("," in names or " and " in names):
+        template = template.replace("where is", "where are")
+    text = template.format(c=kinds, k=names)
+    if rng.random() < 0.1:
+        text = rng.choice(("please ", "can you ", "could you ")) + text
+    if rng.random() < 0.3 and text[-1] not in ".?":
+        text += "."
+    return text[0].upper() + text[1:] if rng.random() < 0.6 else text
