@@ -17,6 +17,7 @@ Grid = tuple[int, int]
 """Columns, rows."""
 
 _LARGEST_GRID = 64
+_HALF = 0.5 - 1e-4  # a little less than half, for rounding
 
 
 @functools.lru_cache(maxsize=16)
@@ -150,7 +151,8 @@ def tile_array(
 def thumbnail_mask(mask: NDArray[np.bool_], tile_size: int) -> NDArray[np.bool_]:
     """A region mask at image resolution, brought to the thumbnail's resolution.
 
-    A region that would vanish keeps the one pixel that its centre of mass falls into.
+    A pixel is inside if the region covers at least half of it. A region that covers no pixel so far keeps
+    those that it covers most, so that none vanishes.
 
     Args:
         mask: (height, width), bool.
@@ -159,12 +161,19 @@ def thumbnail_mask(mask: NDArray[np.bool_], tile_size: int) -> NDArray[np.bool_]
     Returns:
         (tile_size, tile_size), bool.
     """
-    area = Image.fromarray(mask.astype(np.uint8) * 255, mode="L")
-    small = np.asarray(area.resize((tile_size, tile_size), Image.Resampling.BOX)) >= 128
-    if mask.any() and not small.any():
-        rows, columns = np.nonzero(mask)
-        height, width = mask.shape
-        y = min(int((rows.mean() + 0.5) * tile_size / height), tile_size - 1)
-        x = min(int((columns.mean() + 0.5) * tile_size / width), tile_size - 1)
-        small[y, x] = True
+    share = _mean_of_spans(_mean_of_spans(mask.astype(np.float32), tile_size).T, tile_size).T
+    if share.max() <= 0:
+        return np.zeros_like(share, dtype=bool)
+    small: NDArray[np.bool_] = share >= min(_HALF, share.max() * (1 - 1e-4))
     return small
+
+
+def _mean_of_spans(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """The mean of each of `count` equal spans of rows, fractions of rows included. (n, m) -> (count, m)"""
+    length = len(values)
+    before = np.zeros((length + 1, values.shape[1]))
+    np.cumsum(values, axis=0, out=before[1:])
+    border = np.arange(count + 1) * (length / count)
+    row = np.minimum(border.astype(np.int64), length - 1)
+    integral = before[row] + (border - row)[:, None] * values[row]
+    return (np.diff(integral, axis=0) * (count / length)).astype(np.float32)
