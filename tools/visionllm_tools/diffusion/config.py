@@ -21,7 +21,7 @@ class PartsConfig:
     """The extra object `visionllm_sdk`: the parts, and how pictures are made unless a caller says otherwise.
 
     Attributes:
-        unet: configuration of the denoiser: `UNet2DConditionModel`, or `CoordinateUNet` of this package.
+        unet: configuration of the denoiser: `UNet2DConditionModel`, or `GridUNet` of this package.
         vae: configuration of the autoencoder: `AutoencoderKL`, or `HaarVAE` of this package.
         text_encoder: configuration of the CLIP text model; None if the checkpoint has none.
         scheduler: noise schedule, prediction type, and the default sampler's class.

@@ -8,7 +8,8 @@ The choices, and why:
   0.08), which alone carry edges, without whitening them fully: their errors are seen less.
 - Flow matching (a straight line from picture to noise): its paths are nearly straight, so that a multistep
   solver needs few steps.
-- A denoiser that is told coordinates: "left of" is learnt much later without.
+- A denoiser that reads its conditioning as a map over the picture and predicts the picture, see `GridUNet`:
+  places and shapes are learnt much later without.
 - No text encoder: the conditioning for guidance is all zeros, and the caption loss is absent.
 """
 
@@ -30,8 +31,8 @@ def embedded_section(
     *,
     editing: bool = False,
     widths: Sequence[int] = (64, 96, 128),
-    condition: int = 128,
-    queries: int = 24,
+    condition: int = 96,
+    queries: int = 64,
     side: int = PICTURE_SIDE,
 ) -> dict[str, Any]:
     """The `sd_config` (or `ip2p_config`) of a decoder to be trained from scratch.
@@ -41,20 +42,20 @@ def embedded_section(
         editing: the denoiser also reads the input image's latent.
         widths: channels of the denoiser's levels, multiples of 32; every level halves the resolution.
         condition: channels of the conditioning.
-        queries: conditioning tokens.
+        queries: conditioning tokens, a square number: a map over the picture.
         side: side of the pictures in pixels, a multiple of 4.
     """
     unet = {
-        "_class_name": "CoordinateUNet",
+        "_class_name": "GridUNet",
         "sample_size": side // 2**_LEVELS,
         "in_channels": _CHANNELS * (2 if editing else 1),
         "out_channels": _CHANNELS,
         "block_out_channels": list(widths),
         "layers_per_block": 1,
-        "down_block_types": ["CrossAttnDownBlock2D"] * (len(widths) - 1) + ["DownBlock2D"],
-        "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * (len(widths) - 1),
+        "down_block_types": ["DownBlock2D"] * len(widths),
+        "up_block_types": ["UpBlock2D"] * len(widths),
         "cross_attention_dim": condition,
-        "attention_head_dim": 8,
+        "attention_head_dim": 4,
     }
     scheduler = {
         "_class_name": "UniPCMultistepScheduler",
@@ -69,13 +70,13 @@ def embedded_section(
         "num_encoder_layers": 1,
         "num_decoder_layers": 1,
         "cfg_drop_rate": 0.05,
-        "cfg_scale": 2.0,
+        "cfg_scale": 1.0,
         SECTION: {
             "unet": unet,
             "vae": {"_class_name": "HaarVAE", "levels": _LEVELS, "gains": list(_GAINS)},
             "text_encoder": None,
             "scheduler": scheduler,
-            "steps": 10,
+            "steps": 4 if editing else 8,
             "image_guidance": 1.5,
             "fixed_size": True,
             "keep_threshold": 0.04 if editing else None,

@@ -79,21 +79,46 @@ def diffusion_loss(
     Returns:
         Terms `noise` and, with caption ids and a text encoder, `caption`, which is weighted by 0.1.
     """
-    draws = draws or Draws()
     condition = decoder.condition(batch.states)  # (B, Q, d)
-    posterior = decoder.encode(batch.images)
-    clean = (posterior.mean + posterior.std * draws.normal(posterior.mean)) * decoder.scaling
-    noise = draws.normal(clean)
-    noisy, steps, wanted = _noised(decoder, clean, noise, draws)
-    context = None if batch.sources is None else decoder.encode(batch.sources).mode()
-    shown, context = _dropped(decoder, condition, context, drop_rate, draws)
-    seen = noisy if context is None else torch.cat([noisy, context], dim=1)
-    prediction = decoder.denoise(seen, steps, shown)
-    terms = {"noise": F.mse_loss(prediction.float(), wanted.float())}
+    noise = denoising_loss(
+        decoder, condition, batch.images, sources=batch.sources, drop_rate=drop_rate, draws=draws
+    )
+    terms = {"noise": noise}
     if batch.caption_ids is not None and decoder.sd_text_encoder is not None:
         features = decoder.caption_features(batch.caption_ids)
         terms["caption"] = CAPTION_WEIGHT * F.mse_loss(condition.float(), features.float())
     return ToolLoss(total=torch.stack(list(terms.values())).sum(), terms=terms)
+
+
+def denoising_loss(
+    decoder: DiffusionDecoder,
+    condition: Tensor,
+    images: Tensor,
+    *,
+    sources: Tensor | None = None,
+    drop_rate: float,
+    draws: Draws | None = None,
+) -> Tensor:
+    """The term `noise` of :func:`diffusion_loss` for a conditioning from anywhere.
+
+    Args:
+        decoder: gradients flow into its denoiser.
+        condition: (B, Q, d)
+        images: as in :class:`DiffusionBatch`.
+        sources: as in :class:`DiffusionBatch`.
+        drop_rate: as in :func:`diffusion_loss`.
+        draws: random numbers.
+    """
+    draws = draws or Draws()
+    posterior = decoder.encode(images)
+    clean = (posterior.mean + posterior.std * draws.normal(posterior.mean)) * decoder.scaling
+    noise = draws.normal(clean)
+    noisy, steps, wanted = _noised(decoder, clean, noise, draws)
+    context = None if sources is None else decoder.encode(sources).mode()
+    shown, context = _dropped(decoder, condition, context, drop_rate, draws)
+    seen = noisy if context is None else torch.cat([noisy, context], dim=1)
+    prediction = decoder.denoise(seen, steps, shown)
+    return F.mse_loss(prediction.float(), wanted.float())
 
 
 def _noised(

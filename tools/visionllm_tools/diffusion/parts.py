@@ -102,11 +102,11 @@ def _library(name: str) -> Callable[[], type[nn.Module]]:
     return load
 
 
-def _coordinate_unet() -> type[nn.Module]:
+def _grid_unet() -> type[nn.Module]:
     import_extra("diffusers", extra=EXTRA)
-    from visionllm_tools.diffusion.unet import CoordinateUNet
+    from visionllm_tools.diffusion.unet import GridUNet
 
-    return CoordinateUNet
+    return GridUNet
 
 
 def _haar_vae() -> type[nn.Module]:
@@ -116,6 +116,6 @@ def _haar_vae() -> type[nn.Module]:
     return HaarVAE
 
 
-_UNETS = {"UNet2DConditionModel": _library("UNet2DConditionModel"), "CoordinateUNet": _coordinate_unet}
+_UNETS = {"UNet2DConditionModel": _library("UNet2DConditionModel"), "GridUNet": _grid_unet}
 _VAES = {"AutoencoderKL": _library("AutoencoderKL"), "HaarVAE": _haar_vae}
 _OBSOLETE = frozenset({"architectures", "model_type", "torch_dtype", "transformers_version"})

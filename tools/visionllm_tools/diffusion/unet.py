@@ -1,34 +1,87 @@
-"""The library's denoiser, told where each position lies."""
+"""The library's denoiser for small pictures: it reads its conditioning as a map, and predicts the picture."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Final
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
+from torch.nn import functional
 
-_AXES = 2
+_AXES: Final = 2
+_STEPS: Final = 1000
+_LEAST_NOISE: Final = 0.05
+"""Below this share of noise the direction is computed as if there were this much: it divides by the share."""
 
 
-class CoordinateUNet(UNet2DConditionModel):
-    """`UNet2DConditionModel` whose first convolution also reads the position, x and y in -1..1.
+class GridUNet(UNet2DConditionModel):
+    """`UNet2DConditionModel` for flow matching that is told where things belong.
 
-    A small network trained for a short time cannot find out by itself where "left" is. The configuration, the
-    keys and the interface are those of the library's class; `in_channels` does not count the two coordinates,
-    and `conv_in.weight` has two more input channels, the last ones.
+    Three differences make it learn in minutes what takes the plain network very long. Configuration,
+    interface and most keys are those of the library's class.
+
+    - The first convolution also reads the position, x and y in -1..1, and the conditioning tokens laid out as
+      a square map over the picture, row by row. `in_channels` counts neither; in `conv_in.weight` they come
+      last.
+    - Inside, it predicts the clean latent x0 and turns it into the direction (x - x0) / s of flow matching,
+      where s is the share of noise: a picture has few degrees of freedom, noise has all of them (Li and He,
+      "Back to Basics: Let Denoising Generative Models Denoise", 2025).
+    - With twice as many input as output channels (editing) it predicts the change of the input image, so that
+      it starts from leaving everything as it is.
+
+    Args:
+        numbers: as for the library's class; `cross_attention_dim` one number.
     """
 
     def __init__(self, **numbers: Any) -> None:
         super().__init__(**numbers)
         first: Any = self.get_submodule("conv_in")
+        width = first.out_channels
+        self.grid_in = nn.Conv2d(self.config.cross_attention_dim, width, 3, padding=1)
         self.conv_in: nn.Module = nn.Conv2d(
-            first.in_channels + _AXES, first.out_channels, first.kernel_size, padding=first.padding
+            first.in_channels + _AXES + width, width, first.kernel_size, padding=first.padding
         )
+        nn.init.zeros_(self.get_parameter("conv_out.weight"))
+        nn.init.zeros_(self.get_parameter("conv_out.bias"))
 
-    def forward(self, sample: Tensor, *inputs: Any, **named: Any) -> Any:
-        """Denoise; as the library's class. `sample`: (B, in_channels, h, w)."""
-        return super().forward(torch.cat([sample, _coordinates(sample)], dim=1), *inputs, **named)
+    def forward(
+        self, sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, *inputs: Any, **named: Any
+    ) -> Any:
+        """The direction from the clean latent to the noise; as the library's class.
+
+        Args:
+            sample: noisy latent, for editing with the input image's latent behind. (B, in_channels, h, w)
+            timestep: 0..1000, a number or (B,).
+            encoder_hidden_states: conditioning; Q is a square number. (B, Q, d)
+            *inputs: as for the library's class.
+            **named: as for the library's class.
+        """
+        seen = torch.cat([sample, _coordinates(sample), self._grid(encoder_hidden_states, sample)], dim=1)
+        outcome = super().forward(seen, timestep, encoder_hidden_states, *inputs, **named)
+        output = outcome.sample if hasattr(outcome, "sample") else outcome[0]
+        count = self.config.out_channels
+        noisy, source = sample[:, :count], sample[:, count:]
+        clean = output + source if source.shape[1] == count else output
+        share = (
+            torch.as_tensor(timestep, device=sample.device, dtype=sample.dtype).reshape(-1, 1, 1, 1) / 1000
+        )
+        direction = (noisy - clean) / share.clamp_min(_LEAST_NOISE)
+        if not hasattr(outcome, "sample"):
+            return (direction,)
+        outcome.sample = direction
+        return outcome
+
+    def _grid(self, condition: Tensor, sample: Tensor) -> Tensor:
+        """The conditioning as a map of the latent's size, (B, width, h, w)."""
+        batch, tokens, width = condition.shape
+        side = math.isqrt(tokens)
+        grid = condition.transpose(1, 2).reshape(batch, width, side, side)
+        read = self.grid_in(grid.to(self.grid_in.weight.dtype))
+        return functional.interpolate(read, size=sample.shape[-2:], mode="bilinear", align_corners=False).to(
+            sample.dtype
+        )
 
 
 def _coordinates(sample: Tensor) -> Tensor:

@@ -1,0 +1,253 @@
+"""Training pictures for drawing: scenes drawn to a layout, and exact pairs before and after an edit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from random import Random
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from visionllm_adapters.recipe.layouts import EditOrder, Layout, Spot, plan_layout, random_asked
+from visionllm_sdk.scenes import SceneOptions, render, sample_scene, training_seed, truth
+from visionllm_sdk.scenes.backdrop import Backdrop, plain_background
+from visionllm_sdk.scenes.captions import DRAWABLE
+from visionllm_sdk.scenes.dice import Dice
+from visionllm_sdk.scenes.edits import (
+    EDIT_KINDS,
+    Add,
+    AnyEdit,
+    ChangeBackground,
+    EditKind,
+    Recolour,
+    Remove,
+    edited,
+    sample_edit,
+    without_effects,
+)
+from visionllm_sdk.scenes.expressions import place_of, unique_names
+from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, COLOURS, SHAPES, SceneFacts
+from visionllm_sdk.scenes.palette import draw_colour
+from visionllm_sdk.scenes.sample import size_word
+from visionllm_sdk.scenes.spec import RGB, Background, ObjectSpec, SceneSpec
+
+SIZES: Final = ((64, 64), (64, 64), (64, 64), (64, 64), (64, 64), (64, 64), (80, 48), (48, 80))
+_STREAM: Final = 40
+_PLANNED: Final = 0.75
+_SHIFT: Final = 0.035
+_TURN: Final = 12.0
+_SHADES: Final = 400
+CLEAN: Final = DRAWABLE.model_copy(update={"sizes": ("medium", "large"), "decoration": 0.1})
+WILD: Final = SceneOptions(
+    canvas=(64, 64), objects=(1, 4), sizes=("medium", "large"), figures=0.05, effects=0.0
+)
+_WILD: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EditPair:
+    """A scene, an edit of it, and the words for the edit.
+
+    Attributes:
+        before: the scene.
+        edit: what changes, in the typical shade of the new colour.
+        order: what the instruction says.
+    """
+
+    before: SceneSpec
+    edit: AnyEdit
+    order: EditOrder
+
+
+def picture(spec: SceneSpec) -> Tensor:
+    """The drawn scene, uint8 (3, H, W)."""
+    return torch.from_numpy(np.array(render(spec).image)).permute(2, 0, 1)
+
+
+def stack(pictures: Sequence[Tensor]) -> Tensor:
+    """Pictures of one size as the loss wants them, (B, 3, H, W) in -1..1."""
+    return torch.stack(list(pictures)).float() / 127.5 - 1
+
+
+# ---- generation ----
+
+
+def random_layout(seed: int, *, aspect: float = 1.0) -> Layout:
+    """A planned order, or things anywhere, so that the denoiser follows layouts that are a little off."""
+    rng = Random(seed)
+    planned = plan_layout(random_asked(rng), aspect=aspect)
+    if rng.random() < _PLANNED:
+        return planned
+    things: list[Spot] = []
+    for thing in planned.things:
+        for _ in range(8):
+            scale = rng.uniform(0.75, 1.2)
+            width, height = thing.box[2] * scale, thing.box[3] * scale
+            low, high = (min(side / 2 + 0.03, 0.5) for side in (width, height))
+            moved = (rng.uniform(low, 1 - low), rng.uniform(high, 1 - high), width, height)
+            if all(_apart(moved, other.box) for other in things):
+                things.append(replace(thing, box=moved))
+                break
+    return Layout(tuple(things), planned.background)
+
+
+def _apart(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return any(abs(one[axis] - other[axis]) > 0.55 * (one[axis + 2] + other[axis + 2]) for axis in (0, 1))
+
+
+def scene_of(layout: Layout, seed: int, size: tuple[int, int]) -> SceneSpec | None:
+    """A scene that follows a layout, with shades, turns and small shifts by chance; None: not to be seen."""
+    dice = Dice(seed, stream=_STREAM)
+    backdrop = Backdrop(plain_background(dice, layout.background or dice.choice(BACKGROUND_COLOURS)))
+    items = []
+    for thing in layout.things:
+        colour = thing.colour or dice.choice(COLOURS)
+        rgb = _shown(dice, colour, backdrop)
+        if rgb is None:
+            return None
+        items.append(_placed(dice, thing, colour, rgb, size))
+    return SceneSpec(
+        width=size[0], height=size[1], background=backdrop.background, objects=tuple(items), seed=seed
+    )
+
+
+def _shown(dice: Dice, word: str, backdrop: Backdrop) -> RGB | None:
+    for _ in range(8):
+        rgb = draw_colour(dice, word)
+        if backdrop.shows(rgb):
+            return rgb
+    return None
+
+
+def _placed(dice: Dice, thing: Spot, colour: str, rgb: RGB, size: tuple[int, int]) -> ObjectSpec:
+    x, y, width, _ = thing.box
+    diameter = width * size[0] * dice.uniform(0.9, 1.1)
+    centre = (
+        (x + dice.uniform(-_SHIFT, _SHIFT)) * size[0],
+        (y + dice.uniform(-_SHIFT, _SHIFT)) * size[1],
+    )
+    return ObjectSpec(
+        kind=thing.kind,
+        colour=colour,
+        rgb=rgb,
+        size=size_word(diameter / min(size)),
+        centre=centre,
+        diameter=diameter,
+        rotation=dice.uniform(-_TURN, _TURN),
+        proportion=dice.random(),
+    )
+
+
+def generation_batch(first: int, count: int) -> tuple[list[Layout], Tensor]:
+    """`count` layouts and pictures of them from seeds `first`, ...; all of one size."""
+    size = Random(first).choice(SIZES)
+    layouts, pictures, seed = [], [], first * 4
+    while len(layouts) < count:
+        layout = random_layout(training_seed(seed), aspect=size[0] / size[1])
+        spec = scene_of(layout, seed, size)
+        seed += 1
+        if spec is not None:
+            layouts.append(layout)
+            pictures.append(picture(spec))
+    return layouts, stack(pictures)
+
+
+# ---- editing ----
+
+
+def edit_pair(
+    seed: int, *, options: SceneOptions | None = None, kind: EditKind | None = None
+) -> EditPair | None:
+    """A scene and an edit that words can name; None where this seed has none."""
+    rng = Random(seed)
+    chosen = options or (WILD if rng.random() < _WILD else CLEAN)
+    before = without_effects(sample_scene(seed, options=chosen))
+    wanted = kind or rng.choices(EDIT_KINDS, (0.36, 0.24, 0.2, 0.2))[0]
+    edit = sample_edit(seed, before, kind=wanted, options=CLEAN)
+    if edit is None:
+        return None
+    edit = _typical(edit, before)
+    order = order_of(edit, before, rng)
+    return None if order is None else EditPair(before, edit, order)
+
+
+@cache
+def typical(word: str) -> RGB:
+    """The mean shade of a colour word: the best guess where only the word is known."""
+    dice = Dice(0, stream=_STREAM)
+    mean = np.mean([draw_colour(dice, word) for _ in range(_SHADES)], axis=0)
+    return int(mean[0]), int(mean[1]), int(mean[2])
+
+
+def _typical(edit: AnyEdit, before: SceneSpec) -> AnyEdit:
+    """The edit in the typical shade, where that can be seen."""
+    backdrop = Backdrop(before.background)
+    match edit:
+        case Recolour() if backdrop.shows(typical(edit.colour)):
+            return edit.model_copy(update={"rgb": typical(edit.colour)})
+        case Add() if edit.item.colour and backdrop.shows(typical(edit.item.colour)):
+            return Add(item=edit.item.model_copy(update={"rgb": typical(edit.item.colour)}))
+        case ChangeBackground():
+            new = Background(kind="plain", tones=(typical(edit.colour),))
+            if all(Backdrop(new).shows(item.rgb) for item in before.objects):
+                return ChangeBackground(background=new, colour=edit.colour)
+    return edit
+
+
+def order_of(edit: AnyEdit, before: SceneSpec, rng: Random) -> EditOrder | None:
+    """Words for an edit; None where words do not name one thing."""
+    match edit:
+        case ChangeBackground():
+            return EditOrder(operation="background", new_colour=edit.colour)
+        case Add():
+            return _adding(edit.item, before, rng)
+        case Recolour():
+            target = _target(edit.index, before, rng)
+            return target and replace(target, new_colour=edit.colour)
+        case Remove():
+            target = _target(edit.index, before, rng)
+            return target and replace(target, operation="remove")
+
+
+def _adding(item: ObjectSpec, before: SceneSpec, rng: Random) -> EditOrder | None:
+    after = edited(before, Add(item=item))
+    facts = truth(after, render(after)).facts()
+    place = place_of(facts.objects[-1], facts)
+    if place is None or item.kind not in SHAPES:
+        return None
+    return EditOrder(
+        operation="add",
+        new_kind=item.kind,
+        new_colour=item.colour,
+        place=place if rng.random() < 0.9 else None,
+    )
+
+
+def _target(index: int, before: SceneSpec, rng: Random) -> EditOrder | None:
+    """The thing at `index` in words: a name that only it bears, now and then with its place."""
+    facts: SceneFacts = truth(before, render(before)).facts()
+    names = [label for label in unique_names(index, facts) if label.kind in (*SHAPES, "object", None)]
+    place = place_of(facts.objects[index], facts)
+    if not names:
+        return None
+    name = rng.choice(names)
+    kind = None if name.kind in (None, "object") else name.kind
+    told = place if rng.random() < 0.15 else None
+    return EditOrder(operation="recolour", kind=kind, colour=name.colour, size=name.size, place=told)
+
+
+def editing_batch(first: int, count: int) -> tuple[list[EditPair], Tensor, Tensor]:
+    """`count` edit pairs from seeds `first`, ...: pairs, pictures before, exactly edited pictures."""
+    pairs, seed = [], first * 4
+    while len(pairs) < count:
+        pair = edit_pair(training_seed(seed))
+        seed += 1
+        if pair is not None:
+            pairs.append(pair)
+    before = stack([picture(pair.before) for pair in pairs])
+    after = stack([picture(edited(pair.before, pair.edit)) for pair in pairs])
+    return pairs, before, after

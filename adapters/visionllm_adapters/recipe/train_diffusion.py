@@ -1,0 +1,256 @@
+"""Stage 4: small denoisers learn to draw, or with `--editing` to change, what stand-in tokens ask for."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from visionllm_adapters.recipe.drawing_pictures import (
+    EditPair,
+    edit_pair,
+    editing_batch,
+    generation_batch,
+    picture,
+)
+from visionllm_adapters.recipe.drawing_tokens import EditTokens, SceneTokens, layout_tensors, order_tensors
+from visionllm_adapters.recipe.layouts import plan_layout, random_asked
+from visionllm_adapters.recipe.running import Averages, Run, channels_last
+from visionllm_sdk.scenes import held_out_seeds
+from visionllm_sdk.scenes.checker import Asked, check
+from visionllm_sdk.scenes.edit_checker import check_edit
+from visionllm_sdk.scenes.edits import EDIT_KINDS
+from visionllm_tools.diffusion.config import EDITING_PARTS, GENERATION_PARTS, DiffusionConfig
+from visionllm_tools.diffusion.decoder import DiffusionDecoder, build_decoder
+from visionllm_tools.diffusion.embedded import embedded_section
+from visionllm_tools.diffusion.loss import Draws, denoising_loss
+from visionllm_tools.diffusion.painting import Order, Plan, paint
+from visionllm_tools.editing.keeping import keep_unchanged
+
+LLM_WIDTH: Final = 256
+_SHEET: Final = 64
+_PER_ROW: Final = 16
+
+
+class MostlyNoise(Draws):
+    """Time steps by a logit-normal law that favours much noise, where places and shapes are decided."""
+
+    def steps(self, count: int, limit: int) -> Tensor:
+        share = torch.sigmoid(0.6 + 1.1 * torch.randn(count))
+        return (share * limit).long().clamp(1, limit - 1)
+
+
+class Average:
+    """Exponential moving averages of weights; the decay grows with the number of steps.
+
+    Args:
+        pairs: live module and the copy that follows it.
+        decay: the longest memory.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[nn.Module, nn.Module]], decay: float = 0.9985) -> None:
+        self._live = [p for live, _ in pairs for p in live.parameters()]
+        self._slow = [p for _, slow in pairs for p in slow.parameters()]
+        self._decay = decay
+
+    @torch.no_grad()
+    def follow(self, step: int) -> None:
+        """Move a little towards the live weights."""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self._slow, self._live, 1 - decay)
+
+
+def decoder_for(editing: bool) -> DiffusionDecoder:
+    """The embedded decoder with random weights; its mapper is trained later, with the language model."""
+    section = embedded_section(LLM_WIDTH, editing=editing)
+    defaults = EDITING_PARTS if editing else GENERATION_PARTS
+    return build_decoder(DiffusionConfig.from_dict(section, defaults=defaults))
+
+
+# ---- validation ----
+
+
+class CaptionJudge:
+    """Held-out captions, drawn and judged by the classical checker.
+
+    Args:
+        count: captions.
+    """
+
+    def __init__(self, count: int = _SHEET) -> None:
+        rng = Random(11)
+        self.asked: list[Asked] = [random_asked(rng) for _ in range(count)]
+
+    @torch.no_grad()
+    def __call__(self, decoder: DiffusionDecoder, tokens: nn.Module, sheet: Path) -> dict[str, float]:
+        """Shares of captions with right shapes, colours, places, background, and all of it."""
+        conditions = tokens(*layout_tensors([plan_layout(asked) for asked in self.asked]))
+        plan = Plan(size=(64, 64), steps=decoder.config.parts.steps, guidance=decoder.config.cfg_scale)
+        start = time.process_time()
+        drawn = paint(decoder, [Order(plan=plan, condition=one, seed=i) for i, one in enumerate(conditions)])
+        spent = time.process_time() - start
+        verdicts = [check(image, asked) for image, asked in zip(drawn, self.asked, strict=True)]
+        contact_sheet(drawn, [verdict.right for verdict in verdicts]).save(sheet)
+        names = ("shapes", "colours", "places", "background", "right")
+        shares = {name: float(np.mean([getattr(v, name) for v in verdicts])) for name in names}
+        return {
+            **shares,
+            "extra": float(np.mean([v.extra > 0 for v in verdicts])),
+            "paint": spent / len(drawn),
+        }
+
+
+class EditJudge:
+    """Held-out edits, made and judged by the classical checker.
+
+    Args:
+        count: edits.
+    """
+
+    def __init__(self, count: int = _SHEET) -> None:
+        self.pairs: list[EditPair] = []
+        kinds = [kind for kind in EDIT_KINDS if kind != "add"]
+        for index, seed in enumerate(held_out_seeds(4 * count)):
+            pair = edit_pair(seed, kind=kinds[index % len(kinds)])
+            if pair is not None and len(self.pairs) < count:
+                self.pairs.append(pair)
+
+    @torch.no_grad()
+    def __call__(self, decoder: DiffusionDecoder, tokens: nn.Module, sheet: Path) -> dict[str, float]:
+        """Shares of edits done, by kind, and PSNR against the exact picture."""
+        parts = decoder.config.parts
+        conditions = tokens(*order_tensors([pair.order for pair in self.pairs]))
+        sources = [_image(picture(pair.before)) for pair in self.pairs]
+        plan = Plan(
+            size=(64, 64),
+            steps=parts.steps,
+            guidance=decoder.config.cfg_scale,
+            image_guidance=parts.image_guidance,
+        )
+        orders = [
+            Order(plan=plan, condition=one, seed=i, source=source)
+            for i, (one, source) in enumerate(zip(conditions, sources, strict=True))
+        ]
+        raw = paint(decoder, orders)
+        made = [
+            keep_unchanged(source, source, one, threshold=parts.keep_threshold or 0.0)
+            for source, one in zip(sources, raw, strict=True)
+        ]
+        verdicts = [check_edit(one, p.before, p.edit) for one, p in zip(made, self.pairs, strict=True)]
+        shown = [image for pair in zip(sources, made, strict=True) for image in pair]
+        contact_sheet(shown, [mark for v in verdicts for mark in (True, v.done)]).save(sheet)
+        scores: dict[str, float] = {}
+        for kind in ("recolour", "remove", "background"):
+            done = [v for v, p in zip(verdicts, self.pairs, strict=True) if p.edit.kind == kind]
+            scores[kind] = float(np.mean([v.done for v in done]))
+            scores[f"{kind}_psnr"] = float(np.median([min(v.psnr, 60.0) for v in done]))
+            scores[f"{kind}_inside"] = float(np.median([min(v.inside, 60.0) for v in done]))
+        return scores
+
+
+def contact_sheet(images: Sequence[Image.Image], marks: Sequence[bool]) -> Image.Image:
+    """Pictures in rows; those with a false mark stand on red."""
+    side = max(max(image.size) for image in images) + 4
+    rows = -(-len(images) // _PER_ROW)
+    sheet = Image.new("RGB", (_PER_ROW * side, rows * side), "gray")
+    for index, (image, mark) in enumerate(zip(images, marks, strict=True)):
+        place = (index % _PER_ROW * side, index // _PER_ROW * side)
+        if not mark:
+            sheet.paste("red", (*place, place[0] + side, place[1] + side))
+        sheet.paste(image, (place[0] + 2, place[1] + 2))
+    return sheet
+
+
+def _image(pixels: Tensor) -> Image.Image:
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
+# ---- training ----
+
+
+def batch_of(
+    editing: bool, tokens: nn.Module, first: int, count: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Conditioning (B, Q, d), wanted pictures (B, 3, H, W), and for editing the pictures to start from."""
+    if editing:
+        pairs, before, after = editing_batch(first, count)
+        return tokens(*order_tensors([pair.order for pair in pairs])), after, before
+    layouts, images = generation_batch(first, count)
+    return tokens(*layout_tensors(layouts)), images, None
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train until the minutes are over; resumes from the output folder."""
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    decoder = decoder_for(arguments.editing)
+    tokens: nn.Module = EditTokens() if arguments.editing else SceneTokens()
+    unet = decoder.sd_unet
+    channels_last(unet)
+    slow_decoder, slow_tokens = deepcopy(decoder), deepcopy(tokens)
+    slow_unet = slow_decoder.sd_unet
+    modules = {"unet": unet, "tokens": tokens, "ema_unet": slow_unet, "ema_tokens": slow_tokens}
+    optimiser = torch.optim.AdamW(
+        [*unet.parameters(), *tokens.parameters()],
+        lr=arguments.lr,
+        betas=(0.9, 0.98),
+        weight_decay=0.01,
+        fused=True,
+    )
+    run = Run(arguments.out, modules, [optimiser], arguments.minutes, arguments.every, tail=0.4)
+    average = Average([(unet, slow_unet), (tokens, slow_tokens)])
+    judge = EditJudge() if arguments.editing else CaptionJudge()
+    seen, draws = Averages(), MostlyNoise()
+
+    def report() -> dict[str, float]:
+        torch.manual_seed(arguments.seed + run.step)  # a resumed run draws no noise twice
+        marks = judge(slow_decoder, slow_tokens, arguments.out / "sheet.png")
+        return {**seen.take(), **{name: round(mark, 4) for name, mark in marks.items()}}
+
+    torch.manual_seed(arguments.seed + run.step)
+    drop_rate = decoder.config.cfg_drop_rate
+    for step in run.steps(report):
+        start = time.monotonic()
+        first = (step + arguments.seed * 1_000_000) * arguments.batch
+        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
+            condition, images, sources = batch_of(arguments.editing, tokens, first, arguments.batch)
+            ready = time.monotonic()
+            loss = denoising_loss(
+                decoder,
+                condition,
+                images,
+                sources=sources,
+                drop_rate=drop_rate,
+                draws=draws,
+            )
+        run.update(loss, clip=1.0)
+        average.follow(step)
+        seen.add(loss=float(loss.detach()), draw=ready - start, work=time.monotonic() - ready)
+
+
+def main() -> None:
+    """`python -m visionllm_adapters.recipe.train_diffusion --minutes 40 [--editing]`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--editing", action="store_true", help="train the editing decoder")
+    parser.add_argument("--minutes", type=float, default=40.0)
+    parser.add_argument("--lr", type=float, default=8e-4)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--every", type=float, default=180.0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1)
+    train(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
