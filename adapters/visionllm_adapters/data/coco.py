@@ -1,0 +1,205 @@
+"""COCO JSON: boxes, polygons, run-length codes, keypoints - and expressions, where annotations carry some."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from visionllm_adapters.data.faults import Faults
+from visionllm_adapters.data.reading import box_inside, mask_of, numbers, open_picture, read_json
+from visionllm_adapters.data.records import DataSet, Record, Reference, Thing, Triple
+from visionllm_sdk.errors import DataError
+
+_EXPRESSIONS = ("expression", "expressions", "sentences", "caption", "captions")
+
+
+def is_coco(data: Any) -> bool:
+    """Whether parsed JSON has COCO's form."""
+    return isinstance(data, Mapping) and {"images", "annotations"} <= data.keys()
+
+
+def read_coco(path: Path, images: Path | None = None, *, data: Any = None) -> DataSet:
+    """Read a COCO file.
+
+    Expressions are taken from annotations (`expression`, `sentences`), from the list `refs` of RefCOCO
+    (`ann_id`, `sentences`), or from the captions of images that have one annotation.
+
+    Args:
+        path: the JSON file.
+        images: where the pictures lie; the file's own folder if not given.
+        data: its content, if already parsed.
+
+    Raises:
+        DataError: the file is not COCO JSON.
+    """
+    content = read_json(path) if data is None else data
+    if not is_coco(content):
+        raise DataError(
+            "this is not COCO JSON", value=str(path), limit="an object with `images` and `annotations`"
+        )
+    return _CocoReader(content, path, images or path.parent).read()
+
+
+class _CocoReader:
+    def __init__(self, content: Mapping[str, Any], path: Path, images: Path) -> None:
+        self.content = content
+        self.path = path
+        self.images = images
+        self.faults = Faults()
+        categories = content.get("categories") or [{"id": 1, "name": "object"}]
+        self.faults.repeated(((f"category {c.get('id')}", c.get("id")) for c in categories), "duplicate id")
+        self.names = {c["id"]: str(c["name"]) for c in categories if "id" in c and "name" in c}
+        self.keypoints = {
+            str(c["name"]): tuple(map(str, c["keypoints"])) for c in categories if c.get("keypoints")
+        }
+        self.skeletons = {
+            str(c["name"]): _bones(c) for c in categories if c.get("keypoints") and c.get("skeleton")
+        }
+        self.refs: dict[Any, list[str]] = defaultdict(list)
+        for ref in content.get("refs", ()):
+            self.refs[ref.get("ann_id")] += _expressions_of(ref)
+
+    def read(self) -> DataSet:
+        entries = self.content["images"]
+        self.faults.repeated(((_image_name(e), e.get("id")) for e in entries), "duplicate id")
+        self.faults.repeated(((_image_name(e), e.get("file_name")) for e in entries), "duplicate file")
+        annotations = self._by_image({entry.get("id") for entry in entries})
+        records, seen = [], set()
+        for entry in entries:
+            if entry.get("id") in seen:
+                continue
+            seen.add(entry.get("id"))
+            record = self._record(entry, annotations[entry.get("id")])
+            records += [record] if record is not None else []
+        return DataSet(
+            name=self.path.name,
+            form="COCO JSON",
+            records=tuple(records),
+            labels=tuple(dict.fromkeys(self.names.values())),
+            keypoints=self.keypoints,
+            skeletons=self.skeletons,
+            faults=tuple(self.faults.found),
+        )
+
+    def _by_image(self, known: set[Any]) -> dict[Any, list[Mapping[str, Any]]]:
+        grouped: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+        entries = self.content["annotations"]
+        with_ids = [(_name(e), e["id"]) for e in entries if "id" in e]
+        self.faults.repeated(with_ids, "duplicate id")
+        for entry in entries:
+            if entry.get("image_id") in known:
+                grouped[entry["image_id"]].append(entry)
+            else:
+                self.faults.error(_name(entry), "image unknown", f"no image has id {entry.get('image_id')!r}")
+        return grouped
+
+    def _record(self, entry: Mapping[str, Any], annotations: list[Mapping[str, Any]]) -> Record | None:
+        item = _image_name(entry)
+        picture = open_picture(self.images / str(entry.get("file_name")), item, self.faults)
+        if picture is None:
+            return None
+        size = (picture.width, picture.height)
+        said = (entry.get("width", size[0]), entry.get("height", size[1]))
+        if said != size:
+            self.faults.error(
+                item,
+                "size differs",
+                f"the file says {said[0]} x {said[1]}, the picture is {size[0]} x {size[1]}",
+            )
+            return None
+        found = [(a, thing) for a in annotations if (thing := self._thing(a, size)) is not None]
+        references = [Reference(text, thing) for a, thing in found for text in self._expressions(a)]
+        captions = _expressions_of(entry)
+        if captions and len(found) == 1:  # one expression an image, as in the MDETR files
+            references += [Reference(text, found[0][1]) for text in captions]
+            captions = []
+        return Record(
+            key=str(entry.get("file_name")),
+            source=self.images / str(entry["file_name"]),
+            width=size[0],
+            height=size[1],
+            things=tuple(thing for _, thing in found),
+            references=tuple(references),
+            captions=tuple(captions),
+        )
+
+    def _thing(self, entry: Mapping[str, Any], size: tuple[int, int]) -> Thing | None:
+        item = _name(entry)
+        category = entry.get("category_id", next(iter(self.names)))
+        if category not in self.names:
+            self.faults.error(item, "category unknown", f"no category has id {category!r}")
+            return None
+        label = self.names[category]
+        segmentation = entry.get("segmentation")
+        mask = mask_of(segmentation, size, item, self.faults) if segmentation else None
+        if segmentation and mask is None:
+            return None
+        sides = numbers(entry.get("bbox"), 4, item, "box", self.faults)
+        if sides is None:
+            return None
+        x, y, width, height = sides
+        box = box_inside((x, y, x + width, y + height), size, item, self.faults)
+        points = self._points(entry, label, size)
+        if box is None or points is None:
+            return None
+        area = entry.get("area")
+        return Thing(
+            label=label,
+            box=box,
+            mask=mask,
+            keypoints=points,
+            crowd=bool(entry.get("iscrowd", 0)),
+            area=float(area) if area is not None else float(mask.area if mask else box.area),
+        )
+
+    def _points(
+        self, entry: Mapping[str, Any], label: str, size: tuple[int, int]
+    ) -> tuple[Triple, ...] | None:
+        """Keypoints; () where there are none, None with a fault where they do not fit the category."""
+        values = entry.get("keypoints")
+        if not values:
+            return ()
+        item, names = _name(entry), self.keypoints.get(label, ())
+        flat = numbers(values, 3 * len(names), item, "keypoints", self.faults)
+        if flat is None:
+            return None
+        points = tuple((flat[i], flat[i + 1], int(flat[i + 2])) for i in range(0, len(flat), 3))
+        outside = [n for n, (x, y, v) in zip(names, points, strict=True) if v and not _within(x, y, size)]
+        if outside:
+            self.faults.error(item, "keypoint outside", f"{', '.join(outside)} of {label}")
+            return None
+        return points
+
+    def _expressions(self, entry: Mapping[str, Any]) -> list[str]:
+        return _expressions_of(entry) + self.refs.get(entry.get("id"), [])
+
+
+def _within(x: float, y: float, size: tuple[int, int]) -> bool:
+    return -1 <= x <= size[0] + 1 and -1 <= y <= size[1] + 1
+
+
+def _expressions_of(entry: Mapping[str, Any]) -> list[str]:
+    """Texts of an entry: one, a list, or RefCOCO's list of `{"sent": ...}`."""
+    texts: list[str] = []
+    for name in _EXPRESSIONS:
+        value = entry.get(name)
+        for one in value if isinstance(value, list) else [value]:
+            text = one.get("sent", one.get("raw")) if isinstance(one, Mapping) else one
+            texts += [" ".join(text.split())] if isinstance(text, str) and text.strip() else []
+    return list(dict.fromkeys(texts))
+
+
+def _bones(category: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    names = category["keypoints"]
+    pairs = [(int(a) - 1, int(b) - 1) for a, b in category["skeleton"]]
+    return tuple((str(names[a]), str(names[b])) for a, b in pairs if max(a, b) < len(names))
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return f"annotation {entry.get('id', '?')} (image {entry.get('image_id', '?')})"
+
+
+def _image_name(entry: Mapping[str, Any]) -> str:
+    return f"image {entry.get('id', '?')} ({entry.get('file_name', 'without file name')})"

@@ -1,0 +1,156 @@
+"""What all readers need: pictures that open, boxes that lie inside, masks that fit."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+
+from visionllm_adapters.data.faults import Faults
+from visionllm_sdk.errors import DataError, ImageError, InputError
+from visionllm_sdk.geometry import Box, Mask
+from visionllm_sdk.images import LoadedImage, load_image
+
+MIN_SIDE: Final = 16
+"""Pixels below which a picture shows nothing that could be learnt."""
+ROUNDING: Final = 1.0
+"""Pixels by which a box may stick out: annotation tools round; such a box is cut at the border."""
+PICTURES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+"""File names that count as pictures when a folder is listed."""
+
+
+def open_picture(source: Path | bytes | Image.Image, item: str, faults: Faults) -> LoadedImage | None:
+    """Decode a picture fully; None, with a fault, if it cannot be learnt from."""
+    if isinstance(source, Path) and not source.is_file():
+        faults.error(item, "file missing", f"there is no {source}")
+        return None
+    try:
+        loaded = load_image(source)
+    except ImageError as error:
+        faults.error(item, "picture unreadable", error.problem)
+        return None
+    if min(loaded.width, loaded.height) < MIN_SIDE:
+        faults.error(
+            item, "picture too small", f"{loaded.width} x {loaded.height} pixels, at least {MIN_SIDE} a side"
+        )
+        return None
+    return loaded
+
+
+def box_inside(corners: Sequence[float], size: tuple[int, int], item: str, faults: Faults) -> Box | None:
+    """(x1, y1, x2, y2) pixels as a box in a picture of (width, height); None, with a fault, if none."""
+    x1, y1, x2, y2 = corners
+    width, height = size
+    if not all(math.isfinite(value) for value in corners):
+        faults.error(item, "box not finite", f"{list(corners)}")
+        return None
+    if x2 - x1 <= 0 or y2 - y1 <= 0:
+        faults.error(item, "box empty", f"{x2 - x1:g} x {y2 - y1:g} pixels at ({x1:g}, {y1:g})")
+        return None
+    if min(x1, y1) < -ROUNDING or x2 > width + ROUNDING or y2 > height + ROUNDING:
+        faults.error(
+            item, "box outside", f"({x1:g}, {y1:g}, {x2:g}, {y2:g}) in a picture of {width} x {height}"
+        )
+        return None
+    return Box(x1, y1, x2, y2).clipped(width, height)
+
+
+def numbers(value: Any, count: int | None, item: str, word: str, faults: Faults) -> list[float] | None:
+    """A list of numbers of a given length (None: any); None, with a fault, if it is none."""
+    fits = isinstance(value, list | tuple) and all(
+        isinstance(one, int | float) and not isinstance(one, bool) for one in value
+    )
+    if not fits or (count is not None and len(value) != count):
+        faults.error(item, f"{word} malformed", f"{str(value)[:80]} is not a list of {count or ''} numbers")
+        return None
+    return [float(one) for one in value]
+
+
+def mask_of(segmentation: Any, size: tuple[int, int], item: str, faults: Faults) -> Mask | None:
+    """COCO's polygons or run-length codes as a mask of (width, height); None, with a fault, if broken."""
+    width, height = size
+    try:
+        if isinstance(segmentation, Mapping):
+            return _from_code(segmentation, size, item, faults)
+        mask = Mask.from_polygons(segmentation, height, width)
+    except (InputError, TypeError, ValueError) as error:
+        problem = error.problem if isinstance(error, InputError) else str(error)
+        faults.error(item, "mask broken", problem)
+        return None
+    if mask.area == 0:
+        faults.error(item, "mask empty", "no pixel centre lies inside")
+        return None
+    return mask
+
+
+def _from_code(code: Mapping[str, Any], size: tuple[int, int], item: str, faults: Faults) -> Mask | None:
+    from visionllm_sdk.masks import text_from_runs
+
+    height, width = code.get("size", (0, 0))
+    if (width, height) != size:
+        faults.error(item, "mask of another size", f"{width} x {height} on {size[0]} x {size[1]}")
+        return None
+    counts = code.get("counts")
+    text = text_from_runs(counts) if isinstance(counts, list) else counts
+    mask = Mask((height, width), text.decode() if isinstance(text, bytes) else str(text))
+    if mask.area == 0:
+        faults.error(item, "mask empty", "no pixel lies inside")
+        return None
+    return mask
+
+
+def text_of(value: Any, item: str, word: str, faults: Faults) -> str | None:
+    """Text with blanks squeezed; None, with a fault, if there is none."""
+    if not isinstance(value, str) or not value.strip():
+        faults.error(item, f"{word} missing", f"got {value!r}")
+        return None
+    return " ".join(value.split())
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file.
+
+    Raises:
+        DataError: no such file, or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError("there is no such annotation file", value=str(path)) from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"the annotation file cannot be read: {error}", value=str(path)) from error
+
+
+def read_lines(path: Path) -> list[tuple[str, Any]]:
+    """(name of the line, value) of a file of JSON lines, or of a JSON list.
+
+    Raises:
+        DataError: no such file, or a line that is not JSON.
+    """
+    if path.suffix == ".json":
+        values = read_json(path)
+        if not isinstance(values, list):
+            raise DataError("the annotation file holds no list", value=type(values).__name__)
+        return [(f"entry {number}", value) for number, value in enumerate(values)]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the annotation file cannot be read: {error}", value=str(path)) from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            found.append((f"line {number}", json.loads(line)))
+        except ValueError as error:
+            raise DataError(f"{path.name}, line {number} is not JSON: {error}", value=line[:80]) from error
+    return found
+
+
+def listed_pictures(folder: Path) -> list[Path]:
+    """Pictures directly in a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES and path.is_file())

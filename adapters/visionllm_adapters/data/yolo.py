@@ -1,0 +1,191 @@
+"""YOLO folders: `images/` beside `labels/`, one line of relative numbers for every object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from visionllm_adapters.data.faults import Faults
+from visionllm_adapters.data.reading import box_inside, listed_pictures, mask_of, open_picture
+from visionllm_adapters.data.records import DataSet, Record, Thing, Triple
+from visionllm_sdk.errors import DataError
+from visionllm_sdk.geometry import Box, Mask
+
+
+def read_yolo(source: Path, *, split: str = "train") -> DataSet:
+    """Read a YOLO set.
+
+    Lines are `class cx cy w h` (boxes), `class x1 y1 x2 y2 ...` (polygons), or, where the description has
+    `kpt_shape`, a box followed by keypoints; all relative to the picture.
+
+    Args:
+        source: the description (`data.yaml`), or a folder that holds it or `images/` and `labels/`.
+        split: `train`, `val` or `test`, where there are several.
+
+    Raises:
+        DataError: no description, no folder of pictures, or a description without names.
+    """
+    description, root = _description(source)
+    names = _names(description, root)
+    faults = Faults()
+    shape = description.get("kpt_shape")
+    records = []
+    for folder in _folders(description, root, split):
+        for path in listed_pictures(folder):
+            record = _record(path, root, names, shape, faults)
+            records += [record] if record is not None else []
+    labels = tuple(dict.fromkeys(names.values()))
+    points = tuple(f"keypoint {number}" for number in range(shape[0])) if shape else ()
+    points = tuple(map(str, description.get("kpt_names", points)))
+    return DataSet(
+        name=f"{source.name} ({split})",
+        form="YOLO folder",
+        records=tuple(records),
+        labels=labels,
+        keypoints=dict.fromkeys(labels, points) if shape else {},
+        faults=tuple(faults.found),
+    )
+
+
+def has_split(source: Path, split: str) -> bool:
+    """Whether a YOLO set has pictures of a split of its own."""
+    description, root = _description(source)
+    return bool(description.get(split)) or (root / "images" / split).is_dir()
+
+
+def _description(source: Path) -> tuple[Mapping[str, Any], Path]:
+    import yaml
+
+    path = source
+    if source.is_dir():
+        found = sorted([*source.glob("*.yaml"), *source.glob("*.yml")])
+        if not found:
+            return {}, source
+        path = found[0]
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise DataError(f"the description cannot be read: {error}", value=str(path)) from error
+    if not isinstance(content, Mapping):
+        raise DataError("the description holds no names", value=str(path), limit="a mapping")
+    base = Path(content["path"]) if content.get("path") else Path()
+    return content, base if base.is_absolute() and base.is_dir() else path.parent / (
+        base if (path.parent / base).is_dir() else Path()
+    )
+
+
+def _names(description: Mapping[str, Any], root: Path) -> dict[int, str]:
+    names = description.get("names")
+    if names is None and (root / "classes.txt").is_file():
+        names = (root / "classes.txt").read_text(encoding="utf-8").split("\n")
+        names = [name.strip() for name in names if name.strip()]
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, Mapping) or not names:
+        raise DataError(
+            "the YOLO set does not name its classes",
+            value=str(root),
+            limit="`names` in data.yaml, or classes.txt",
+        )
+    return {int(number): str(name) for number, name in names.items()}
+
+
+def _folders(description: Mapping[str, Any], root: Path, split: str) -> list[Path]:
+    said = description.get(split)
+    places = [said] if isinstance(said, str) else list(said or [])
+    candidates = [root / place for place in places] or [root / "images" / split, root / split / "images"]
+    if not places and split == "train":
+        candidates.append(root / "images")
+    folders = [folder for folder in candidates if folder.is_dir() and listed_pictures(folder)]
+    if not folders:
+        raise DataError(
+            f"the YOLO set has no pictures of the split {split!r}",
+            value=str(root),
+            limit=", ".join(str(folder) for folder in candidates),
+        )
+    return folders[:1] if not places else folders
+
+
+def _label_file(picture: Path) -> Path:
+    """`.../images/.../a.jpg` -> `.../labels/.../a.txt`, by the last folder of that name."""
+    parts = list(picture.parent.parts)
+    places = [place for place, part in enumerate(parts) if part == "images"]
+    if places:
+        parts[places[-1]] = "labels"
+    return Path(*parts) / f"{picture.stem}.txt"
+
+
+def _record(
+    path: Path, root: Path, names: Mapping[int, str], shape: list[int] | None, faults: Faults
+) -> Record | None:
+    item = str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+    picture = open_picture(path, item, faults)
+    if picture is None:
+        return None
+    labels = _label_file(path)
+    if not labels.is_file():
+        faults.warning(item, "label file missing", f"no {labels.name}: taken as a picture without objects")
+    lines = labels.read_text(encoding="utf-8").splitlines() if labels.is_file() else []
+    reader = _LineReader(names, shape, (picture.width, picture.height), faults)
+    things = tuple(reader.things(item, lines))
+    return Record(key=item, source=path, width=picture.width, height=picture.height, things=things)
+
+
+class _LineReader:
+    def __init__(
+        self, names: Mapping[int, str], shape: list[int] | None, size: tuple[int, int], faults: Faults
+    ) -> None:
+        self.names, self.shape, self.size, self.faults = names, shape, size, faults
+
+    def things(self, picture: str, lines: list[str]) -> Iterator[Thing]:
+        for number, line in enumerate(lines, start=1):
+            item = f"{picture}, line {number}"
+            if not line.strip():
+                continue
+            try:
+                first, *rest = (float(word) for word in line.split())
+            except ValueError:
+                self.faults.error(item, "line malformed", line[:80])
+                continue
+            if int(first) not in self.names:
+                self.faults.error(item, "category unknown", f"class {first:g}")
+                continue
+            thing = self._thing(self.names[int(first)], rest, item)
+            if thing is not None:
+                yield thing
+
+    def _thing(self, label: str, values: list[float], item: str) -> Thing | None:
+        expected = 4 + self.shape[0] * self.shape[1] if self.shape else 4
+        if len(values) == expected:
+            return self._boxed(label, values, item)
+        if self.shape is None and len(values) >= 6 and len(values) % 2 == 0:
+            return self._outlined(label, values, item)
+        self.faults.error(item, "line malformed", f"{len(values)} numbers after the class")
+        return None
+
+    def _boxed(self, label: str, values: list[float], item: str) -> Thing | None:
+        wide, high = self.size
+        x, y, width, height = (v * s for v, s in zip(values, (wide, high, wide, high), strict=False))
+        corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        box = box_inside(corners, self.size, item, self.faults)
+        if box is None:
+            return None
+        points: tuple[Triple, ...] = ()
+        if self.shape:
+            step, flat = self.shape[1], values[4:]
+            points = tuple(
+                (flat[i] * wide, flat[i + 1] * high, int(flat[i + 2]) if step == 3 else 2)
+                for i in range(0, len(flat), step)
+            )
+        return Thing(label=label, box=box, keypoints=points, area=box.area)
+
+    def _outlined(self, label: str, values: list[float], item: str) -> Thing | None:
+        wide, high = self.size
+        scaled = [value * (wide, high)[place % 2] for place, value in enumerate(values)]
+        mask: Mask | None = mask_of([scaled], self.size, item, self.faults)
+        if mask is None:
+            return None
+        corners = (min(scaled[::2]), min(scaled[1::2]), max(scaled[::2]), max(scaled[1::2]))
+        box: Box | None = box_inside(corners, self.size, item, self.faults)
+        return None if box is None else Thing(label=label, box=box, mask=mask, area=float(mask.area))
