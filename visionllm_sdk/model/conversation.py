@@ -247,6 +247,13 @@ INTERACTIVE_LAYOUT = ForcedLayout(
     question="Can you examine the image and segment the corresponding objects denoted as {labels}?",
     answer="Sure, these objects are {items}.",
 )
+IN_CONTEXT_LAYOUT = ForcedLayout(
+    question="The mask of the first image is {labels}. {image}Please segment the second image.",
+    answer="Sure, it is {items}.",
+    item="{token}",
+)
+DESCRIPTION_LAYOUT = ForcedLayout(question="Please describe {labels} in the image.")
+RECOGNITION_LAYOUT = ForcedLayout(question="What is {labels} in the image? Answer with its name.")
 KEYPOINT_LAYOUT = ForcedLayout(
     question="Can you examine the image and pinpoint the keypoint locations of the {labels}?",
     answer="Utilizing keypoints detection, the image analysis reveals the location of {items}.",

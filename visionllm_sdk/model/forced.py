@@ -33,7 +33,7 @@ class ForcedRequest:
 
     Attributes:
         calls: laid out one after the other in one turn.
-        images: of this turn; ``<image>`` opens the question once for each.
+        images: of this turn; ``<image>`` opens the question once for each that no slot of a call places.
         regions: region prompts of the question, in the order of the calls' slots.
         history: earlier turns; their ``<image>`` tokens refer to the first of ``images``.
     """
@@ -137,10 +137,11 @@ class ForcedRouter:
                 replace(call, labels=call.labels[span.start : span.stop])
                 for call, span in zip(request.calls, chosen, strict=True)
             ]
-            images_before = sum(part.question.count(_IMAGE) for part in request.history)
+            placed = [*(part.question for part in request.history), *(call.slot or () for call in calls)]
+            images_placed = sum(parts.count(_IMAGE) for parts in placed)
             turn = forced_turn(
                 calls,
-                images=len(request.images) - images_before,
+                images=len(request.images) - images_placed,
                 label_tags=self._label_tags,
                 layouts=self._layouts,
             )
