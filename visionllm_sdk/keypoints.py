@@ -233,6 +233,12 @@ def skeleton_of(names: Sequence[str]) -> Bones:
 
 def _checked(keypoints: Sequence[str]) -> tuple[str, ...]:
     """The names with blanks squeezed."""
+    if not isinstance(keypoints, Sequence):
+        raise InputError(
+            "keypoints are the name of a set, or a list of names",
+            value=keypoints,
+            remedy=f"Pass one of {', '.join(KEYPOINT_SETS)}, or a list such as ['nose', 'tail'].",
+        )
     seen: set[str] = set()
     names = []
     for name in keypoints:

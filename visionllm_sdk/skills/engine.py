@@ -31,6 +31,7 @@ SKILL_TOKENS: Final[Mapping[str, str]] = {
     "count": "[DET]",
     "ground": "[GRD]",
     "segment": "[SEG]",
+    "pose": "[POSE]",
 }
 """Routing token of the typed methods."""
 

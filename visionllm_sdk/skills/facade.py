@@ -25,11 +25,11 @@ from visionllm_sdk.skills.arguments import (
     load_images,
     per_image,
 )
-from visionllm_sdk.skills.asynchronous import AsyncSkills
 from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
 from visionllm_sdk.skills.history import Conversation, History, conversation
 from visionllm_sdk.skills.loading import EMBEDDED, checkpoint_folder, torch_device, torch_dtype
 from visionllm_sdk.skills.perception import Perception, as_count, perceive
+from visionllm_sdk.skills.posing import PoseSkills
 from visionllm_sdk.skills.talk import (
     CAPTION_REQUEST,
     ChatSettings,
@@ -50,7 +50,7 @@ S = TypeVar("S", bound=ImageSource)
 ResultT = TypeVar("ResultT")
 
 
-class VisionLLM(AsyncSkills, ForAgents):
+class VisionLLM(PoseSkills, ForAgents):
     """An image and a sentence in, typed results out.
 
     Wherever a method takes an image it also takes a list of images and then returns a list: all go through

@@ -26,12 +26,15 @@ class Perception:
         image: the image.
         token: the routing token.
         labels: in order, distinct.
+        before: other routing tokens with their labels that open the same answer and whose super-links the
+            tool reads, such as the object classes of poses.
         options: the tool's options by name; None keeps its default.
     """
 
     image: LoadedImage
     token: str
     labels: tuple[str, ...]
+    before: tuple[tuple[str, tuple[str, ...]], ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -58,13 +61,17 @@ def _perceive(engine: Engine, items: Sequence[Perception], kind: type[ResultT]) 
     with engine.turn():
         requests = [
             ForcedRequest(
-                calls=(ForcedCall(token=engine.token(item.token), labels=item.labels),), images=(seen,)
+                calls=tuple(
+                    ForcedCall(token=engine.token(token), labels=labels)
+                    for token, labels in (*item.before, (item.token, item.labels))
+                ),
+                images=(seen,),
             )
             for item, seen in zip(items, engine.see([item.image for item in items]), strict=True)
         ]
         jobs = [
-            ToolJob(call=call, image=item.image.image, options=engine.options(item.token, item.options))
-            for item, (call,) in zip(items, engine.generator.forced(requests), strict=True)
+            ToolJob(call=calls[-1], image=item.image.image, options=engine.options(item.token, item.options))
+            for item, calls in zip(items, engine.generator.forced(requests), strict=True)
         ]
         results = engine.run(jobs)
     return [_checked(result, item.token, kind) for item, result in zip(items, results, strict=True)]

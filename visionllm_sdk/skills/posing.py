@@ -1,0 +1,162 @@
+"""Poses: objects of named kinds with named keypoints, by forced routing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar, overload
+
+from visionllm_sdk.errors import LimitError
+from visionllm_sdk.images import ImageSource, LoadedImage
+from visionllm_sdk.keypoints import KEYPOINT_SETS, keypoint_set
+from visionllm_sdk.results import Poses
+from visionllm_sdk.skills.arguments import (
+    ImageRules,
+    Labels,
+    Many,
+    check_labels,
+    check_phrase,
+    check_threshold,
+    each,
+    is_many,
+    load_images,
+    per_image,
+)
+from visionllm_sdk.skills.asynchronous import AsyncSkills
+from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
+from visionllm_sdk.skills.perception import Perception, perceive
+
+S = TypeVar("S", bound=ImageSource)
+
+MAX_KEYPOINTS: Final = 100
+"""Names in one call; more than any set has."""
+
+
+class PoseSkills(AsyncSkills):
+    """Adds ``pose`` and ``apose``."""
+
+    engine: Engine
+    rules: ImageRules
+
+    @overload
+    def pose(
+        self,
+        image: list[S] | tuple[S, ...],
+        label: Any,
+        keypoints: Any = "coco",
+        *,
+        threshold: float | None = None,
+    ) -> list[Poses]: ...
+
+    @overload
+    def pose(
+        self,
+        image: ImageSource,
+        label: Labels,
+        keypoints: str | Sequence[str] = "coco",
+        *,
+        threshold: float | None = None,
+    ) -> Poses: ...
+
+    def pose(self, image: Any, label: Any, keypoints: Any = "coco", *, threshold: float | None = None) -> Any:
+        """Find all objects of the named kinds with their keypoints.
+
+        Args:
+            image: one image or a list.
+            label: whose keypoints, such as "person", or several kinds; for a list of images also a list of
+                lists.
+            keypoints: a set's name ("coco", "ap10k", "hand", "face68") or keypoint names; for a list of
+                images also one such entry for each.
+            threshold: lowest score of a pose, 0 to 1; None takes the checkpoint's own.
+
+        Returns:
+            Poses with boxes and keypoints in pixels of the given image, best first. A keypoint that is
+            covered, or that such an object does not have, is not `visible`.
+
+        Raises:
+            ImageError: an image that cannot be used.
+            InputError: no label, an unknown keypoint set, no keypoint name, or a threshold out of range.
+            LimitError: more keypoints than one call takes.
+            ToolError: the checkpoint has no pose estimator.
+        """
+        images = load_images(image, self.rules)
+        return images.unwrap(_estimate(self.engine, images, label, keypoints, check_threshold(threshold)))
+
+    @overload
+    async def apose(
+        self,
+        image: list[S] | tuple[S, ...],
+        label: Any,
+        keypoints: Any = "coco",
+        *,
+        threshold: float | None = None,
+    ) -> list[Poses]: ...
+
+    @overload
+    async def apose(
+        self,
+        image: ImageSource,
+        label: Labels,
+        keypoints: str | Sequence[str] = "coco",
+        *,
+        threshold: float | None = None,
+    ) -> Poses: ...
+
+    async def apose(self, image: Any, label: Any, keypoints: Any = "coco", **settings: Any) -> Any:
+        """As ``pose``, without blocking the event loop."""
+        own = [label] if isinstance(label, str) else label
+        names = keypoints if is_many(image) else list(check_keypoints(keypoints))
+        return await self._perform("pose", image, own, names, **settings)
+
+
+def _estimate(
+    engine: Engine, images: Many[LoadedImage], labels: Any, keypoints: Any, threshold: float | None
+) -> list[Poses]:
+    """The poses of every image."""
+    count = len(images.items)
+    wanted = _given(labels, count, single=images.single, word="label lists")
+    named = _given(keypoints, count, single=images.single, word="keypoint lists")
+    items = [
+        Perception(
+            image=image,
+            token=SKILL_TOKENS["pose"],
+            labels=names,
+            before=((SKILL_TOKENS["detect"], classes),),
+            options={"threshold": threshold},
+        )
+        for image, classes, names in zip(
+            images.items, _checked(wanted, check_labels), _checked(named, check_keypoints), strict=True
+        )
+    ]
+    return perceive(engine, items, Poses)
+
+
+def check_keypoints(keypoints: Any) -> tuple[str, ...]:
+    """The keypoint names of a set's name, or of a list of names.
+
+    Raises:
+        InputError: an unknown set, no name, an empty one, or one given twice.
+        LimitError: more names than one call takes, or one that is too long.
+    """
+    names = keypoint_set(keypoints).names
+    if len(names) > MAX_KEYPOINTS:
+        raise LimitError(
+            "too many keypoints for one call",
+            value=len(names),
+            limit=MAX_KEYPOINTS,
+            remedy="Ask for fewer, or in several calls.",
+        )
+    return tuple(each(names, lambda name: check_phrase(name, "a keypoint name"), "keypoint"))
+
+
+def _checked(values: list[Any], check: Callable[[Any], tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Check what every image is asked; only where the values differ does an error name the position."""
+    if values and all(value is values[0] for value in values):
+        return [check(values[0])] * len(values)
+    return each(values, check, "entry")
+
+
+def _given(values: Any, count: int, *, single: bool, word: str) -> list[Any]:
+    """What each image is asked; a list of set names as long as the list of images is one for each."""
+    sets: Sequence[str] = tuple(KEYPOINT_SETS)
+    of_sets = is_many(values) and bool(values) and all(isinstance(v, str) and v in sets for v in values)
+    return per_image(values, count, single=single, nested=not of_sets, word=word)
