@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from PIL.Image import Image
@@ -19,22 +20,27 @@ from visionllm_sdk.model.config import ModelConfig, read_config
 from visionllm_sdk.model.conversation import conversation_format
 from visionllm_sdk.model.core import TABLE_PREFIX, VisionLLMCore, build_core
 from visionllm_sdk.model.keys import KeyTable, core_key_table
-from visionllm_sdk.model.lazy import LazyTools
+from visionllm_sdk.model.lazy import AnyTool, LazyKind, LazyTools
+from visionllm_sdk.model.memory import MemoryReport, measure
+from visionllm_sdk.model.placement import Place, Placement, default_dtype
 from visionllm_sdk.model.prompt import PromptBuilder, TiledImage
+from visionllm_sdk.model.quantisation import quantise, quantised_makers
 from visionllm_sdk.model.session import image_key
+from visionllm_sdk.model.skeleton import ParametersStayEmpty
 from visionllm_sdk.model.tiling import cut_tiles, tile_array
 from visionllm_sdk.model.tokenizer import TextTokenizer
-from visionllm_sdk.tool import RoutedTool, ToolClass, ToolRegistry
+from visionllm_sdk.model.writing import SHARD_BYTES
+from visionllm_sdk.tool import ToolClass, ToolRegistry
+
+__all__ = ["AnyTool", "Model", "default_dtype", "load_model"]
 
 _CORE_PREFIXES = ("vis_encoder.", "vl_bridge.", "region_encoder.", "llm.", TABLE_PREFIX)
-AnyTool = RoutedTool[Any, Any]
-
-
-class Placement(NamedTuple):
-    """Where weights go, and in which number format (None: as stored)."""
-
-    device: torch.device
-    dtype: torch.dtype | None
+_PARTS = {
+    "vision encoder": "vis_encoder",
+    "bridge": "vl_bridge",
+    "region encoder": "region_encoder",
+    "language model": "llm",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -47,6 +53,8 @@ class Model:
         core: the language side.
         tools: loaded routed tools by name.
         unclaimed: key prefixes of the files that neither the core nor a loaded tool uses.
+        placement: where its parts are.
+        parameters: number of values in the checkpoint's form, of parts whose modules hold them otherwise.
     """
 
     config: ModelConfig
@@ -54,6 +62,8 @@ class Model:
     core: VisionLLMCore
     tools: Mapping[str, AnyTool]
     unclaimed: tuple[str, ...] = ()
+    placement: Placement = field(default_factory=Placement)
+    parameters: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def registry(self) -> ToolRegistry:
@@ -61,6 +71,30 @@ class Model:
         if isinstance(self.tools, LazyTools):
             return ToolRegistry(self.tools.kinds.values())
         return ToolRegistry([type(tool) for tool in self.tools.values()])
+
+    @contextmanager
+    def in_use(self, names: set[str]) -> Iterator[Mapping[str, AnyTool]]:
+        """The named tools, loaded and on their devices."""
+        if isinstance(self.tools, LazyTools):
+            with self.tools.in_use(names) as tools:
+                yield tools
+        else:
+            yield {name: self.tools[name] for name in names}
+
+    def memory(self) -> MemoryReport:
+        """What each part takes in memory, and where."""
+        parts = [
+            measure(name, part, parameters=self.parameters.get(path))
+            for name, path in _PARTS.items()
+            if (part := getattr(self.core, path)) is not None
+        ]
+        tables = [self.core.get_submodule(TABLE_PREFIX + name) for name in self.core.table_names]
+        parts.append(measure("queries", torch.nn.ModuleList(tables)))
+        if isinstance(self.tools, LazyTools):
+            parts += self.tools.memory()
+        else:
+            parts += [measure(name, tool.decoder) for name, tool in self.tools.items()]
+        return MemoryReport(parts=tuple(parts))
 
     def prompt_builder(self) -> PromptBuilder:
         """Builder of prompts in this checkpoint's conversation format."""
@@ -90,7 +124,16 @@ class Model:
             folder: is created.
             dtype: number format of floating tensors in the files; None keeps the modules'.
             shard_bytes: most bytes of one file.
+
+        Raises:
+            CheckpointError: the weights are quantised.
         """
+        if self.placement.quantization:
+            raise CheckpointError(
+                "quantised weights have no released form",
+                value=self.placement.quantization,
+                remedy="Load the checkpoint without quantization, and save that.",
+            )
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / "config.json", self.config.to_released())
         normalisation = {
@@ -100,20 +143,15 @@ class Model:
         }
         _write(folder / "preprocessor_config.json", normalisation)
         self.tokenizer.save(folder)
-        targets = _targets(self.config, self.core, self.tools.values(), Placement(torch.device("cpu"), None))
-        if shard_bytes is None:
-            save_weights(folder, targets, dtype=dtype)
-        else:
-            save_weights(folder, targets, dtype=dtype, shard_bytes=shard_bytes)
+        save_weights(folder, self.targets(), dtype=dtype, shard_bytes=shard_bytes or SHARD_BYTES)
+
+    def targets(self) -> list[Target]:
+        """The language side, then every decoder, with their released keys."""
+        return [_core_target(self.config, self.core), *(_tool_target(tool) for tool in self.tools.values())]
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def default_dtype(device: torch.device) -> torch.dtype:
-    """float32 on the CPU, bfloat16 elsewhere."""
-    return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
 def load_model(
@@ -123,7 +161,9 @@ def load_model(
     tools: Sequence[str] | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
+    placement: Placement | None = None,
     lazy: bool = False,
+    check: bool = True,
 ) -> Model:
     """Load a checkpoint folder.
 
@@ -133,15 +173,53 @@ def load_model(
         tools: names of the tools to load; None loads all that the checkpoint has decoders for.
         device: where everything goes.
         dtype: number format; None takes float32 on the CPU and bfloat16 elsewhere.
+        placement: where each part goes and in which format, in place of `device` and `dtype`.
         lazy: build each tool's decoder when it is first used; its keys are checked now.
+        check: compare the files with their checksums, where some are known.
 
     Raises:
         CheckpointError: a file is absent, broken, or does not fit.
-        ConfigError: config.json is not usable.
+        ConfigError: config.json is not usable, or the placement names a part that is not there.
         ToolError: a tool was asked for that is unknown or that the checkpoint has no decoder for.
+        MissingExtraError: quantization without its library.
     """
-    device = torch.device(device)
+    place = placement or Placement(device=torch.device(device), dtype=dtype)
     config = read_config(folder)
+    tokenizer = _tokenizer(folder, config)
+    files = WeightFiles(folder, check=check)
+    chosen = registry if tools is None else registry.select(tools)
+    required = tools is not None
+    with torch.device("meta"):
+        core = build_core(config, tokenizer)
+        outlines = _build_tools(config, chosen, required=required)
+    place.check_parts([tool.name for tool in outlines])
+    targets = [_core_target(config, core, place), *(_tool_target(tool) for tool in outlines)]
+    check_weights(files, targets)
+    parameters = {"llm": sum(parameter.numel() for parameter in core.llm.parameters())}
+    _load_core(files, config, core, place)
+    kinds = {
+        tool.name: LazyKind(
+            kind=type(tool),
+            device=place.decoder(tool.name).device,
+            parameters=sum(parameter.numel() for parameter in tool.decoder.parameters()),
+            build=partial(_load_tool, files, config, type(tool), place.decoder(tool.name)),
+        )
+        for tool in outlines
+    }
+    claimed = tuple(prefix for target in targets for prefix in target.owned)
+    loaded = LazyTools(kinds, offload=place.offload)
+    return Model(
+        config=config,
+        tokenizer=tokenizer,
+        core=core,
+        tools=loaded if lazy or place.offload else dict(loaded),
+        unclaimed=tuple(prefix for prefix in files.prefixes() if not prefix.startswith(claimed)),
+        placement=place,
+        parameters=parameters,
+    )
+
+
+def _tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer:
     tokenizer = TextTokenizer.from_folder(folder, legacy_spacing=config.sdk.legacy_spacing)
     if tokenizer.vocab_size > config.vocab_size:
         raise CheckpointError(
@@ -150,48 +228,34 @@ def load_model(
             limit=config.vocab_size,
             remedy="Take config.json and the tokenizer from one and the same download.",
         )
-    files = WeightFiles(folder)
-    with torch.device("meta"):
-        core = build_core(config, tokenizer)
-    chosen = registry if tools is None else registry.select(tools)
-    place = Placement(device, dtype or default_dtype(device))
-    loaded = _build_tools(config, chosen, required=tools is not None, hollow=lazy)
-    targets = _targets(config, core, loaded, place)
-    check_weights(files, targets)
-    load_weights(files, targets[:1] if lazy else targets)
-    _materialize_buffers(core, device)
+    return tokenizer
+
+
+def _load_core(files: WeightFiles, config: ModelConfig, core: VisionLLMCore, place: Placement) -> None:
+    """Load the language side, which has no memory yet."""
+    where = place.language()
+    if place.quantization:
+        with torch.device("meta"):
+            quantise(core.llm, place.quantization, where.dtype)
+    load_weights(files, [_core_target(config, core, place)])
+    _materialize_buffers(core, where.device)
     core.eval()
-    claimed = [prefix for target in targets for prefix in target.owned]
-    unclaimed = tuple(prefix for prefix in files.prefixes() if not prefix.startswith(tuple(claimed)))
-    return Model(
-        config=config,
-        tokenizer=tokenizer,
-        core=core,
-        tools=_lazy(config, files, loaded, place) if lazy else {tool.name: tool for tool in loaded},
-        unclaimed=unclaimed,
-    )
 
 
-def _lazy(config: ModelConfig, files: WeightFiles, known: Sequence[AnyTool], place: Placement) -> LazyTools:
-    """The tools of these kinds, each built and loaded when it is first used."""
-
-    def build(kind: ToolClass) -> AnyTool:
+def _load_tool(files: WeightFiles, config: ModelConfig, kind: ToolClass, place: Place) -> AnyTool:
+    """A tool with its weights."""
+    with torch.device("meta") if place.device.type == "meta" else ParametersStayEmpty():
         (tool,) = _build_tools(config, ToolRegistry([kind]), required=True)
-        load_weights(files, [_tool_target(tool, place)])
-        return tool
-
-    return LazyTools([type(tool) for tool in known], build)
+    load_weights(files, [_tool_target(tool, place)])
+    return tool
 
 
-def _build_tools(
-    config: ModelConfig, registry: ToolRegistry, *, required: bool, hollow: bool = False
-) -> list[AnyTool]:
-    """The tools that the configuration describes; hollow ones have shapes but no memory."""
+def _build_tools(config: ModelConfig, registry: ToolRegistry, *, required: bool) -> list[AnyTool]:
+    """The tools that the configuration describes."""
     built: list[AnyTool] = []
     released = config.to_released()
     for kind in registry:
-        with torch.device("meta") if hollow else nullcontext():
-            tool = kind.from_config(released)
+        tool = kind.from_config(released)
         if tool is None and required:
             raise ToolError(
                 "this checkpoint has no decoder for the tool",
@@ -204,28 +268,26 @@ def _build_tools(
     return built
 
 
-def _targets(
-    config: ModelConfig,
-    core: VisionLLMCore,
-    tools: Iterable[AnyTool],
-    place: Placement,
-) -> list[Target]:
-    """The core first, then the tools."""
-    table = core_key_table(config)
-    whole = Target(module=core, owned=_CORE_PREFIXES, table=table, device=place.device, dtype=place.dtype)
-    return [whole, *(_tool_target(tool, place) for tool in tools)]
+def _core_target(config: ModelConfig, core: VisionLLMCore, place: Placement | None = None) -> Target:
+    where = place.language() if place else None
+    return Target(
+        module=core,
+        owned=_CORE_PREFIXES,
+        table=core_key_table(config),
+        device=where.device if where else torch.device("cpu"),
+        dtype=where.dtype if where else None,
+        makers=quantised_makers() if place and place.quantization else {},
+    )
 
 
-def _tool_target(tool: AnyTool, place: Placement) -> Target:
-    prefix = tool.checkpoint_prefix
-    table = tool.key_table() or KeyTable()
+def _tool_target(tool: AnyTool, place: Place | None = None) -> Target:
     return Target(
         module=tool.decoder,
-        prefix=prefix,
-        owned=(prefix,),
-        table=table,
-        device=place.device,
-        dtype=place.dtype,
+        prefix=tool.checkpoint_prefix,
+        owned=(tool.checkpoint_prefix,),
+        table=tool.key_table() or KeyTable(),
+        device=place.device if place else torch.device("cpu"),
+        dtype=place.dtype if place else None,
     )
 
 

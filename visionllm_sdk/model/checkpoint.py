@@ -1,4 +1,4 @@
-"""Reading and writing weights in the released layout: safetensors only, one file or shards with an index.
+"""Weights in the released layout, from files into modules and back.
 
 Everything is checked before anything is loaded: a checkpoint that does not fit leaves the modules untouched
 and gives one error that lists every missing, unexpected and misshaped key.
@@ -6,152 +6,28 @@ and gives one error that lists every missing, unexpected and misshaped key.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from visionllm_sdk.errors import CheckpointError
 from visionllm_sdk.model.keys import KeyTable
+from visionllm_sdk.model.weights import WeightFiles
+from visionllm_sdk.model.writing import SHARD_BYTES, write_folder
 
-INDEX_SUFFIX = ".index.json"
-SINGLE_FILE = "model.safetensors"
-_SHARD_BYTES = 4 * 1024**3
+__all__ = [
+    "KeyReport", "Maker", "Target", "WeightFiles",
+    "check_weights", "collect_weights", "load_weights", "save_weights",
+]  # fmt: skip
+
 _SHOWN = 8
 
-
-class WeightFiles:
-    """The safetensors files of a folder as one read-only mapping from key to tensor, memory-mapped.
-
-    Args:
-        folder: holds ``*.safetensors`` files, with an ``*.index.json`` if there are several.
-
-    Raises:
-        CheckpointError: no file, only pickles, a shard that the index names is absent, or a broken file.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        index = _read_index(folder)
-        names = sorted(set(index["weight_map"].values())) if index else _single_file(folder)
-        self._files = {name: _open(folder / name) for name in names}
-        self._where: dict[str, str] = {}
-        self._aliases: dict[str, str] = dict(index.get("aliases", {})) if index else {}
-        for name, file in self._files.items():
-            self._where |= dict.fromkeys(file.keys(), name)
-            self._aliases |= json.loads((file.metadata() or {}).get("aliases", "{}"))
-        absent = sorted(set(index["weight_map"]) - set(self._where)) if index else []
-        if absent:
-            raise CheckpointError(
-                f"the index names {len(absent)} key(s) that no file holds",
-                value=absent[:_SHOWN],
-                remedy="Download the checkpoint again: a shard belongs to another version.",
-            )
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._where or key in self._aliases
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([*self._where, *self._aliases])
-
-    def __len__(self) -> int:
-        return len(self._where) + len(self._aliases)
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        """Shape of a tensor, without reading it."""
-        stored = self._aliases.get(key, key)
-        return tuple(self._files[self._where[stored]].get_slice(stored).get_shape())
-
-    def read(self, key: str) -> Tensor:
-        """The tensor as stored, on the CPU.
-
-        Raises:
-            CheckpointError: the file is truncated.
-        """
-        stored = self._aliases.get(key, key)
-        try:
-            tensor: Tensor = self._files[self._where[stored]].get_tensor(stored)
-        except SafetensorError as error:
-            raise _broken(self.folder / self._where[stored], error) from error
-        return tensor
-
-    def prefixes(self) -> list[str]:
-        """Distinct first parts of all keys, each with its dot."""
-        return sorted({key.partition(".")[0] + "." for key in self})
-
-
-def _read_index(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise CheckpointError(
-            "the checkpoint folder does not exist", value=str(folder), remedy="Correct the path."
-        )
-    found = sorted(path for path in folder.glob("*" + INDEX_SUFFIX) if ".bin" not in path.name)
-    if not found:
-        return {}
-    if len(found) > 1:
-        raise CheckpointError(
-            "the checkpoint folder holds several indexes",
-            value=[path.name for path in found],
-            limit="one",
-            remedy="Keep the one that belongs to the weights.",
-        )
-    try:
-        index = json.loads(found[0].read_text(encoding="utf-8"))
-        weight_map = index["weight_map"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"the index {found[0].name} cannot be read: {error}", remedy="Download it again."
-        ) from error
-    absent = sorted({name for name in weight_map.values() if not (folder / name).is_file()})
-    if absent:
-        raise CheckpointError(
-            "shards that the index names are absent", value=absent, remedy="Complete the download."
-        )
-    return dict(index)
-
-
-def _single_file(folder: Path) -> list[str]:
-    names = sorted(path.name for path in folder.glob("*.safetensors"))
-    if len(names) == 1:
-        return names
-    if names:
-        raise CheckpointError(
-            "the checkpoint folder holds several safetensors files and no index",
-            value=names,
-            remedy=f"Add the {SINGLE_FILE}{INDEX_SUFFIX} file of the download.",
-        )
-    pickles = sorted(path.name for path in folder.glob("*.bin"))
-    if pickles:
-        raise CheckpointError(
-            "the weights are stored as pickles, which can execute code when read",
-            value=pickles,
-            limit="safetensors",
-            remedy="Convert them once with `visionllm convert`.",
-        )
-    raise CheckpointError(
-        "the checkpoint folder holds no safetensors file",
-        value=str(folder),
-        remedy="Check the path, and that the download is complete.",
-    )
-
-
-def _open(path: Path) -> Any:
-    try:
-        return safe_open(path, framework="pt", device="cpu")
-    except (SafetensorError, OSError) as error:
-        raise _broken(path, error) from error
-
-
-def _broken(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"the weight file cannot be read: {error}", value=path.name, remedy="Download it again."
-    )
+Maker = Callable[[Tensor, nn.Parameter, torch.device, torch.dtype], nn.Parameter]
+"""Makes a parameter from the stored tensor, the parameter that it replaces, and where and in which format."""
 
 
 @dataclass(slots=True)
@@ -204,6 +80,7 @@ class Target:
         table: key table, from released keys to ``prefix`` + module key.
         device: where its tensors go.
         dtype: number format of floating tensors; None keeps what is stored.
+        makers: how parameters of special types are made, such as quantised ones.
     """
 
     module: nn.Module
@@ -212,10 +89,13 @@ class Target:
     table: KeyTable = field(default_factory=KeyTable)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype | None = None
+    makers: Mapping[type[nn.Parameter], Maker] = field(default_factory=dict)
 
 
 def load_weights(files: WeightFiles, targets: Sequence[Target]) -> None:
     """Check all targets against the files, then load all of them. Tensors replace the modules' own.
+
+    A tensor whose number format and device are those of the file stays memory-mapped.
 
     Raises:
         CheckpointError: any deviation; nothing has been loaded then.
@@ -285,7 +165,10 @@ def _load(files: WeightFiles, target: Target, keys: Iterable[str]) -> None:
     done: dict[int, Tensor] = {}
     for key in keys:
         names, split = target.table.to_module(key)
-        for name, piece in zip(names, split(files.read(key)), strict=True):
+        stored = files.read(key)
+        if not target.makers:
+            stored = stored.to(target.device)  # split, join and convert where it is fast
+        for name, piece in zip(names, split(stored), strict=True):
             holders = owners[name.removeprefix(target.prefix)]
             old = getattr(*holders[0])
             if id(old) in done:
@@ -295,6 +178,15 @@ def _load(files: WeightFiles, target: Target, keys: Iterable[str]) -> None:
                 setattr(module, attribute, new)
             done[id(new)] = old  # keeps the old tensor alive, so that its id stays unique
             done[id(old)] = new
+    _move_buffers(target)
+
+
+def _move_buffers(target: Target) -> None:
+    """Bring buffers that no file stores to the module's device."""
+    for module in target.module.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and not buffer.is_meta and buffer.device != target.device:
+                module._buffers[name] = buffer.to(target.device)
 
 
 def _owners(module: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
@@ -314,6 +206,8 @@ def _owners(module: nn.Module) -> dict[str, list[tuple[nn.Module, str]]]:
 
 def _place(piece: Tensor, old: Tensor, target: Target) -> Tensor:
     dtype = target.dtype if piece.is_floating_point() and target.dtype is not None else piece.dtype
+    if isinstance(old, nn.Parameter) and (maker := target.makers.get(type(old))):
+        return maker(piece, old, target.device, dtype)
     value = piece.to(device=target.device, dtype=dtype).contiguous()
     if isinstance(old, nn.Parameter):
         return nn.Parameter(value, requires_grad=old.requires_grad)
@@ -340,7 +234,19 @@ def collect_weights(targets: Sequence[Target]) -> tuple[dict[str, Tensor], dict[
                 continue
             stored[identity] = key
             tensors[key] = join(*(state[one].detach() for one in names))
+        tensors |= _computed(target, state)
     return tensors, aliases
+
+
+def _computed(target: Target, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Buffers outside the state that the released form stores nevertheless."""
+    found = {}
+    for name, buffer in target.module.named_buffers():
+        entry = target.table.computed(target.prefix + name)
+        if entry is not None and target.prefix + name not in state:
+            key, join = entry
+            found[key] = join(buffer)
+    return found
 
 
 def save_weights(
@@ -348,7 +254,7 @@ def save_weights(
     targets: Sequence[Target],
     *,
     dtype: torch.dtype | None = None,
-    shard_bytes: int = _SHARD_BYTES,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write modules in the released layout: one file, or shards with an index.
 
@@ -357,37 +263,9 @@ def save_weights(
         targets: modules with their prefixes and key tables.
         dtype: number format of floating tensors in the files; None keeps the modules'.
         shard_bytes: most bytes of one file.
+
+    Raises:
+        CheckpointError: a tensor in a number format that the released form does not have.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tensors, aliases = collect_weights(targets)
-    stored = {key: _for_file(tensor, dtype) for key, tensor in tensors.items()}
-    shards = _shards(stored, shard_bytes)
-    metadata = {"format": "pt", "aliases": json.dumps(aliases)}
-    if len(shards) == 1:
-        save_file(shards[0], folder / SINGLE_FILE, metadata=metadata)
-        return
-    weight_map: dict[str, str] = {}
-    for number, shard in enumerate(shards, start=1):
-        name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_file(shard, folder / name, metadata={"format": "pt"})
-        weight_map |= dict.fromkeys(shard, name)
-    size = sum(tensor.nbytes for tensor in stored.values())
-    index = {"metadata": {"total_size": size}, "weight_map": weight_map, "aliases": aliases}
-    (folder / (SINGLE_FILE + INDEX_SUFFIX)).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-
-
-def _for_file(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    converted = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
-    return converted.cpu().contiguous()
-
-
-def _shards(tensors: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
-    shards: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for key, tensor in tensors.items():
-        if shards[-1] and size + tensor.nbytes > limit:
-            shards.append({})
-            size = 0
-        shards[-1][key] = tensor
-        size += tensor.nbytes
-    return shards
+    write_folder(folder, tensors, aliases, dtype=dtype, shard_bytes=shard_bytes)

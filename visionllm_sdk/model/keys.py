@@ -28,6 +28,10 @@ def _same(tensor: Tensor) -> Sequence[Tensor]:
     return (tensor,)
 
 
+def _nothing(tensor: Tensor) -> Sequence[Tensor]:
+    return ()
+
+
 def split_thirds(tensor: Tensor) -> Sequence[Tensor]:
     """Query, key and value matrices of a fused one, which holds them as thirds of its rows."""
     return tensor.chunk(3, dim=0)
@@ -48,15 +52,18 @@ class KeyRule:
 
     Attributes:
         released: pattern of the released key.
-        module: patterns of the module keys; none for a tensor that the module computes by itself.
+        module: patterns of the module keys.
         split: released tensor to the module's tensors.
         join: the module's tensors to the released tensor.
+        computed: the module computes this tensor by itself and keeps it as a buffer outside its state: it is
+            written, but not read.
     """
 
     released: str
     module: tuple[str, ...]
     split: Split = _same
     join: Join = _only
+    computed: bool = False
 
 
 def _intern_vit_rules() -> list[KeyRule]:
@@ -111,12 +118,17 @@ class KeyTable:
 
     def __init__(self, rules: Sequence[KeyRule] = ()) -> None:
         self._by_released = [(_pattern(rule.released), rule) for rule in rules]
-        self._by_module = [(_pattern(name), rule) for rule in rules for name in rule.module]
+        self._by_module = [
+            (_pattern(name), rule) for rule in rules if not rule.computed for name in rule.module
+        ]
+        self._computed = [(_pattern(name), rule) for rule in rules if rule.computed for name in rule.module]
 
     def to_module(self, released: str) -> tuple[tuple[str, ...], Split]:
-        """Module keys of a released key, and how its tensor is split onto them."""
+        """Module keys of a released key, and how its tensor is split onto them; none for what is computed."""
         for pattern, rule in self._by_released:
             if match := pattern.fullmatch(released):
+                if rule.computed:
+                    return (), _nothing
                 return tuple(name.format(**match.groupdict()) for name in rule.module), rule.split
         return (released,), _same
 
@@ -128,6 +140,13 @@ class KeyTable:
                 names = tuple(name.format(**values) for name in rule.module)
                 return rule.released.format(**values), names, rule.join
         return module, (module,), _only
+
+    def computed(self, buffer: str) -> tuple[str, Join] | None:
+        """Released key of a buffer outside the module's state, and its released form; None if it has none."""
+        for pattern, rule in self._computed:
+            if match := pattern.fullmatch(buffer):
+                return rule.released.format(**match.groupdict()), rule.join
+        return None
 
 
 def _pattern(text: str) -> re.Pattern[str]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from visionllm_tools.detection.config import DetectorConfig
 from visionllm_tools.detection.decoder import Detector
+from visionllm_tools.detection.keys import PREFIX, detector_key_table
 
 
 @pytest.fixture(scope="session")
@@ -30,13 +31,22 @@ def tiny_weights(goldens: Path) -> dict[str, Tensor]:
     return {name.removeprefix("gdino."): tensor for name, tensor in stored.items()}
 
 
+def from_released(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a Swin detector under the names of its modules; both without the prefix."""
+    table, found = detector_key_table(swin=True), {}
+    for key, tensor in weights.items():
+        names, split = table.to_module(PREFIX + key)
+        found |= dict(zip((name.removeprefix(PREFIX) for name in names), split(tensor), strict=True))
+    return found
+
+
 @pytest.fixture(scope="session")
 def make_tiny(tiny_config: dict[str, Any], tiny_weights: dict[str, Tensor]) -> Callable[..., Detector]:
     """The recorded detector, with changed fields of its configuration."""
 
     def make(**changes: Any) -> Detector:
         detector = Detector(DetectorConfig.from_dict({**tiny_config, **changes}))
-        detector.load_state_dict(tiny_weights)
+        detector.load_state_dict(from_released(tiny_weights))
         return detector.eval()
 
     return make

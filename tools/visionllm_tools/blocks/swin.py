@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -103,6 +104,12 @@ def _windows(table: Tensor, side: int) -> Tensor:
     """(H, W) -> (windows, side ** 2)."""
     parts = table.unflatten(1, (-1, side)).unflatten(0, (-1, side))
     return parts.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+def square(index: Tensor) -> Tensor:
+    """The library's flat index of relative positions as released checkpoints store it, (T, T)."""
+    side = math.isqrt(index.numel())
+    return index.reshape(side, side)
 
 
 def make_lean(backbone: SwinBackbone) -> None:

@@ -7,11 +7,8 @@ numbers, `{p}` weight or bias, `{rest}` anything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from torch import Tensor
-
 from visionllm_sdk.model.keys import KeyRule, KeyTable, join_rows, split_thirds
+from visionllm_tools.blocks.swin import square
 
 PREFIX = "unipose."
 
@@ -91,10 +88,11 @@ def _swin_rules() -> list[KeyRule]:
         *_rules("backbone.0.", _SWIN, "model.swin."),
         KeyRule(start + _SWIN_ATTENTION + "qkv.{p}", heads, split_thirds, join_rows),
         # The library computes the index from the window.
-        KeyRule(start + _SWIN_ATTENTION + "relative_position_index", (), _nothing),
+        KeyRule(
+            start + _SWIN_ATTENTION + "relative_position_index",
+            (attention + "relative_position_bias.relative_position_index",),
+            join=square,
+            computed=True,
+        ),
         *norms,
     ]
-
-
-def _nothing(tensor: Tensor) -> Sequence[Tensor]:
-    return ()
