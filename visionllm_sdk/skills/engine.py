@@ -123,7 +123,8 @@ class Engine:
             ToolError: no loaded tool claims a routing token, or a tool's result is no typed result.
         """
         names = {self.registry.by_token(job.call.token).name for job in jobs}
-        results = run_tools(jobs, {name: self.model.tools[name] for name in names})
+        with self.model.in_use(names) as tools:
+            results = run_tools(jobs, tools)
         return [_typed(result) for result in results]
 
     @property

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from visionllm_sdk.errors import ConfigError, DataError
+from visionllm_sdk.model.keys import KeyTable
 from visionllm_sdk.results import Box, Detection, Detections, Grounding, ImageResult, Mask, SemanticMap
 from visionllm_sdk.tool import (
     ForcedLayout,
@@ -22,6 +23,7 @@ from visionllm_sdk.tool import (
 from visionllm_tools.detection.config import DetectorConfig
 from visionllm_tools.detection.decoder import Detector
 from visionllm_tools.detection.denoising import DenoisingConfig, plan_denoising
+from visionllm_tools.detection.keys import PREFIX, detector_key_table
 from visionllm_tools.detection.loss import LossConfig, detection_loss
 from visionllm_tools.detection.options import DetectionOptions, DetectionTruth
 from visionllm_tools.detection.outputs import DetectorOutput
@@ -112,7 +114,7 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         ),
     )
     table = QueryTable(name="det", count=4, count_field="num_embs")
-    checkpoint_prefix = "gdino."
+    checkpoint_prefix = PREFIX
     options_type = DetectionOptions
     result_type = ImageResult
     decoder: Detector
@@ -148,6 +150,10 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
                 remedy="Correct config.json: both describe the super-link states.",
             )
         return cls(Detector(detector), denoising=DenoisingConfig())
+
+    def key_table(self) -> KeyTable:
+        """See `RoutedTool.key_table`."""
+        return detector_key_table(swin=self.decoder.model.backbone.conv_encoder.is_swin)
 
     @torch.inference_mode()
     def run(self, requests: Sequence[Request]) -> list[ImageResult]:
