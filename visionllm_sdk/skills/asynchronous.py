@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, TypeVar, Unpack, overload
 
+from visionllm_sdk.adapters import AdapterChoice
 from visionllm_sdk.images import ImageSource
 from visionllm_sdk.results import Answer, Count, Detections, Grounding, Reply, SemanticMap
 from visionllm_sdk.skills.arguments import Images, Labels, is_many
@@ -67,11 +68,18 @@ class AsyncSkills(ABC):
         *,
         threshold: float | None = None,
         masks: bool = True,
+        adapter: AdapterChoice = None,
     ) -> list[Detections]: ...
 
     @overload
     async def adetect(
-        self, image: ImageSource, labels: Labels, *, threshold: float | None = None, masks: bool = True
+        self,
+        image: ImageSource,
+        labels: Labels,
+        *,
+        threshold: float | None = None,
+        masks: bool = True,
+        adapter: AdapterChoice = None,
     ) -> Detections: ...
 
     async def adetect(self, image: Any, labels: Any, **settings: Any) -> Any:
@@ -80,14 +88,19 @@ class AsyncSkills(ABC):
         return await self._perform("detect", image, own, **settings)
 
     @overload
-    async def asegment(self, image: list[S] | tuple[S, ...], labels: Any) -> list[SemanticMap]: ...
+    async def asegment(
+        self, image: list[S] | tuple[S, ...], labels: Any, *, adapter: AdapterChoice = None
+    ) -> list[SemanticMap]: ...
 
     @overload
-    async def asegment(self, image: ImageSource, labels: Labels) -> SemanticMap: ...
+    async def asegment(
+        self, image: ImageSource, labels: Labels, *, adapter: AdapterChoice = None
+    ) -> SemanticMap: ...
 
-    async def asegment(self, image: Any, labels: Any) -> Any:
+    async def asegment(self, image: Any, labels: Any, **settings: Any) -> Any:
         """As ``segment``, without blocking the event loop."""
-        return await self._perform("segment", image, [labels] if isinstance(labels, str) else labels)
+        own = [labels] if isinstance(labels, str) else labels
+        return await self._perform("segment", image, own, **settings)
 
     @overload
     async def aground(
@@ -97,11 +110,18 @@ class AsyncSkills(ABC):
         *,
         threshold: float | None = None,
         masks: bool = True,
+        adapter: AdapterChoice = None,
     ) -> list[Grounding]: ...
 
     @overload
     async def aground(
-        self, image: ImageSource, expression: str, *, threshold: float | None = None, masks: bool = True
+        self,
+        image: ImageSource,
+        expression: str,
+        *,
+        threshold: float | None = None,
+        masks: bool = True,
+        adapter: AdapterChoice = None,
     ) -> Grounding: ...
 
     async def aground(self, image: Any, expression: Any, **settings: Any) -> Any:
@@ -110,35 +130,51 @@ class AsyncSkills(ABC):
 
     @overload
     async def acount(
-        self, image: list[S] | tuple[S, ...], label: str | Sequence[str], *, threshold: float | None = None
+        self,
+        image: list[S] | tuple[S, ...],
+        label: str | Sequence[str],
+        *,
+        threshold: float | None = None,
+        adapter: AdapterChoice = None,
     ) -> list[Count]: ...
 
     @overload
-    async def acount(self, image: ImageSource, label: str, *, threshold: float | None = None) -> Count: ...
+    async def acount(
+        self,
+        image: ImageSource,
+        label: str,
+        *,
+        threshold: float | None = None,
+        adapter: AdapterChoice = None,
+    ) -> Count: ...
 
     async def acount(self, image: Any, label: Any, **settings: Any) -> Any:
         """As ``count``, without blocking the event loop."""
         return await self._perform("count", image, label, **settings)
 
     @overload
-    async def aask(self, image: list[S] | tuple[S, ...], question: str | Sequence[str]) -> list[Answer]: ...
+    async def aask(
+        self, image: list[S] | tuple[S, ...], question: str | Sequence[str], *, adapter: AdapterChoice = None
+    ) -> list[Answer]: ...
 
     @overload
-    async def aask(self, image: ImageSource, question: str) -> Answer: ...
+    async def aask(self, image: ImageSource, question: str, *, adapter: AdapterChoice = None) -> Answer: ...
 
-    async def aask(self, image: Any, question: Any) -> Any:
+    async def aask(self, image: Any, question: Any, **settings: Any) -> Any:
         """As ``ask``, without blocking the event loop."""
-        return await self._perform("ask", image, question)
+        return await self._perform("ask", image, question, **settings)
 
     @overload
-    async def acaption(self, image: list[S] | tuple[S, ...]) -> list[Answer]: ...
+    async def acaption(
+        self, image: list[S] | tuple[S, ...], *, adapter: AdapterChoice = None
+    ) -> list[Answer]: ...
 
     @overload
-    async def acaption(self, image: ImageSource) -> Answer: ...
+    async def acaption(self, image: ImageSource, *, adapter: AdapterChoice = None) -> Answer: ...
 
-    async def acaption(self, image: Any) -> Any:
+    async def acaption(self, image: Any, **settings: Any) -> Any:
         """As ``caption``, without blocking the event loop."""
-        return await self._perform("caption", image)
+        return await self._perform("caption", image, **settings)
 
     @overload
     async def achat(
