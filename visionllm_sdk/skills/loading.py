@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from visionllm_sdk.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     import torch
 
+    from visionllm_sdk.model.placement import Placement
+
 EMBEDDED = "embedded"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _NEEDED = ("*.json", "tokenizer.model", "*.safetensors")
-"""What is downloaded: configuration, tokenizer, weights; never pickles or code."""
+"""What is downloaded: configuration, tokenizer, weights; never code."""
+_PICKLES = ("pytorch_model*.bin",)
+"""What is downloaded besides if there are no safetensors: to be converted, see `converting`."""
 
 
 def embedded_folder() -> Path:
@@ -73,7 +78,12 @@ def _download(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(_NEEDED)))
+        folder = Path(snapshot_download(name, allow_patterns=list(_NEEDED)))
+        if not any(folder.glob("*.safetensors")):
+            # The same revision again, so that no file of another version comes in between.
+            revision = folder.name
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=[*_NEEDED, *_PICKLES]))
+        return folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
         raise CheckpointError(
@@ -100,6 +110,51 @@ def torch_device(device: str | torch.device | None) -> torch.device:
             f"the model cannot run on this device: {reason}", value=str(device), remedy="Use device='cpu'."
         ) from error
     return chosen
+
+
+class LoadingSettings(TypedDict, total=False):
+    """Further settings of loading, all optional.
+
+    Attributes:
+        device_map: device by part: ``"language"``, ``"decoders"``, or the name of a tool like ``"detect"``;
+            parts that it does not name go to ``device``.
+        quantization: ``"int8"`` or ``"int4"`` for the language model's matrices; needs the extra ``quant``.
+        offload: a decoder waits in main memory while another one is at work.
+        check: compare large files with their checksums when they are first seen; True if not given.
+    """
+
+    device_map: Mapping[str, str | torch.device]
+    quantization: Literal["int8", "int4"] | None
+    offload: bool
+    check: bool
+
+
+def placement(
+    device: str | torch.device | None, dtype: str | torch.dtype | None, settings: LoadingSettings
+) -> Placement:
+    """Where the parts of a model go.
+
+    Raises:
+        ConfigError: no such device here, an unknown number format, or an unknown setting.
+    """
+    from visionllm_sdk.model.placement import Placement
+
+    unknown = sorted(set(settings) - set(LoadingSettings.__annotations__))
+    if unknown:
+        raise ConfigError(
+            "unknown settings of loading",
+            value=unknown,
+            limit=", ".join(LoadingSettings.__annotations__),
+            remedy="Correct the names.",
+        )
+    parts = settings.get("device_map", {})
+    return Placement(
+        device=torch_device(device),
+        dtype=torch_dtype(dtype),
+        parts={name: torch_device(one) for name, one in parts.items()},
+        quantization=settings.get("quantization"),
+        offload=settings.get("offload", False),
+    )
 
 
 def torch_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
