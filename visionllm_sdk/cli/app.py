@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visionllm_sdk.cli.convert import convert
 from visionllm_sdk.cli.options import (
     DeviceOption,
     ImageArgument,
@@ -246,6 +247,9 @@ def demo(
         show.print_json(report.as_dict())
     else:
         demonstration.print_report(report)
+
+
+app.command(epilog=_examples("convert ./VisionLLMv2", "convert ./VisionLLMv2 ./VisionLLMv2-new"))(convert)
 
 
 # -- what the commands share -------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from visionllm_sdk.errors import InputError
@@ -25,9 +24,10 @@ from visionllm_sdk.skills.arguments import (
     load_images,
     per_image,
 )
+from visionllm_sdk.skills.converting import readable_folder
 from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
 from visionllm_sdk.skills.history import Conversation, History, conversation
-from visionllm_sdk.skills.loading import EMBEDDED, checkpoint_folder, torch_device, torch_dtype
+from visionllm_sdk.skills.loading import EMBEDDED, LoadingSettings, checkpoint_folder, placement
 from visionllm_sdk.skills.perception import Perception, as_count, perceive
 from visionllm_sdk.skills.posing import PoseSkills
 from visionllm_sdk.skills.talk import (
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     import torch
 
     from visionllm_sdk.model.assembly import Model
+    from visionllm_sdk.model.memory import MemoryReport
 
 S = TypeVar("S", bound=ImageSource)
 ResultT = TypeVar("ResultT")
@@ -78,8 +79,9 @@ class VisionLLM(PoseSkills, ForAgents):
         dtype: str | torch.dtype | None = None,
         tools: Sequence[str] | None = None,
         rules: ImageRules | None = None,
+        **settings: Unpack[LoadingSettings],
     ) -> Self:
-        """Load a checkpoint.
+        """Load a checkpoint. Pickled weights are converted to safetensors once, in the local cache.
 
         Args:
             name_or_path: folder, or hub name if there is no such folder; None is the embedded model.
@@ -87,25 +89,31 @@ class VisionLLM(PoseSkills, ForAgents):
             dtype: number format, such as ``"float32"``; None takes float32 on the CPU, bfloat16 elsewhere.
             tools: names of the routed tools to load; None takes all that the checkpoint has.
             rules: which images are accepted.
+            settings: see :class:`~visionllm_sdk.skills.loading.LoadingSettings`.
 
         Raises:
-            CheckpointError: no such checkpoint, or one that is incomplete or does not fit.
+            CheckpointError: no such checkpoint, or one that is incomplete, damaged or does not fit.
             ConfigError: its config.json cannot be used, or no such device or number format.
             ToolError: a tool that is unknown or that the checkpoint does not have.
+            MissingExtraError: ``quantization`` without its library.
         """
         from visionllm_sdk.model.assembly import load_model
         from visionllm_sdk.tool import discover_tools
 
-        folder: Path = checkpoint_folder(name_or_path)
+        place = placement(device, dtype, settings)
         model = load_model(
-            folder,
+            readable_folder(checkpoint_folder(name_or_path)),
             registry=discover_tools(),
             tools=tools,
-            device=torch_device(device),
-            dtype=torch_dtype(dtype),
+            placement=place,
             lazy=True,
+            check=settings.get("check", True),
         )
         return cls(model, rules=rules, name=os.fspath(name_or_path or EMBEDDED))
+
+    def memory(self) -> MemoryReport:
+        """What each part takes in memory, and where; ``print`` shows a table."""
+        return self.engine.model.memory()
 
     # -- forced routing: one forward pass, no decoding -----------------------------------------------------
 
