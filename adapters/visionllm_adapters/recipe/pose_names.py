@@ -33,7 +33,10 @@ def keypoint_index(name: str) -> int:
 
 
 class StandInPoses(nn.Module):
-    """Features of classes and keypoint names, learnt together with the estimator.
+    """Features of classes and keypoint names. They are never learnt: the estimator learns to read them.
+
+    So the language model can learn to say them at the same time. Names get random directions, which in so
+    many dimensions are nearly orthogonal; classes take what the detector calls them.
 
     Args:
         width: channels of the estimator's labels (C).
@@ -46,8 +49,10 @@ class StandInPoses(nn.Module):
         self.classes = nn.Embedding(len(CLASSES) + 1, width)
         self.keypoints = nn.Embedding(len(KEYPOINTS) + 1, width)
         self.noise = noise
+        random = torch.Generator().manual_seed(17)
         for table in (self.classes, self.keypoints):
-            nn.init.normal_(table.weight, std=0.5)
+            nn.init.normal_(table.weight, std=0.5, generator=random)
+        self.requires_grad_(False)
 
     def forward(self, classes: Tensor, keypoints: Tensor) -> tuple[Tensor, Tensor]:
         """(B, N) and (B, K) long -> (B, N, C) and (B, K, C)."""

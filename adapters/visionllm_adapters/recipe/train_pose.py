@@ -225,7 +225,7 @@ def optimiser_of(trainee: Trainee, rate: float) -> torch.optim.Optimizer:
     known = set(map(id, backbone))
     rest = [
         p
-        for module in (trainee.pose, trainee.names, trainee.heat)
+        for module in (trainee.pose, trainee.heat)
         for name, p in module.named_parameters()
         if id(p) not in known and not name.startswith("projection_")
     ]
