@@ -201,3 +201,9 @@ class EditedImage(Picture):
     type: Literal["edited_image"] = "edited_image"
     image_guidance: NonNegativeFloat
     source: str | None = None
+
+    def from_source(self, handle: str | None) -> Self:
+        """The same picture with the handle of the image that was edited."""
+        copy = self.model_copy(update={"source": handle})
+        copy._image = self._image
+        return copy

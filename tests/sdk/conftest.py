@@ -81,7 +81,9 @@ def random_config(vocabulary: int, *, width: int = 64) -> dict[str, Any]:
     }
 
 
-def write_random_checkpoint(folder: Path, *, seed: int = 0) -> Path:
+def write_random_checkpoint(
+    folder: Path, *, seed: int = 0, changes: dict[str, Any] | None = None
+) -> Path:
     """Build the model with random weights, and save it in the released layout."""
     import torch
 
@@ -96,7 +98,7 @@ def write_random_checkpoint(folder: Path, *, seed: int = 0) -> Path:
     size = 420
     tokenizer = TextTokenizer(pieces, {text: size + i for i, text in enumerate(CONTROL_TOKENS)})
     torch.manual_seed(seed)
-    released = random_config(tokenizer.vocab_size)
+    released = random_config(tokenizer.vocab_size) | (changes or {})
     config = ModelConfig.from_released(released)
     core = build_core(config, tokenizer)
     built = [kind.from_config(released) for kind in discover_tools()]

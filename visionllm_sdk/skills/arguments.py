@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from visionllm_sdk.errors import InputError, LimitError
+from visionllm_sdk.handles import ImageHandles
 from visionllm_sdk.images import ImageLimits, ImageSource, LoadedImage, UrlPolicy, load_image
+from visionllm_sdk.results import Picture
 
 Item = TypeVar("Item")
 Images: TypeAlias = ImageSource | Sequence[ImageSource]
@@ -16,6 +19,7 @@ Labels: TypeAlias = str | Sequence[str]
 """One label, or several."""
 
 MAX_LABELS = 10_000
+_HANDLE = re.compile(r"img_\d+_[0-9a-f]{16}")
 _MAX_LABEL = 500
 _SHOWN = 60
 
@@ -27,17 +31,26 @@ class ImageRules:
     Attributes:
         limits: what is refused for its size.
         allow_urls: whether http(s) URLs are fetched, and from where.
+        handles: pictures that may be named by their handles.
     """
 
     limits: ImageLimits = field(default_factory=ImageLimits)
     allow_urls: bool | UrlPolicy = False
+    handles: ImageHandles | None = field(default=None, compare=False, repr=False)
 
-    def load(self, source: ImageSource) -> LoadedImage:
-        """One image.
+    def load(self, source: ImageSource | Picture) -> LoadedImage:
+        """One image; a produced picture, or its handle, serves as one.
 
         Raises:
             ImageError: it cannot be used.
+            HandleError: a handle that leads nowhere.
+            GenerationError: a picture that a safety checker refused.
         """
+        if isinstance(source, Picture):
+            here = source.handle is not None and self.handles is not None and source.handle in self.handles
+            source = source.handle if here and source.refused is None else source.image
+        if self.handles is not None and isinstance(source, str) and _HANDLE.fullmatch(source):
+            return self.handles.get(source)
         return load_image(source, allow_urls=self.allow_urls, limits=self.limits)
 
 

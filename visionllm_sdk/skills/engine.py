@@ -11,13 +11,19 @@ from typing import Any, Final
 import torch
 from pydantic import ValidationError
 
+from visionllm_sdk.adapters import AdapterRack, unknown_adapter
 from visionllm_sdk.errors import InputError, ToolError
+from visionllm_sdk.extensions import load_extension
 from visionllm_sdk.generation import Generator, Session, ToolJob, run_tools
 from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.model.assembly import Model
 from visionllm_sdk.model.prompt import TiledImage
 from visionllm_sdk.model.tiling import cut_tiles, tile_array
+from visionllm_sdk.model.vision import VisionFeatures
 from visionllm_sdk.results import Result
+from visionllm_sdk.skills.pointing import Pointer
+from visionllm_sdk.skills.shelf import PictureShelf
+from visionllm_sdk.skills.pointing import Pointer
 from visionllm_sdk.tool import RoutingToken, ToolClass, ToolOptions
 
 _FEATURE_BYTES = 128 * 2**20
@@ -32,6 +38,8 @@ SKILL_TOKENS: Final[Mapping[str, str]] = {
     "ground": "[GRD]",
     "segment": "[SEG]",
     "pose": "[POSE]",
+    "generate": "[GEN]",
+    "edit": "[EDIT]",
 }
 """Routing token of the typed methods."""
 
@@ -79,14 +87,19 @@ class Engine:
 
     Args:
         model: a loaded checkpoint.
+        name: of the checkpoint, for metadata of produced pictures.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, name: str = "unnamed") -> None:
         self.model = model
         self.generator = Generator(model)
         self.registry = model.registry
-        self.session = Session(max_images=_FEW, max_prefixes=_prefixes(model))
+        self._sessions: dict[str | None, Session] = {}
+        self._rack: AdapterRack | None = None
+        self._adapter: str | None = None
+        self.pointer = Pointer(model.core, model.config.image_size)
         self._features = FeatureCache()
+        self.pictures = PictureShelf(name)
         self._lock = threading.RLock()
 
     @contextmanager
@@ -95,20 +108,79 @@ class Engine:
         with self._lock:
             yield
 
+    @property
+    def session(self) -> Session:
+        """Prefixes that the model has read, with the adapter that is active: each reads in its own way."""
+        if self._adapter not in self._sessions:
+            fresh = Session(max_images=_FEW, max_prefixes=_prefixes(self.model))
+            self._sessions[self._adapter] = fresh
+        return self._sessions[self._adapter]
+
+    def rack(self) -> AdapterRack:
+        """Where the model's adapters are held.
+
+        Raises:
+            ConfigError: no installed package holds adapters.
+        """
+        if self._rack is None:
+            self._rack = load_extension("adapters")(self.model)
+        return self._rack
+
+    @property
+    def adapter_names(self) -> tuple[str, ...]:
+        """Loaded adapters."""
+        return () if self._rack is None else self._rack.names
+
+    @contextmanager
+    def using(self, adapter: str | None) -> Iterator[None]:
+        """The time in which one request has the model for itself, with an adapter; None: without any.
+
+        Raises:
+            AdapterError: no such adapter is loaded.
+        """
+        with self._lock:
+            if adapter is not None and adapter not in self.adapter_names:
+                raise unknown_adapter(adapter, self.adapter_names)
+            before = self._adapter
+            self._activate(adapter)
+            try:
+                yield
+            finally:
+                self._activate(before)
+
+    def _activate(self, adapter: str | None) -> None:
+        if self._rack is not None and adapter != self._adapter:
+            self._rack.activate(adapter)
+        self._adapter = adapter
+        self.pictures.adapter = adapter
+
+    def forget(self, adapter: str) -> None:
+        """Drop what was read with an adapter."""
+        self._sessions.pop(adapter, None)
+
     @torch.no_grad()
-    def see(self, images: Sequence[LoadedImage]) -> list[TiledImage]:
-        """Tiles and vision features of images; known ones are not computed again, new ones in one batch."""
+    def see(self, images: Sequence[LoadedImage], *, pointed: bool = False) -> list[TiledImage]:
+        """Tiles and vision features of images; known ones are not computed again, new ones in one batch.
+
+        Args:
+            images: what to look at.
+            pointed: regions of these images are going to be asked about.
+        """
         kept = {image.digest: self._features.get(image.digest) for image in images}
         known = {key: seen for key, seen in kept.items() if seen is not None}
         fresh = {image.digest: image for image in images if image.digest not in known}
-        for seen in self._see([self._tile(image) for image in fresh.values()]) if fresh else ():
+        for seen in self._see([self._tile(image) for image in fresh.values()], pointed) if fresh else ():
             known[seen.key] = seen
             self._features.put(seen)
         return [known[image.digest] for image in images]
 
-    def _see(self, tiled: Sequence[TiledImage]) -> list[TiledImage]:
-        features = self.model.core.see_each(tiled)
-        return [TiledImage(one.pixels, seen, one.key) for one, seen in zip(tiled, features, strict=True)]
+    def _see(self, tiled: Sequence[TiledImage], pointed: bool) -> list[TiledImage]:
+        seen = []
+        for one, features in zip(tiled, self.model.core.see_each(tiled, levels=pointed), strict=True):
+            if pointed:
+                self.pointer.keep(one, features)
+            seen.append(TiledImage(one.pixels, VisionFeatures(features.tokens), one.key))
+        return seen
 
     def _tile(self, image: LoadedImage) -> TiledImage:
         config = self.model.config
@@ -117,7 +189,8 @@ class Engine:
         return TiledImage(torch.from_numpy(pixels), key=image.digest)
 
     def run(self, jobs: Sequence[ToolJob]) -> list[Result]:
-        """Carry out routed calls; result i belongs to job i. Decoders that are not needed stay unbuilt.
+        """Carry out routed calls; result i belongs to job i. Decoders that are not needed stay unbuilt, and
+        produced pictures are kept on the shelf.
 
         Raises:
             ToolError: no loaded tool claims a routing token, or a tool's result is no typed result.
@@ -125,7 +198,7 @@ class Engine:
         names = {self.registry.by_token(job.call.token).name for job in jobs}
         with self.model.in_use(names) as tools:
             results = run_tools(jobs, tools)
-        return [_typed(result) for result in results]
+        return self.pictures.keep([_typed(result) for result in results])
 
     @property
     def routing_tokens(self) -> tuple[str, ...]:

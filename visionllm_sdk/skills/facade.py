@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
+from visionllm_sdk.adapters import AdapterChoice, by_adapter, each_adapter
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.images import ImageSource
 from visionllm_sdk.results import Answer, Count, Detections, Grounding, Reply, SemanticMap
+from visionllm_sdk.skills.adapting import AdapterSkills, paced
 from visionllm_sdk.skills.agents import ForAgents
 from visionllm_sdk.skills.arguments import (
     ImageRules,
@@ -25,6 +28,7 @@ from visionllm_sdk.skills.arguments import (
     per_image,
 )
 from visionllm_sdk.skills.converting import readable_folder
+from visionllm_sdk.skills.drawing import DrawingSkills
 from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
 from visionllm_sdk.skills.history import Conversation, History, conversation
 from visionllm_sdk.skills.loading import EMBEDDED, LoadingSettings, checkpoint_folder, placement
@@ -51,7 +55,7 @@ S = TypeVar("S", bound=ImageSource)
 ResultT = TypeVar("ResultT")
 
 
-class VisionLLM(PoseSkills, ForAgents):
+class VisionLLM(PoseSkills, DrawingSkills, AdapterSkills, ForAgents):
     """An image and a sentence in, typed results out.
 
     Wherever a method takes an image it also takes a list of images and then returns a list: all go through
@@ -66,8 +70,8 @@ class VisionLLM(PoseSkills, ForAgents):
 
     def __init__(self, model: Model, *, rules: ImageRules | None = None, name: str = "unnamed") -> None:
         super().__init__()
-        self.engine = Engine(model)
-        self.rules = rules or ImageRules()
+        self.engine = Engine(model, name=name)
+        self.rules = replace(rules or ImageRules(), handles=self.engine.pictures.handles)
         self.name = name
 
     @classmethod
@@ -125,14 +129,29 @@ class VisionLLM(PoseSkills, ForAgents):
         *,
         threshold: float | None = None,
         masks: bool = True,
+        adapter: AdapterChoice = None,
     ) -> list[Detections]: ...
 
     @overload
     def detect(
-        self, image: ImageSource, labels: Labels, *, threshold: float | None = None, masks: bool = True
+        self,
+        image: ImageSource,
+        labels: Labels,
+        *,
+        threshold: float | None = None,
+        masks: bool = True,
+        adapter: AdapterChoice = None,
     ) -> Detections: ...
 
-    def detect(self, image: Any, labels: Any, *, threshold: float | None = None, masks: bool = True) -> Any:
+    def detect(
+        self,
+        image: Any,
+        labels: Any,
+        *,
+        threshold: float | None = None,
+        masks: bool = True,
+        adapter: AdapterChoice = None,
+    ) -> Any:
         """Find all objects of the named kinds.
 
         Args:
@@ -140,6 +159,7 @@ class VisionLLM(PoseSkills, ForAgents):
             labels: what to look for; for a list of images also a list of lists. Repeated labels count once.
             threshold: lowest score, 0 to 1; None takes the checkpoint's own.
             masks: whether detections carry masks.
+            adapter: name of a loaded adapter, or one for each image; None is the model as it is.
 
         Returns:
             Boxes (pixels of the given image, x1 y1 x2 y2) and masks, best first.
@@ -151,20 +171,25 @@ class VisionLLM(PoseSkills, ForAgents):
         images = load_images(image, self.rules)
         wanted = _each_label_list(labels, images)
         options = {"threshold": check_threshold(threshold), "masks": masks}
-        return images.unwrap(self._perceive("detect", images, wanted, Detections, **options))
+        return images.unwrap(self._perceive("detect", images, wanted, Detections, adapter, **options))
 
     @overload
-    def segment(self, image: list[S] | tuple[S, ...], labels: Any) -> list[SemanticMap]: ...
+    def segment(
+        self, image: list[S] | tuple[S, ...], labels: Any, *, adapter: AdapterChoice = None
+    ) -> list[SemanticMap]: ...
 
     @overload
-    def segment(self, image: ImageSource, labels: Labels) -> SemanticMap: ...
+    def segment(
+        self, image: ImageSource, labels: Labels, *, adapter: AdapterChoice = None
+    ) -> SemanticMap: ...
 
-    def segment(self, image: Any, labels: Any) -> Any:
+    def segment(self, image: Any, labels: Any, *, adapter: AdapterChoice = None) -> Any:
         """Give every pixel one of the named categories, or none.
 
         Args:
             image: one image or a list.
             labels: the categories; for a list of images also a list of lists.
+            adapter: name of a loaded adapter, or one for each image; None is the model as it is.
 
         Raises:
             ImageError: an image that cannot be used.
@@ -172,7 +197,7 @@ class VisionLLM(PoseSkills, ForAgents):
         """
         images = load_images(image, self.rules)
         wanted = _each_label_list(labels, images)
-        return images.unwrap(self._perceive("segment", images, wanted, SemanticMap))
+        return images.unwrap(self._perceive("segment", images, wanted, SemanticMap, adapter))
 
     @overload
     def ground(
@@ -182,15 +207,28 @@ class VisionLLM(PoseSkills, ForAgents):
         *,
         threshold: float | None = None,
         masks: bool = True,
+        adapter: AdapterChoice = None,
     ) -> list[Grounding]: ...
 
     @overload
     def ground(
-        self, image: ImageSource, expression: str, *, threshold: float | None = None, masks: bool = True
+        self,
+        image: ImageSource,
+        expression: str,
+        *,
+        threshold: float | None = None,
+        masks: bool = True,
+        adapter: AdapterChoice = None,
     ) -> Grounding: ...
 
     def ground(
-        self, image: Any, expression: Any, *, threshold: float | None = None, masks: bool = True
+        self,
+        image: Any,
+        expression: Any,
+        *,
+        threshold: float | None = None,
+        masks: bool = True,
+        adapter: AdapterChoice = None,
     ) -> Any:
         """Find what a referring expression points at, such as "the star left of the ring".
 
@@ -200,6 +238,7 @@ class VisionLLM(PoseSkills, ForAgents):
             threshold: lowest score, 0 to 1; None takes the checkpoint's own. The best candidate is always
                 returned.
             masks: whether detections carry masks.
+            adapter: name of a loaded adapter, or one for each image; None is the model as it is.
 
         Returns:
             Detections labelled with the expression, best first.
@@ -211,23 +250,38 @@ class VisionLLM(PoseSkills, ForAgents):
         images = load_images(image, self.rules)
         wanted = [(phrase,) for phrase in _each_phrase(expression, images, "an expression")]
         options = {"threshold": check_threshold(threshold), "masks": masks}
-        return images.unwrap(self._perceive("ground", images, wanted, Grounding, **options))
+        return images.unwrap(self._perceive("ground", images, wanted, Grounding, adapter, **options))
 
     @overload
     def count(
-        self, image: list[S] | tuple[S, ...], label: str | Sequence[str], *, threshold: float | None = None
+        self,
+        image: list[S] | tuple[S, ...],
+        label: str | Sequence[str],
+        *,
+        threshold: float | None = None,
+        adapter: AdapterChoice = None,
     ) -> list[Count]: ...
 
     @overload
-    def count(self, image: ImageSource, label: str, *, threshold: float | None = None) -> Count: ...
+    def count(
+        self,
+        image: ImageSource,
+        label: str,
+        *,
+        threshold: float | None = None,
+        adapter: AdapterChoice = None,
+    ) -> Count: ...
 
-    def count(self, image: Any, label: Any, *, threshold: float | None = None) -> Any:
+    def count(
+        self, image: Any, label: Any, *, threshold: float | None = None, adapter: AdapterChoice = None
+    ) -> Any:
         """Count the objects of one kind, by detecting them.
 
         Args:
             image: one image or a list.
             label: what to count; for a list of images also a list.
             threshold: lowest score, 0 to 1; None takes the checkpoint's own.
+            adapter: name of a loaded adapter, or one for each image; None is the model as it is.
 
         Raises:
             ImageError: an image that cannot be used.
@@ -236,7 +290,7 @@ class VisionLLM(PoseSkills, ForAgents):
         images = load_images(image, self.rules)
         wanted = [(phrase,) for phrase in _each_phrase(label, images, "a label")]
         options = {"threshold": check_threshold(threshold), "masks": False}
-        found = self._perceive("count", images, wanted, Detections, **options)
+        found = self._perceive("count", images, wanted, Detections, adapter, **options)
         return images.unwrap([as_count(one, name) for one, (name,) in zip(found, wanted, strict=True)])
 
     def _perceive(
@@ -245,28 +299,33 @@ class VisionLLM(PoseSkills, ForAgents):
         images: Many[Any],
         labels: Sequence[tuple[str, ...]],
         kind: type[ResultT],
+        adapter: AdapterChoice,
         **options: Any,
     ) -> list[ResultT]:
         items = [
             Perception(image=image, token=SKILL_TOKENS[skill], labels=wanted, options=options)
             for image, wanted in zip(images.items, labels, strict=True)
         ]
-        return perceive(self.engine, items, kind)
+        chosen = each_adapter(adapter, len(items), single=images.single)
+        return by_adapter(self.engine, chosen, items, lambda part: perceive(self.engine, part, kind))
 
     # -- words alone ---------------------------------------------------------------------------------------
 
     @overload
-    def ask(self, image: list[S] | tuple[S, ...], question: str | Sequence[str]) -> list[Answer]: ...
+    def ask(
+        self, image: list[S] | tuple[S, ...], question: str | Sequence[str], *, adapter: AdapterChoice = None
+    ) -> list[Answer]: ...
 
     @overload
-    def ask(self, image: ImageSource, question: str) -> Answer: ...
+    def ask(self, image: ImageSource, question: str, *, adapter: AdapterChoice = None) -> Answer: ...
 
-    def ask(self, image: Any, question: Any) -> Any:
+    def ask(self, image: Any, question: Any, *, adapter: AdapterChoice = None) -> Any:
         """Answer a question about the image in a word or a phrase.
 
         Args:
             image: one image or a list.
             question: for a list of images also a list.
+            adapter: name of a loaded adapter, or one for each image; None is the model as it is.
 
         Raises:
             ImageError: an image that cannot be used.
@@ -275,36 +334,39 @@ class VisionLLM(PoseSkills, ForAgents):
         """
         images = load_images(image, self.rules)
         questions = _each_phrase(question, images, "a question", check=check_message)
-        answers = self._answer(images, [short(text) for text in questions])
+        answers = self._answer(images, [short(text) for text in questions], adapter)
         named = [
             one.model_copy(update={"question": text}) for one, text in zip(answers, questions, strict=True)
         ]
         return images.unwrap(named)
 
     @overload
-    def caption(self, image: list[S] | tuple[S, ...]) -> list[Answer]: ...
+    def caption(self, image: list[S] | tuple[S, ...], *, adapter: AdapterChoice = None) -> list[Answer]: ...
 
     @overload
-    def caption(self, image: ImageSource) -> Answer: ...
+    def caption(self, image: ImageSource, *, adapter: AdapterChoice = None) -> Answer: ...
 
-    def caption(self, image: Any) -> Any:
+    def caption(self, image: Any, *, adapter: AdapterChoice = None) -> Any:
         """Say what is in the image.
 
         Args:
             image: one image or a list.
+            adapter: name of a loaded adapter, or one for each image; None is the model as it is.
 
         Raises:
             ImageError: an image that cannot be used.
         """
         images = load_images(image, self.rules)
-        return images.unwrap(self._answer(images, [CAPTION_REQUEST] * len(images.items)))
+        return images.unwrap(self._answer(images, [CAPTION_REQUEST] * len(images.items), adapter))
 
-    def _answer(self, images: Many[Any], texts: Sequence[str]) -> list[Answer]:
+    def _answer(self, images: Many[Any], texts: Sequence[str], adapter: AdapterChoice) -> list[Answer]:
         talks = [
             Conversation(text=text, images=(image,), past=(), new_images=1)
             for image, text in zip(images.items, texts, strict=True)
         ]
-        return answer(self.engine, talks, talk_settings(self.engine, {}))
+        settings = talk_settings(self.engine, {})
+        chosen = each_adapter(adapter, len(talks), single=images.single)
+        return by_adapter(self.engine, chosen, talks, lambda part: answer(self.engine, part, settings))
 
     # -- free routing --------------------------------------------------------------------------------------
 
@@ -342,10 +404,12 @@ class VisionLLM(PoseSkills, ForAgents):
         chosen = talk_settings(self.engine, settings)
         if not is_many(text):
             talk = conversation(text, images, history, self.rules)
-            return chat(self.engine, [talk], chosen)[0]
+            with self.engine.using(_one_adapter(settings)):
+                return chat(self.engine, [talk], chosen)[0]
         columns = (text, _beside(images, text, "images"), _beside(history, text, "history"))
         talks = [conversation(*parts, self.rules) for parts in zip(*columns, strict=True)]
-        return chat(self.engine, talks, chosen)
+        adapters = each_adapter(settings.get("adapter"), len(talks), single=False)
+        return by_adapter(self.engine, adapters, talks, lambda part: chat(self.engine, part, chosen))
 
     def stream(
         self, text: str, images: Images = (), history: History = (), **settings: Unpack[ChatSettings]
@@ -355,7 +419,13 @@ class VisionLLM(PoseSkills, ForAgents):
         Closing the iterator stops the model. Arguments and errors are those of :meth:`chat`.
         """
         talk = conversation(text, images, history, self.rules)
-        return stream(self.engine, talk, talk_settings(self.engine, settings))
+        events = stream(self.engine, talk, talk_settings(self.engine, settings))
+        return paced(self.engine, _one_adapter(settings), events)
+
+
+def _one_adapter(settings: ChatSettings) -> str | None:
+    """The adapter of a single message."""
+    return each_adapter(settings.get("adapter"), 1, single=True)[0]
 
 
 def _each_label_list(labels: Any, images: Many[Any]) -> list[tuple[str, ...]]:

@@ -10,7 +10,7 @@ from visionllm_sdk.errors import InputError
 from visionllm_sdk.images import ImageSource, LoadedImage
 from visionllm_sdk.model.conversation import ForcedCall, Parts, Turn, forced_turn, image_parts
 from visionllm_sdk.model.tokenizer import Control, TextTokenizer
-from visionllm_sdk.results import Answer, Reply, RoutedCall
+from visionllm_sdk.results import Answer, Picture, Reply, RoutedCall
 from visionllm_sdk.skills.arguments import ImageRules, check_message, each, is_many
 from visionllm_sdk.skills.engine import Engine
 from visionllm_sdk.skills.wording import report
@@ -64,6 +64,7 @@ def conversation(
 
     Images that the history does not place stand in front of the conversation's first question, where
     training had them. If earlier turns carry images of their own, the new ones come with the message.
+    Pictures that a reply produced stand in front of what the user says next, and need not be given again.
 
     Raises:
         InputError: an empty message, or a history that is not made of turns.
@@ -73,16 +74,25 @@ def conversation(
     new = each(given, rules.load, "image")
     turns = each(history, _past_turn, "turn")
     old = [each(turn.images, rules.load, f"turn {number}, image") for number, turn in enumerate(turns)]
-    counts = [len(some) for some in old]
-    first = bool(turns) and not any(counts)
-    if first:
-        counts[0] = len(new)
+    made = [each(_produced(turn), rules.load, f"turn {number}, picture") for number, turn in enumerate(turns)]
+    shown = {picture.digest for pictures in made for picture in pictures}
+    new = [image for image in new if image.digest not in shown]
+    if turns and not any(old):
+        old[0], new = new, []
+    for number, pictures in enumerate(made):
+        (old[number + 1] if number + 1 < len(old) else new)[:0] = pictures
     return Conversation(
         text=check_message(text),
         images=(*(image for some in old for image in some), *new),
-        past=tuple(zip(turns, counts, strict=True)),
-        new_images=0 if first else len(new),
+        past=tuple((turn, len(some)) for turn, some in zip(turns, old, strict=True)),
+        new_images=len(new),
     )
+
+
+def _produced(turn: PastTurn) -> list[Picture]:
+    """Pictures of a reply that can be looked at."""
+    results = turn.reply.results if isinstance(turn.reply, Reply) else ()
+    return [result for result in results if isinstance(result, Picture) and result.refused is None]
 
 
 def _past_turn(turn: object) -> PastTurn:

@@ -101,7 +101,7 @@ class SceneTokens(nn.Module):
         looks = self.kinds(kinds) + self.colours(colours)  # (B, N, C)
         geometry, gate = _around(boxes)  # (B, N, 64, 8), (B, N, 64)
         looks = looks[:, :, None].expand(-1, -1, TOKENS, -1)
-        said = self.mix(torch.cat([looks, geometry], dim=-1))
+        said = looks + self.mix(torch.cat([looks, geometry], dim=-1))
         weight = gate * valid[..., None]
         tokens: Tensor = self.norm(self.backgrounds(backgrounds)[:, None] + (said * weight[..., None]).sum(1))
         return tokens

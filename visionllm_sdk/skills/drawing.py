@@ -1,0 +1,347 @@
+"""Pictures: drawn from a caption, or changed by an instruction, by forced routing."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack, overload
+
+from visionllm_sdk.errors import InputError, ToolError
+from visionllm_sdk.generation import CancelToken, ForcedRequest, ToolJob
+from visionllm_sdk.images import ImageSource, LoadedImage
+from visionllm_sdk.model.conversation import ForcedCall
+from visionllm_sdk.results import EditedImage, GeneratedImage, Picture
+from visionllm_sdk.skills.arguments import ImageRules, check_message, each, is_many, load_images, per_image
+from visionllm_sdk.skills.asynchronous import AsyncSkills
+from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
+from visionllm_sdk.skills.shelf import SafetyChecker
+from visionllm_sdk.tool import SuperLink, ToolOptions
+
+S = TypeVar("S", bound=ImageSource)
+PictureT = TypeVar("PictureT", bound=Picture)
+
+MAX_PICTURES: Final = 64
+"""Pictures of one caption in one call."""
+_MAX_SEED: Final = 2**63 - 1
+_DRAWN_SEEDS: Final = 2**32
+_LINKS_AT_ONCE: Final = 16
+
+
+class DrawingSettings(TypedDict, total=False):
+    """What a caller may say about how pictures are made.
+
+    Attributes:
+        seed: fixes the noise; None draws one, which the result names. Further pictures of the same call take
+            `seed + 1`, `seed + 2`, ...
+        steps: denoising steps; None takes the checkpoint's own number, as below.
+        guidance: how closely to follow the words; 1 does not exaggerate at all.
+        sampler: name of the sampler.
+        negative_prompt: what to stay away from.
+        watch: is called after every denoising step with the progress, which can draw a preview.
+        cancel: stops the work after the current step, from another thread.
+    """
+
+    seed: int | None
+    steps: int | None
+    guidance: float | None
+    sampler: str | None
+    negative_prompt: str | None
+    watch: Callable[[Any], None] | None
+    cancel: CancelToken | None
+
+
+class DrawingSkills(AsyncSkills):
+    """Adds ``generate`` and ``edit`` with their asynchronous twins."""
+
+    engine: Engine
+    rules: ImageRules
+
+    @property
+    def safety_checker(self) -> SafetyChecker | None:
+        """Looks at every finished picture; see `PictureShelf.safety`. None, the default, lets all pass."""
+        return self.engine.pictures.safety
+
+    @safety_checker.setter
+    def safety_checker(self, checker: SafetyChecker | None) -> None:
+        self.engine.pictures.safety = checker
+
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        *,
+        n: Literal[1] = 1,
+        size: tuple[int, int] | int | None = None,
+        **settings: Unpack[DrawingSettings],
+    ) -> GeneratedImage: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: str,
+        *,
+        n: int,
+        size: tuple[int, int] | int | None = None,
+        **settings: Unpack[DrawingSettings],
+    ) -> list[GeneratedImage]: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: list[str] | tuple[str, ...],
+        *,
+        n: int = 1,
+        size: tuple[int, int] | int | None = None,
+        **settings: Unpack[DrawingSettings],
+    ) -> list[Any]: ...
+
+    def generate(
+        self,
+        prompt: Any,
+        *,
+        n: int = 1,
+        seed: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        size: tuple[int, int] | int | None = None,
+        **others: Any,
+    ) -> Any:
+        """Draw what a caption says.
+
+        Args:
+            prompt: the caption, or a list of captions, which are drawn together.
+            n: number of pictures of each caption, with seeds one apart.
+            seed: fixes the noise; see :class:`DrawingSettings` for this and the following.
+            steps: denoising steps.
+            guidance: how closely to follow the words.
+            size: width and height in pixels, or the side of a square; None takes the checkpoint's own.
+            **others: the rest of :class:`DrawingSettings`.
+
+        Returns:
+            A `GeneratedImage`; for `n` above 1 a list; for a list of captions a list with one of these each.
+            On one device the same caption, seed and settings give the same picture.
+
+        Raises:
+            InputError: an empty caption, or a number, size or setting that cannot be used.
+            LimitError: a caption that is too long.
+            ToolError: the checkpoint cannot draw.
+            GenerationCancelled: the cancel token was used.
+        """
+        count = _check_count(n)
+        settings = _known({**others, "seed": seed, "steps": steps, "guidance": guidance})
+        prompts = [prompt] if not is_many(prompt) else list(prompt)
+        words = each(prompts, lambda text: check_message(text, "the caption"), "caption")
+        orders = [_Wish(token=_token(self.engine, "generate"), words=text) for text in words]
+        made = _make(self.engine, orders, count, {**settings, "size": size}, GeneratedImage)
+        results = [group[0] if count == 1 else group for group in made]
+        return results if is_many(prompt) else results[0]
+
+    @overload
+    def edit(
+        self,
+        image: list[S] | tuple[S, ...],
+        instruction: str | Sequence[str],
+        *,
+        image_guidance: float | None = None,
+        **settings: Unpack[DrawingSettings],
+    ) -> list[EditedImage]: ...
+
+    @overload
+    def edit(
+        self,
+        image: ImageSource,
+        instruction: str,
+        *,
+        image_guidance: float | None = None,
+        **settings: Unpack[DrawingSettings],
+    ) -> EditedImage: ...
+
+    def edit(
+        self,
+        image: Any,
+        instruction: Any,
+        *,
+        seed: int | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        image_guidance: float | None = None,
+        **others: Any,
+    ) -> Any:
+        """Change an image as told and leave the rest as it is.
+
+        Args:
+            image: one image or a list.
+            instruction: what to change, such as "make the star yellow"; for a list of images also a list.
+            seed: fixes the noise, the same for all images; see :class:`DrawingSettings` for this and the
+                following.
+            steps: denoising steps.
+            guidance: how closely to follow the words.
+            image_guidance: how closely to keep to the image; it counts while `guidance` is above 1.
+            **others: the rest of :class:`DrawingSettings`.
+
+        Returns:
+            The edited image, of the size of the given one.
+
+        Raises:
+            ImageError: an image that cannot be used.
+            InputError: an empty instruction, no image, or a setting that cannot be used.
+            LimitError: an instruction that is too long.
+            ToolError: the checkpoint cannot edit.
+            GenerationCancelled: the cancel token was used.
+        """
+        if image is None or (is_many(image) and not image):
+            raise InputError(
+                "an edit needs an image", value=image, remedy="Pass the image to change, or use generate()."
+            )
+        settings = _known({**others, "seed": seed, "steps": steps, "guidance": guidance})
+        images = load_images(image, self.rules)
+        given = per_image(
+            instruction, len(images.items), single=images.single, nested=False, word="instructions"
+        )
+        words = each(given, lambda text: check_message(text, "the instruction"), "instruction")
+        token = _token(self.engine, "edit")
+        wishes = [
+            _Wish(token=token, words=text, image=one) for one, text in zip(images.items, words, strict=True)
+        ]
+        sources = [self.engine.pictures.handles.handle_of(one.digest) for one in images.items]
+        made = _make(self.engine, wishes, 1, {**settings, "image_guidance": image_guidance}, EditedImage)
+        results = [group[0].from_source(source) for group, source in zip(made, sources, strict=True)]
+        return images.unwrap(results)
+
+    async def agenerate(self, prompt: Any, **settings: Any) -> Any:
+        """As ``generate``, without blocking the event loop."""
+        return await asyncio.to_thread(self.generate, prompt, **settings)
+
+    async def aedit(self, image: Any, instruction: Any, **settings: Any) -> Any:
+        """As ``edit``, without blocking the event loop."""
+        return await asyncio.to_thread(self.edit, image, instruction, **settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wish:
+    """What to make: the routing token, the words, and for editing the image."""
+
+    token: str
+    words: str
+    image: LoadedImage | None = field(default=None)
+
+
+def _token(engine: Engine, skill: str) -> str:
+    """The routing token of drawing or editing.
+
+    Raises:
+        ToolError: the checkpoint has no such decoder.
+    """
+    token = SKILL_TOKENS[skill]
+    if token not in engine.routing_tokens:
+        raise ToolError(
+            f"this checkpoint cannot {skill} pictures: it has no decoder behind {token}",
+            value=engine.pictures.model,
+            limit=", ".join(engine.routing_tokens) or "no routed tool",
+            remedy="Load a checkpoint that has one, with the extra `generation` installed and without "
+            "leaving it out by tools=[...].",
+        )
+    return token
+
+
+def _make(
+    engine: Engine, wishes: Sequence[_Wish], count: int, settings: dict[str, Any], kind: type[PictureT]
+) -> list[list[PictureT]]:
+    """`count` pictures of every wish; each wish passes the language model once."""
+    seeds = _seeds(settings.pop("seed", None), count)
+    options = [
+        [engine.options(wish.token, {**settings, "prompt": wish.words, "seed": seed}) for seed in seeds]
+        for wish in wishes
+    ]
+    made: list[list[PictureT]] = []
+    for start in range(0, len(wishes), _LINKS_AT_ONCE):
+        part = slice(start, start + _LINKS_AT_ONCE)
+        made += _make_some(engine, wishes[part], options[part], settings.get("negative_prompt"), kind)
+    return made
+
+
+def _make_some(
+    engine: Engine,
+    wishes: Sequence[_Wish],
+    options: Sequence[Sequence[ToolOptions]],
+    negative: str | None,
+    kind: type[PictureT],
+) -> list[list[PictureT]]:
+    with engine.turn():
+        seen = iter(engine.see([wish.image for wish in wishes if wish.image is not None]))
+        images = [() if wish.image is None else (next(seen),) for wish in wishes]
+        requests = [
+            ForcedRequest(calls=(ForcedCall(token=engine.token(wish.token), labels=(words,)),), images=own)
+            for words_of in ([wish.words for wish in wishes], [negative] * len(wishes))
+            for wish, words, own in zip(wishes, words_of, images, strict=True)
+            if words is not None
+        ]
+        calls = [answer[-1] for answer in engine.generator.forced(requests)]
+        against: list[tuple[SuperLink, ...]] = [call.links for call in calls[len(wishes) :]] or [()] * len(
+            wishes
+        )
+        jobs = [
+            ToolJob(
+                call=replace(call, context=context),
+                image=None if wish.image is None else wish.image.image,
+                options=one,
+                instruction=wish.words,
+            )
+            for wish, call, context, own in zip(wishes, calls, against, options, strict=False)
+            for one in own
+        ]
+        results = iter(engine.run(jobs))
+    return [
+        [_checked(next(results), wish.token, kind) for _ in own]
+        for wish, own in zip(wishes, options, strict=True)
+    ]
+
+
+def _checked(result: object, token: str, kind: type[PictureT]) -> PictureT:
+    if not isinstance(result, kind):
+        raise ToolError(
+            f"the tool behind {token} gives another type of result",
+            value=type(result).__name__,
+            limit=kind.__name__,
+            remedy="Uninstall the package that offers this tool, or choose with tools=[...].",
+        )
+    return result
+
+
+def _known(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings, all of a known name.
+
+    Raises:
+        InputError: an unknown one.
+    """
+    unknown = sorted(settings.keys() - DrawingSettings.__annotations__.keys())
+    if unknown:
+        raise InputError(
+            "unknown setting",
+            value=unknown[0],
+            limit=", ".join(DrawingSettings.__annotations__),
+            remedy="Correct its name.",
+        )
+    return settings
+
+
+def _check_count(count: object) -> int:
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_PICTURES:
+        raise InputError(
+            "this many pictures cannot be made at once",
+            value=count,
+            limit=f"1 to {MAX_PICTURES}",
+            remedy="Ask several times.",
+        )
+    return count
+
+
+def _seeds(seed: object, count: int) -> list[object]:
+    """A seed for each of `count` pictures, from `seed` on; one is drawn where there is none."""
+    if seed is None:
+        seed = secrets.randbelow(_DRAWN_SEEDS)
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        return [seed] * count  # the tool's options say what is wrong with it
+    return [(seed + number) % (_MAX_SEED + 1) if seed >= 0 else seed for number in range(count)]
