@@ -23,7 +23,6 @@ from visionllm_sdk.model.vision import VisionFeatures
 from visionllm_sdk.results import Result
 from visionllm_sdk.skills.pointing import Pointer
 from visionllm_sdk.skills.shelf import PictureShelf
-from visionllm_sdk.skills.pointing import Pointer
 from visionllm_sdk.tool import RoutingToken, ToolClass, ToolOptions
 
 _FEATURE_BYTES = 128 * 2**20
