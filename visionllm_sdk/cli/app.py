@@ -15,12 +15,14 @@ from visionllm_sdk.cli.options import (
     ImageArgument,
     ImagesArgument,
     JsonOption,
+    KeypointsOption,
     LabelsOption,
     MasksOption,
     ModelOption,
     SaveOption,
     ThresholdOption,
     UrlsOption,
+    split_keypoints,
     split_labels,
 )
 
@@ -117,6 +119,28 @@ def count(
     """Count the objects of one kind."""
     _perceive(
         lambda vlm, images: vlm.count(images, label, threshold=threshold),
+        [image], as_json, save, model, device, allow_urls,
+    )  # fmt: skip
+
+
+@app.command(
+    epilog=_examples("pose scene.png person --json", 'pose scene.png dog -k "nose,neck" --save poses.png')
+)
+def pose(
+    image: ImageArgument,
+    label: Annotated[str, typer.Argument(help="Whose keypoints, such as person.", show_default=False)],
+    keypoints: KeypointsOption = "coco",
+    threshold: ThresholdOption = None,
+    as_json: JsonOption = False,
+    save: SaveOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    allow_urls: UrlsOption = False,
+) -> None:
+    """Find all objects of the named kinds with their keypoints."""
+    kinds, points = split_labels(label), split_keypoints(keypoints)
+    _perceive(
+        lambda vlm, images: vlm.pose(images, kinds, points, threshold=threshold),
         [image], as_json, save, model, device, allow_urls,
     )  # fmt: skip
 

@@ -20,6 +20,10 @@ LabelsOption: TypeAlias = Annotated[
     str,
     typer.Option("--labels", "-l", help="What to look for, separated by commas.", show_default=False),
 ]
+KeypointsOption: TypeAlias = Annotated[
+    str,
+    typer.Option("--keypoints", "-k", help="coco, ap10k, hand, face68, or names with commas."),
+]
 ThresholdOption: TypeAlias = Annotated[
     float | None,
     typer.Option("--threshold", "-t", help="Lowest score, 0 to 1. (default: the checkpoint's own)"),
@@ -53,6 +57,14 @@ DeviceOption: TypeAlias = Annotated[
 UrlsOption: TypeAlias = Annotated[
     bool, typer.Option("--allow-urls", help="Fetch images that are given as http(s) URLs.")
 ]
+
+
+def split_keypoints(text: str) -> str | list[str]:
+    """A keypoint set by its name, or keypoint names of a comma-separated list."""
+    from visionllm_sdk.keypoints import KEYPOINT_SETS
+
+    names = split_labels(text)
+    return names[0] if len(names) == 1 and names[0] in KEYPOINT_SETS else names
 
 
 def split_labels(text: str) -> list[str]:
