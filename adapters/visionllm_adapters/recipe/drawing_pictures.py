@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from random import Random
 from typing import Final
 
@@ -12,35 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visionllm_adapters.recipe.layouts import EditOrder, Layout, Spot, plan_layout, random_asked
-from visionllm_sdk.scenes import SceneOptions, render, sample_scene, training_seed, truth
+from visionllm_adapters.recipe.layouts import Layout, Spot, plan_layout
+from visionllm_sdk.scenes import SceneOptions, render, sample_scene, training_seed
 from visionllm_sdk.scenes.backdrop import Backdrop, plain_background
 from visionllm_sdk.scenes.captions import DRAWABLE
 from visionllm_sdk.scenes.dice import Dice
-from visionllm_sdk.scenes.edits import (
-    EDIT_KINDS,
-    Add,
-    AnyEdit,
-    ChangeBackground,
-    EditKind,
-    Recolour,
-    Remove,
-    edited,
-    sample_edit,
-    without_effects,
-)
-from visionllm_sdk.scenes.expressions import place_of, unique_names
-from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, COLOURS, SHAPES, SceneFacts
+from visionllm_sdk.scenes.drawing_language import EditWords, random_asked
+from visionllm_sdk.scenes.edit_words import in_typical_shade, words_for
+from visionllm_sdk.scenes.edits import EDIT_KINDS, AnyEdit, EditKind, edited, sample_edit, without_effects
+from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, COLOURS
 from visionllm_sdk.scenes.palette import draw_colour
 from visionllm_sdk.scenes.sample import size_word
-from visionllm_sdk.scenes.spec import RGB, Background, ObjectSpec, SceneSpec
+from visionllm_sdk.scenes.spec import RGB, ObjectSpec, SceneSpec
 
 SIZES: Final = ((64, 64), (64, 64), (64, 64), (64, 64), (64, 64), (64, 64), (80, 48), (48, 80))
 _STREAM: Final = 40
 _PLANNED: Final = 0.75
 _SHIFT: Final = 0.035
 _TURN: Final = 12.0
-_SHADES: Final = 400
 CLEAN: Final = DRAWABLE.model_copy(update={"sizes": ("medium", "large"), "decoration": 0.1})
 WILD: Final = SceneOptions(
     canvas=(64, 64), objects=(1, 4), sizes=("medium", "large"), figures=0.05, effects=0.0
@@ -55,12 +43,12 @@ class EditPair:
     Attributes:
         before: the scene.
         edit: what changes, in the typical shade of the new colour.
-        order: what the instruction says.
+        words: what the instruction says.
     """
 
     before: SceneSpec
     edit: AnyEdit
-    order: EditOrder
+    words: EditWords
 
 
 def picture(spec: SceneSpec) -> Tensor:
@@ -170,74 +158,9 @@ def edit_pair(
     edit = sample_edit(seed, before, kind=wanted, options=CLEAN)
     if edit is None:
         return None
-    edit = _typical(edit, before)
-    order = order_of(edit, before, rng)
-    return None if order is None else EditPair(before, edit, order)
-
-
-@cache
-def typical(word: str) -> RGB:
-    """The mean shade of a colour word: the best guess where only the word is known."""
-    dice = Dice(0, stream=_STREAM)
-    mean = np.mean([draw_colour(dice, word) for _ in range(_SHADES)], axis=0)
-    return int(mean[0]), int(mean[1]), int(mean[2])
-
-
-def _typical(edit: AnyEdit, before: SceneSpec) -> AnyEdit:
-    """The edit in the typical shade, where that can be seen."""
-    backdrop = Backdrop(before.background)
-    match edit:
-        case Recolour() if backdrop.shows(typical(edit.colour)):
-            return edit.model_copy(update={"rgb": typical(edit.colour)})
-        case Add() if edit.item.colour and backdrop.shows(typical(edit.item.colour)):
-            return Add(item=edit.item.model_copy(update={"rgb": typical(edit.item.colour)}))
-        case ChangeBackground():
-            new = Background(kind="plain", tones=(typical(edit.colour),))
-            if all(Backdrop(new).shows(item.rgb) for item in before.objects):
-                return ChangeBackground(background=new, colour=edit.colour)
-    return edit
-
-
-def order_of(edit: AnyEdit, before: SceneSpec, rng: Random) -> EditOrder | None:
-    """Words for an edit; None where words do not name one thing."""
-    match edit:
-        case ChangeBackground():
-            return EditOrder(operation="background", new_colour=edit.colour)
-        case Add():
-            return _adding(edit.item, before, rng)
-        case Recolour():
-            target = _target(edit.index, before, rng)
-            return target and replace(target, new_colour=edit.colour)
-        case Remove():
-            target = _target(edit.index, before, rng)
-            return target and replace(target, operation="remove")
-
-
-def _adding(item: ObjectSpec, before: SceneSpec, rng: Random) -> EditOrder | None:
-    after = edited(before, Add(item=item))
-    facts = truth(after, render(after)).facts()
-    place = place_of(facts.objects[-1], facts)
-    if place is None or item.kind not in SHAPES:
-        return None
-    return EditOrder(
-        operation="add",
-        new_kind=item.kind,
-        new_colour=item.colour,
-        place=place if rng.random() < 0.9 else None,
-    )
-
-
-def _target(index: int, before: SceneSpec, rng: Random) -> EditOrder | None:
-    """The thing at `index` in words: a name that only it bears, now and then with its place."""
-    facts: SceneFacts = truth(before, render(before)).facts()
-    names = [label for label in unique_names(index, facts) if label.kind in (*SHAPES, "object", None)]
-    place = place_of(facts.objects[index], facts)
-    if not names:
-        return None
-    name = rng.choice(names)
-    kind = None if name.kind in (None, "object") else name.kind
-    told = place if rng.random() < 0.15 else None
-    return EditOrder(operation="recolour", kind=kind, colour=name.colour, size=name.size, place=told)
+    edit = in_typical_shade(edit, before)
+    words = words_for(edit, before, rng)
+    return None if words is None else EditPair(before, edit, words)
 
 
 def editing_batch(first: int, count: int) -> tuple[list[EditPair], Tensor, Tensor]:

@@ -17,11 +17,11 @@ from visionllm_adapters.recipe.layouts import (
     ANY_KIND,
     ANY_SIZE,
     OPERATIONS,
-    EditOrder,
     Layout,
     cell_centre,
     index_of,
 )
+from visionllm_sdk.scenes.drawing_language import EditWords
 from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, SHAPES, SIZES
 
 GRID: Final = 8
@@ -54,8 +54,8 @@ def layout_tensors(layouts: Sequence[Layout]) -> tuple[Tensor, Tensor, Tensor, T
     return kinds, colours, boxes, valid, backgrounds
 
 
-def order_tensors(orders: Sequence[EditOrder]) -> tuple[Tensor, Tensor, Tensor]:
-    """Numbers of edit orders for `EditTokens`.
+def order_tensors(orders: Sequence[EditWords]) -> tuple[Tensor, Tensor, Tensor]:
+    """Numbers of instructions for `EditTokens`.
 
     Returns:
         words (B, 6) long: operation, kind, colour, size, new kind, new colour;
@@ -108,7 +108,7 @@ class SceneTokens(nn.Module):
 
 
 class EditTokens(nn.Module):
-    """Edit order -> conditioning: what to do everywhere, and where, if a place is named.
+    """Words of an instruction -> conditioning: what to do everywhere, and where, if a place is named.
 
     Args:
         width: channels of a token (C).

@@ -11,21 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from random import Random
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from visionllm_sdk.scenes.checker import Asked, AskedObject, AskedRelation
+from visionllm_sdk.scenes.checker import Asked, AskedObject
 from visionllm_sdk.scenes.expressions import PLACES, RELATIONS
-from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, COLOURS, SHAPES, SIZES
-from visionllm_sdk.scenes.labels import article
+from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, SHAPES, SIZES
 
 Box = tuple[float, float, float, float]
 """Centre x, centre y, width, height as shares of the picture."""
-Operation = Literal["recolour", "remove", "add", "background"]
-OPERATIONS: Final[tuple[Operation, ...]] = ("recolour", "remove", "add", "background")
+OPERATIONS: Final = ("recolour", "remove", "add", "background")
 
 ROWS: Final = (0.22, 0.5, 0.78)
 """Where things stand that are asked for at the top or left, in the middle, at the bottom or right."""
@@ -50,26 +47,6 @@ class Layout:
 
     things: tuple[Spot, ...]
     background: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EditOrder:
-    """What an instruction says.
-
-    Attributes:
-        operation: what to do.
-        kind, colour, size, place: words that name the thing to change; for "add" only the place.
-        new_kind: of the thing to add.
-        new_colour: of the changed or added thing, or of the background.
-    """
-
-    operation: Operation
-    kind: str | None = None
-    colour: str | None = None
-    size: str | None = None
-    place: str | None = None
-    new_kind: str | None = None
-    new_colour: str | None = None
 
 
 def plan_layout(asked: Asked, *, aspect: float = 1.0) -> Layout:
@@ -129,60 +106,6 @@ def _costs(asked: Asked, places: NDArray[np.float32]) -> NDArray[np.float32]:
             cost = cost - gap[:, 0] - 0.2 * gap[:, 1] + 0.5 * np.abs(gap[:, 1])
     found: NDArray[np.float32] = cost
     return found
-
-
-def random_asked(rng: Random, *, most: int = 3) -> Asked:
-    """A random order that can be fulfilled; nothing is drawn to find it."""
-    count = rng.choices((1, 2, 3), (0.36, 0.46, 0.18))[0] if most >= 3 else rng.randint(1, most)
-    background = rng.choice(BACKGROUND_COLOURS) if rng.random() < 0.85 else None
-    words = [colour for colour in COLOURS if _plain_on(colour, background)]
-    relations = tuple(
-        AskedRelation(second - 1, rng.choice(tuple(RELATIONS)), second)
-        for second in range(1, count)
-        if rng.random() < 0.7
-    )
-    named = {index for relation in relations for index in (relation.first, relation.second)}
-    objects, free = [], list(_CELLS)
-    rng.shuffle(free)
-    for index in range(count):
-        placed = index not in named and rng.random() < (0.6 if count == 1 else 0.3)
-        colour = rng.choice(words) if rng.random() < 0.96 else None
-        size = rng.choice(SIZES) if rng.random() < 0.12 else None
-        objects.append(AskedObject(rng.choice(SHAPES), colour, size, free.pop() if placed else None))
-    return Asked(tuple(objects), relations, background)
-
-
-_NEAR: Final = frozenset(
-    frozenset(pair)
-    for pair in (
-        ("gray", "black"),
-        ("gray", "brown"),
-        ("brown", "black"),
-        ("red", "orange"),
-        ("red", "brown"),
-    )
-)
-
-
-def _plain_on(colour: str, background: str | None) -> bool:
-    """Whether most shades of the two words are easy to tell apart."""
-    return colour != background and frozenset((colour, background or "")) not in _NEAR
-
-
-# ---- instructions ----
-
-
-def instruction_text(order: EditOrder) -> str:
-    """A plain sentence for an order, such as "make the red star yellow"."""
-    if order.operation == "background":
-        return f"make the background {order.new_colour}"
-    where = "" if order.place is None else f" {'in' if order.place == 'center' else 'at'} the {order.place}"
-    if order.operation == "add":
-        return f"add {article(f'{order.new_colour} {order.new_kind}')}{where}"
-    words = " ".join(word for word in (order.size, order.colour, order.kind or "object") if word)
-    if order.operation == "remove":
-        return f"remove the {words}{where}"
-    return f"make the {words}{where} {order.new_colour}"
 
 
 # ---- numbers for the encoders ----

@@ -23,10 +23,11 @@ from visionllm_adapters.recipe.drawing_pictures import (
     picture,
 )
 from visionllm_adapters.recipe.drawing_tokens import EditTokens, SceneTokens, layout_tensors, order_tensors
-from visionllm_adapters.recipe.layouts import plan_layout, random_asked
+from visionllm_adapters.recipe.layouts import plan_layout
 from visionllm_adapters.recipe.running import Averages, Run, channels_last
 from visionllm_sdk.scenes import held_out_seeds
 from visionllm_sdk.scenes.checker import Asked, check
+from visionllm_sdk.scenes.drawing_language import random_asked
 from visionllm_sdk.scenes.edit_checker import check_edit
 from visionllm_sdk.scenes.edits import EDIT_KINDS
 from visionllm_tools.diffusion.config import EDITING_PARTS, GENERATION_PARTS, DiffusionConfig
@@ -128,7 +129,7 @@ class EditJudge:
     def __call__(self, decoder: DiffusionDecoder, tokens: nn.Module, sheet: Path) -> dict[str, float]:
         """Shares of edits done, by kind, and PSNR against the exact picture."""
         parts = decoder.config.parts
-        conditions = tokens(*order_tensors([pair.order for pair in self.pairs]))
+        conditions = tokens(*order_tensors([pair.words for pair in self.pairs]))
         sources = [_image(picture(pair.before)) for pair in self.pairs]
         plan = Plan(
             size=(64, 64),
@@ -183,7 +184,7 @@ def batch_of(
     """Conditioning (B, Q, d), wanted pictures (B, 3, H, W), and for editing the pictures to start from."""
     if editing:
         pairs, before, after = editing_batch(first, count)
-        return tokens(*order_tensors([pair.order for pair in pairs])), after, before
+        return tokens(*order_tensors([pair.words for pair in pairs])), after, before
     layouts, images = generation_batch(first, count)
     return tokens(*layout_tensors(layouts)), images, None
 
