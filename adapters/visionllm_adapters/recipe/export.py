@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from visionllm_adapters.recipe.train_detector import DETECTOR
+from visionllm_adapters.recipe.decoders import Shipped, shipped_decoders
 from visionllm_adapters.recipe.train_language import LLM_SHAPE
 from visionllm_adapters.recipe.train_vision import VISION
 from visionllm_adapters.recipe.vocabulary import SYSTEM
-from visionllm_adapters.recipe.warm import AIDS, part, prefixed, save_aids, saved_module
+from visionllm_adapters.recipe.warm import AIDS, part, save_aids, saved_module
 from visionllm_sdk.model.assembly import Model
 from visionllm_sdk.model.config import SDK_SECTION, ModelConfig
 from visionllm_sdk.model.core import build_core
@@ -20,20 +21,13 @@ from visionllm_sdk.model.tokenizer import CONTROL_TOKENS, TextTokenizer
 from visionllm_sdk.tool import discover_tools
 
 SHARD_BYTES = 14_000_000
-LAYOUTS = {
-    token: {
-        "question": f"{verb} {{labels}}",
-        "answer": "{items}.",
-        "item": "{label}{token}",
-        "separator": ", ",
-    }
-    for token, verb in (("[DET]", "Detect"), ("[SEG]", "Segment"), ("[GRD]", "Find"))
-}
-"""How forced routing asks, in words that training used."""
 
 
-def released_config(vocabulary: int) -> dict[str, Any]:
+def released_config(vocabulary: int, decoders: Sequence[Shipped]) -> dict[str, Any]:
     """The embedded model's `config.json`."""
+    sections = {name: value for one in decoders for name, value in one.section.items()}
+    questions = {token: text for one in decoders for token, text in one.questions.items()}
+    answer = {"answer": "{items}.", "item": "{label}{token}", "separator": ", "}
     return {
         "model_type": "visionllmv2",
         "vis_encoder_config": dict(VISION),
@@ -44,8 +38,7 @@ def released_config(vocabulary: int) -> dict[str, Any]:
         "use_region_encoder": False,
         "num_embs": 4,
         "num_embs_gen": 64,
-        "use_gdino": True,
-        "gdino_config": dict(DETECTOR),
+        **sections,
         SDK_SECTION: {
             "conversation": "vicuna_v1",
             "system_prompt": SYSTEM,
@@ -53,7 +46,7 @@ def released_config(vocabulary: int) -> dict[str, Any]:
             "tool_turns": True,
             "max_tiles": 1,
             "max_forced_labels": 12,
-            "layouts": LAYOUTS,
+            "layouts": {token: {"question": text, **answer} for token, text in questions.items()},
         },
     }
 
@@ -62,26 +55,26 @@ def assemble(runs: Path) -> Model:
     """The model of the last stage's checkpoints under `runs`."""
     joint = saved_module(runs / "joint" / "last.pt", "student")
     vision = saved_module(runs / "vision" / "last.pt", "eyes")
-    detector = saved_module(runs / "detector" / "last.pt", "detector")
+    decoders = shipped_decoders(runs, joint)
     pieces = (runs / "vocabulary" / "tokenizer.model").read_bytes()
     first = TextTokenizer(pieces, {}).vocab_size
     tokenizer = TextTokenizer(pieces, {token: first + i for i, token in enumerate(CONTROL_TOKENS)})
-    config = ModelConfig.from_released(released_config(tokenizer.vocab_size))
+    config = ModelConfig.from_released(released_config(tokenizer.vocab_size, decoders))
     core = build_core(config, tokenizer)
     core.vis_encoder.load_state_dict(part(vision, "vis_encoder."))
     core.vl_bridge.load_state_dict(part(joint, "vl_bridge."))
     core.llm.load_state_dict(part(joint, "model.llm."))
-    core.get_submodule("emb_embeddings_det").load_state_dict(part(joint, "model.emb_embeddings_det."))
-    for name in ("pose", "gen", "edit"):  # untrained tables: no noise in the shipped file
-        torch.nn.init.zeros_(core.tables()[name])
+    trained = {name: table for one in decoders for name, table in one.tables.items()}
+    with torch.no_grad():
+        for name, table in core.tables().items():
+            # Untrained tables: no noise in the shipped file.
+            table.copy_(trained.get(name, torch.zeros(())))
     tools = {}
-    for kind in discover_tools():
-        tool = kind.from_config(config.to_released())
-        if tool is not None:
-            tool.decoder.load_state_dict(
-                {**detector, **prefixed("patch2query.", part(joint, "patch2query."))}
-            )
-            tools[tool.name] = tool
+    for one in decoders:
+        tool = discover_tools().by_name(one.tool).from_config(config.to_released())
+        assert tool is not None, one.tool
+        tool.decoder.load_state_dict(one.weights)
+        tools[one.tool] = tool
     core.eval()
     return Model(config=config, tokenizer=tokenizer, core=core, tools=tools)
 
