@@ -119,3 +119,18 @@ def random_vlm(random_checkpoint: Path) -> VisionLLM:
     from visionllm_sdk import VisionLLM
 
     return VisionLLM.from_pretrained(random_checkpoint)
+
+
+@pytest.fixture(scope="session")
+def drawing_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a checkpoint with random weights that can also draw and edit: 32 x 32 pixels, two steps."""
+    from visionllm_tools.diffusion.embedded import embedded_section
+
+    changes: dict[str, Any] = {"use_sd": True, "use_ip2p": True}
+    for name in ("sd", "ip2p"):
+        section = embedded_section(
+            64, editing=name == "ip2p", widths=(32, 32), condition=32, queries=4, side=32
+        )
+        section["visionllm_sdk"] |= {"steps": 2}
+        changes[f"{name}_config"] = section
+    return write_random_checkpoint(tmp_path_factory.mktemp("drawing"), changes=changes)

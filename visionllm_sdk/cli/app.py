@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visionllm_sdk.cli.convert import convert
+from visionllm_sdk.cli.draw import edit, generate
+from visionllm_sdk.cli.loading import load_images as _load_images
+from visionllm_sdk.cli.loading import load_model as _load_model
 from visionllm_sdk.cli.options import (
     DeviceOption,
     ImageArgument,
@@ -27,7 +29,6 @@ from visionllm_sdk.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from visionllm_sdk.images import LoadedImage
     from visionllm_sdk.results import Result
     from visionllm_sdk.skills import VisionLLM
 
@@ -273,6 +274,12 @@ def demo(
         demonstration.print_report(report)
 
 
+app.command(
+    epilog=_examples(
+        'generate "a red circle left of a blue star" --seed 7', 'generate "a ring" -n 4 -s rings.png'
+    )
+)(generate)
+app.command(epilog=_examples('edit scene.png "make the star yellow" --save edited.png'))(edit)
 app.command(epilog=_examples("convert ./VisionLLMv2", "convert ./VisionLLMv2 ./VisionLLMv2-new"))(convert)
 
 
@@ -301,19 +308,3 @@ def _perceive(
     show.print_results(results, names, as_json=as_json)
     if save is not None:
         show.save_pictures(results, images, names, save)
-
-
-def _load_images(names: Sequence[str], allow_urls: bool) -> list[LoadedImage]:
-    from visionllm_sdk.images import load_image
-
-    return [
-        load_image(sys.stdin.buffer.read() if name == "-" else name, allow_urls=allow_urls) for name in names
-    ]
-
-
-def _load_model(model: str | None, device: str | None) -> VisionLLM:
-    from visionllm_sdk import VisionLLM
-    from visionllm_sdk.cli import show
-
-    with show.messages().status("Loading the model"):
-        return VisionLLM.from_pretrained(model, device=device)

@@ -55,6 +55,14 @@ BARS: Final[tuple[Bar, ...]] = (
     *(Bar("vqa", f"kind.{kind}.accuracy", at_least=0.80) for kind in VQA_KINDS),
     Bar("caption", "f1", at_least=0.90),
     Bar("routing", "exact", at_least=0.98),
+    Bar("generation", "kind.one object.objects", at_least=0.95),
+    Bar("generation", "kind.two objects.right", at_least=0.85),
+    Bar("generation", "background", at_least=0.97),
+    Bar("editing", "kind.recolour.done", at_least=0.95),
+    Bar("editing", "kind.remove.done", at_least=0.90),
+    Bar("editing", "kind.background.done", at_least=0.95),
+    Bar("editing", "psnr_inside", at_least=25.0),
+    Bar("editing", "psnr_outside", at_least=25.0),
 )
 
 

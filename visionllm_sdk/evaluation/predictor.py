@@ -7,7 +7,16 @@ from typing import Protocol
 
 from PIL import Image
 
-from visionllm_sdk.results import Answer, Count, Detections, Grounding, Reply, SemanticMap
+from visionllm_sdk.results import (
+    Answer,
+    Count,
+    Detections,
+    EditedImage,
+    GeneratedImage,
+    Grounding,
+    Reply,
+    SemanticMap,
+)
 
 Images = list[Image.Image]
 
@@ -37,3 +46,13 @@ class Predictor(Protocol):
 
     def chat(self, text: list[str], images: list[Images], /) -> Sequence[Reply]:
         """A reply to each message, by free routing."""
+
+
+class Painter(Protocol):
+    """What evaluating pictures needs beside a `Predictor`."""
+
+    def generate(self, prompt: list[str], /, *, seed: int) -> Sequence[GeneratedImage]:
+        """A picture of each caption."""
+
+    def edit(self, image: Images, instruction: list[str], /, *, seed: int) -> Sequence[EditedImage]:
+        """Each picture, changed as told."""

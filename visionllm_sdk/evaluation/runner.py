@@ -40,7 +40,7 @@ def run(
     Args:
         vlm: the model, a `VisionLLM`.
         scenes: how many scenes; of `source`, at most so many.
-        skills: names of `SKILLS`; None measures all.
+        skills: names of `SKILLS`; None measures all that the model has.
         batch: requests that go to the model together.
         source: other pictures, each (RGB image, facts, (N, H, W) bool masks) or a `Sample`; None draws the
             held-out scenes.
@@ -53,7 +53,7 @@ def run(
         MissingExtraError: average precision needs `pycocotools` (extra `eval`).
     """
     start = time.perf_counter()
-    measured = [SKILLS[name]() for name in _chosen(skills)]
+    measured = [SKILLS[name]() for name in _chosen(skills, vlm)]
     samples = held_out_samples(scenes) if source is None else as_samples(source)
     seconds = dict.fromkeys((skill.name for skill in measured), 0.0)
     used = 0
@@ -83,13 +83,16 @@ def run(
     return report
 
 
-def _chosen(names: Sequence[str] | None) -> list[str]:
+def _chosen(names: Sequence[str] | None, vlm: Predictor) -> list[str]:
     unknown = [name for name in names or () if name not in SKILLS]
     if unknown or names == []:
         raise InputError(
             "unknown skill" if unknown else "no skill to evaluate", value=unknown, limit=", ".join(SKILLS)
         )
-    return [name for name in SKILLS if names is None or name in names]
+    if names is not None:
+        return [name for name in SKILLS if name in names]
+    offered = getattr(vlm, "skills", ())
+    return [name for name, skill in SKILLS.items() if skill.needs is None or skill.needs in offered]
 
 
 def _portions(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:

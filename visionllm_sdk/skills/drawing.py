@@ -17,7 +17,7 @@ from visionllm_sdk.skills.arguments import ImageRules, check_message, each, is_m
 from visionllm_sdk.skills.asynchronous import AsyncSkills
 from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
 from visionllm_sdk.skills.shelf import SafetyChecker
-from visionllm_sdk.tool import SuperLink, ToolOptions
+from visionllm_sdk.tool import ToolOptions
 
 S = TypeVar("S", bound=ImageSource)
 PictureT = TypeVar("PictureT", bound=Picture)
@@ -279,9 +279,7 @@ def _make_some(
             if words is not None
         ]
         calls = [answer[-1] for answer in engine.generator.forced(requests)]
-        against: list[tuple[SuperLink, ...]] = [call.links for call in calls[len(wishes) :]] or [()] * len(
-            wishes
-        )
+        against = [call.super_links for call in calls[len(wishes) :]] or [()] * len(wishes)
         jobs = [
             ToolJob(
                 call=replace(call, context=context),

@@ -119,6 +119,11 @@ class VisionLLM(PoseSkills, DrawingSkills, AdapterSkills, ForAgents):
         """What each part takes in memory, and where; ``print`` shows a table."""
         return self.engine.model.memory()
 
+    @property
+    def skills(self) -> tuple[str, ...]:
+        """Names of the typed methods with a routed tool that this checkpoint carries out."""
+        return tuple(name for name, token in SKILL_TOKENS.items() if token in self.engine.routing_tokens)
+
     # -- forced routing: one forward pass, no decoding -----------------------------------------------------
 
     @overload

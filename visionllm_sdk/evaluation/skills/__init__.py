@@ -8,6 +8,7 @@ from visionllm_sdk.evaluation.skills.base import Skill
 from visionllm_sdk.evaluation.skills.caption import CaptionSkill
 from visionllm_sdk.evaluation.skills.counting import CountingSkill
 from visionllm_sdk.evaluation.skills.detection import DetectionSkill
+from visionllm_sdk.evaluation.skills.drawing import EditingSkill, GenerationSkill
 from visionllm_sdk.evaluation.skills.grounding import GroundingSkill
 from visionllm_sdk.evaluation.skills.routing import RoutingSkill
 from visionllm_sdk.evaluation.skills.segmentation import SegmentationSkill
@@ -23,6 +24,8 @@ SKILLS: Final[dict[str, type[Skill]]] = {
         VqaSkill,
         CaptionSkill,
         RoutingSkill,
+        GenerationSkill,
+        EditingSkill,
     )
 }
 

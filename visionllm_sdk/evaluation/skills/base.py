@@ -18,6 +18,8 @@ class Skill(ABC):
     """Collects the outcomes of one skill, batch by batch, and sums them up at the end."""
 
     name: ClassVar[str]
+    needs: ClassVar[str | None] = None
+    """Skill of the model (one of `VisionLLM.skills`) without which there is nothing to measure."""
     examples_of_a_kind: ClassVar[int] = 9
     """How many examples of one kind of request the contact sheet may hold."""
 
