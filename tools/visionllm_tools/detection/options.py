@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,12 +25,14 @@ class DetectionOptions(ToolOptions):
         masks: whether detections carry masks.
         limit: most detections of one image; released evaluation uses 100.
         at_least: so many of the best are returned whatever their score; None: 1 for a grounding, else 0.
+        of_each: so many of the best of every label are returned, whatever their score and number.
     """
 
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     masks: bool = True
     limit: Annotated[int, Field(ge=1, le=10_000)] = 100
     at_least: Annotated[int, Field(ge=0)] | None = None
+    of_each: Annotated[int, Field(ge=1)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +71,14 @@ class DetectionTruth:
                 remedy="Give masks of the image as it is passed.",
             )
         if masks is not None and size != original:
-            shrunk = F.interpolate(masks[None].float(), size=size, mode="bilinear", antialias=True)
-            masks = shrunk[0] > 0.5
+            masks = _shrunk(masks, size)
         return ImageTargets(
             boxes=to_centres(self.boxes / scale), labels=self.labels, masks=masks, bears=self.bears
         )
+
+
+def _shrunk(masks: Tensor, size: Size) -> Tensor:
+    """(n, H, W) masks at another size; the library refuses to resize none of them."""
+    if not len(masks):
+        return masks.new_zeros((0, *size), dtype=torch.bool)
+    return F.interpolate(masks[None].float(), size=size, mode="bilinear", antialias=True)[0] > 0.5
