@@ -226,6 +226,18 @@ def info(model: ModelOption = None, as_json: JsonOption = False) -> None:
 
 @app.command(epilog=_examples("evaluate", "evaluate --scenes 100 --skill vqa --skill routing --json"))
 def evaluate(
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[DATA]", help="Annotations to measure on instead of scenes.", show_default=False
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="FOLDER", help="Pictures of DATA.")
+    ] = None,
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", metavar="FOLDER", help="Adapter to measure, on DATA.")
+    ] = None,
     scenes: Annotated[int, typer.Option("--scenes", "-n", min=1, help="How many held-out scenes.")] = 500,
     skill: Annotated[
         list[str] | None, typer.Option("--skill", help="Measure only this skill; may be repeated.")
@@ -238,11 +250,22 @@ def evaluate(
     model: ModelOption = None,
     device: DeviceOption = None,
 ) -> None:
-    """Measure every skill on held-out scenes; exit code 1 if a bar is missed."""
+    """Measure every skill on held-out scenes (exit code 1 if a bar is missed), or one skill on your data."""
     from rich.console import Console
 
     from visionllm_sdk.cli import show
+    from visionllm_sdk.errors import InputError
     from visionllm_sdk.evaluation import run
+    from visionllm_sdk.extensions import load_extension
+
+    if data is not None:
+        measured = load_extension("evaluate")(
+            _load_model(model, device), data, images=images, skills=skill, adapter=adapter, out=out
+        )
+        show.print_figures(measured, as_json=as_json)
+        return
+    if images is not None or adapter is not None:
+        raise InputError("--images and --adapter need DATA", remedy="Name the annotations to measure on.")
 
     report = run(_load_model(model, device), scenes=scenes, skills=skill or None, out=out)
     if as_json:

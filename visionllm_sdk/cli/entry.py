@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import typer
@@ -13,6 +14,7 @@ import typer.main
 
 from visionllm_sdk.cli.app import app
 from visionllm_sdk.errors import VisionLLMError
+from visionllm_sdk.extensions import has_extension, load_extension
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -37,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     if debug:
         given.remove("--debug")
     try:
-        code = typer.main.get_command(app).main(given, prog_name="visionllm", standalone_mode=False)
+        code = _program().main(given, prog_name="visionllm", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else OK
     except (typer.Abort, KeyboardInterrupt):
@@ -50,6 +52,14 @@ def run(arguments: Sequence[str]) -> int:
         return OK
     except Exception as error:  # noqa: BLE001 - the outermost layer: every fault becomes a message
         return _explain(error, debug=debug)
+
+
+@cache
+def _program() -> Any:
+    """The commands of the core, and those of packages that offer more."""
+    if has_extension("commands"):
+        load_extension("commands")(app)
+    return typer.main.get_command(app)
 
 
 def _show_usage(error: Any) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from visionllm_sdk.errors import InputError
@@ -26,6 +26,18 @@ def messages() -> Console:
 def print_json(value: Any) -> None:
     """Data as JSON, alone on standard output."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def print_figures(figures: dict[str, Any], *, as_json: bool) -> None:
+    """Names and values, nested ones left to JSON."""
+    if as_json:
+        print_json(figures)
+        return
+    table = Table("figure", Column("value", justify="right"))
+    for name, value in figures.items():
+        if not isinstance(value, dict | list):
+            table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
+    Console().print(table)
 
 
 def print_results(results: Sequence[Result], names: Sequence[str], *, as_json: bool) -> None:

@@ -1,0 +1,1 @@
+"""What a run has gained, and what it has cost."""

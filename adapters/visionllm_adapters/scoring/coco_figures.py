@@ -1,0 +1,165 @@
+"""COCO's figures by its own tool, from labelled data and typed results."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from visionllm_adapters.data.records import DataSet, Thing
+from visionllm_adapters.scoring.score import Figures
+from visionllm_sdk.extras import import_extra
+from visionllm_sdk.results import Detections, Poses
+
+Kind = Literal["bbox", "segm", "keypoints"]
+_SIZES: Final = ("small", "medium", "large")
+_SPREAD: Final = 0.06
+"""Falloff of a keypoint without a published one; the mean of COCO's seventeen."""
+
+
+class CocoJudge:
+    """Scores predictions on one set.
+
+    Args:
+        data: what is true.
+        kind: what is compared.
+
+    Raises:
+        MissingExtraError: `pycocotools` is not installed.
+    """
+
+    def __init__(self, data: DataSet, kind: Kind) -> None:
+        self.data = data
+        self.kind: Kind = kind
+        self.numbers = {label: number for number, label in enumerate(data.labels, start=1)}
+
+    def judge(self, found: Sequence[Sequence[dict[str, Any]]]) -> tuple[Figures, dict[str, Figures], Any]:
+        """Figures in all, by class, and the evaluator.
+
+        Args:
+            found: per record, entries as :meth:`detections` and :meth:`poses` make them.
+        """
+        entries = [{"image_id": n, **entry} for n, own in enumerate(found, start=1) for entry in own]
+        evaluator = import_extra("pycocotools.cocoeval", extra="eval")
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports to standard output
+            judge = evaluator.COCOeval(self._truths(), self._data_set(entries), self.kind)
+            if self.kind == "keypoints":
+                judge.params.kpt_oks_sigmas = self._spreads()
+            judge.evaluate()
+            judge.accumulate()
+        table = judge.eval["precision"]  # (IoUs, recalls, classes, sizes, limits)
+        classes = {
+            label: {"ap": _mean(table[:, :, n, 0, -1]), "ap50": _mean(table[0, :, n, 0, -1])}
+            for n, label in enumerate(self.data.labels)
+        }
+        return self._figures(table, judge.eval["recall"]), classes, judge
+
+    def sizes(self, judge: Any) -> dict[str, Figures]:
+        """Precision by COCO's classes of area (32 and 96 pixels squared)."""
+        names = judge.params.areaRngLbl
+        table = judge.eval["precision"]
+        return {
+            size: {"ap": _mean(table[:, :, :, names.index(size), -1])} for size in _SIZES if size in names
+        }
+
+    @staticmethod
+    def _figures(table: Any, recall: Any) -> Figures:
+        return {
+            "ap": _mean(table[:, :, :, 0, -1]),
+            "ap50": _mean(table[0, :, :, 0, -1]),
+            "ap75": _mean(table[5, :, :, 0, -1]),
+            "ar": _mean(recall[:, :, 0, -1]),
+        }
+
+    def detections(self, result: Detections) -> list[dict[str, Any]]:
+        """Entries of what was detected."""
+        return [
+            {
+                "category_id": self.numbers[one.label],
+                "bbox": list(one.box.xywh),
+                "score": one.score,
+                "area": one.box.area,
+                "iscrowd": 0,
+                **({"segmentation": one.mask.to_coco()} if one.mask is not None else {}),
+            }
+            for one in result
+            if one.label in self.numbers
+        ]
+
+    def poses(self, result: Poses, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Entries of posed objects, keypoints in the order of the data."""
+        entries = []
+        for pose in result:
+            places = {point.name: (point.x, point.y, 2) for point in pose.keypoints}
+            triples = [value for name in names for value in places.get(name, (0, 0, 0))]
+            entries.append(
+                {
+                    "category_id": self.numbers[pose.label],
+                    "bbox": list(pose.box.xywh),
+                    "score": pose.score,
+                    "area": pose.box.area,
+                    "iscrowd": 0,
+                    "keypoints": triples,
+                    "num_keypoints": len(places),
+                }
+            )
+        return entries
+
+    def _truths(self) -> Any:
+        entries = [
+            {"image_id": n, **self._entry(thing)}
+            for n, record in enumerate(self.data.records, start=1)
+            for thing in record.things or ()
+        ]
+        return self._data_set(entries)
+
+    def _entry(self, thing: Thing) -> dict[str, Any]:
+        triples = [value for point in thing.keypoints for value in point]
+        known = sum(point[2] > 0 for point in thing.keypoints)
+        entry: dict[str, Any] = {
+            "category_id": self.numbers[thing.label],
+            "bbox": list(thing.box.xywh),
+            "area": thing.area,
+            "iscrowd": int(thing.crowd),
+        }
+        if thing.mask is not None:
+            entry["segmentation"] = thing.mask.to_coco()
+        if self.kind == "keypoints":
+            entry |= {"keypoints": triples, "num_keypoints": known, "ignore": int(known == 0)}
+        return entry
+
+    def _data_set(self, entries: list[dict[str, Any]]) -> Any:
+        data = import_extra("pycocotools.coco", extra="eval").COCO()
+        data.dataset = {
+            "info": {},
+            "images": [
+                {"id": n, "width": record.width, "height": record.height}
+                for n, record in enumerate(self.data.records, start=1)
+            ],
+            "categories": [{"id": number, "name": label} for label, number in self.numbers.items()],
+            "annotations": [{"id": number, **entry} for number, entry in enumerate(entries, start=1)],
+        }
+        with contextlib.redirect_stdout(io.StringIO()):
+            data.createIndex()
+        return data
+
+    def _spreads(self) -> Any:
+        names: tuple[str, ...] = next(iter(self.data.keypoints.values()))
+        return np.array([KEYPOINT_SPREADS.get(name, _SPREAD) for name in names])
+
+
+KEYPOINT_SPREADS: Final[Mapping[str, float]] = {
+    "nose": 0.026, "left_eye": 0.025, "right_eye": 0.025, "left_ear": 0.035, "right_ear": 0.035,
+    "left_shoulder": 0.079, "right_shoulder": 0.079, "left_elbow": 0.072, "right_elbow": 0.072,
+    "left_wrist": 0.062, "right_wrist": 0.062, "left_hip": 0.107, "right_hip": 0.107,
+    "left_knee": 0.087, "right_knee": 0.087, "left_ankle": 0.089, "right_ankle": 0.089,
+}  # fmt: skip
+"""COCO's falloffs by keypoint name."""
+
+
+def _mean(part: Any) -> float | None:
+    valid = part[part > -1]
+    return float(valid.mean()) if valid.size else None

@@ -1,0 +1,38 @@
+"""Losses of decoders, fitted to their size: what teaches a large detector wastes a small one's time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from visionllm_adapters.training.settings import FinetuneSettings
+from visionllm_sdk.model.assembly import Model
+from visionllm_tools.detection.denoising import DenoisingConfig
+from visionllm_tools.detection.loss import LossConfig
+from visionllm_tools.detection.tool import DetectionTool
+
+_SMALL: Final = 320
+"""Input edge below which a detector counts as small, in pixels."""
+_POINTS: Final = 784
+_COPIES: Final = 48
+
+
+def fit_losses(model: Model, tools: Sequence[str], settings: FinetuneSettings) -> None:
+    """Give the detection tool the loss with which the embedded model's detector was trained, if it is small.
+
+    Args:
+        model: its tools' loss settings are changed.
+        tools: names of the tools that learn.
+        settings: `points` overrides the number of mask points.
+    """
+    for name in tools:
+        tool = model.tools[name]
+        if not isinstance(tool, DetectionTool):
+            continue
+        small = tool.decoder.config.shortest_edge < _SMALL
+        points = settings.points or (_POINTS if small else LossConfig().points)
+        if small:
+            tool.loss_config = LossConfig(points=points, mask_layers=1, mask_encoder=False, one_to_many=4)
+            tool.denoising = DenoisingConfig(queries=_COPIES)
+        else:
+            tool.loss_config = LossConfig(points=points)

@@ -1,0 +1,44 @@
+"""One thing to learn: a picture, a conversation about it, and what its routed calls should find."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from visionllm_sdk.model.conversation import Turn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """A routed call of an answer, with the truth that its tool's loss takes.
+
+    Attributes:
+        token: routing token.
+        labels: one for each super-link, in the order of the answer.
+        truth: as the tool's `loss` wants it.
+        with_masks: whether the truth has masks; calls with and without go through the loss apart.
+    """
+
+    token: str
+    labels: tuple[str, ...]
+    truth: Any
+    with_masks: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One training item.
+
+    Attributes:
+        skill: what it teaches, for the log.
+        image: RGB; None for words alone.
+        turns: questions with their answers.
+        calls: in the order of their routing tokens in the answers.
+    """
+
+    skill: str
+    image: Image.Image | None
+    turns: tuple[Turn, ...]
+    calls: tuple[Call, ...] = ()

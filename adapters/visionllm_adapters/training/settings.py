@@ -1,0 +1,159 @@
+"""What is trained, for how long, and how: every number of a fine-tuning run, checked before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
+
+from visionllm_sdk.errors import ConfigError
+
+LANGUAGE_LAYERS: Final = (
+    r"model\.layers\.\d+\.(self_attn\.(q_proj|k_proj|v_proj|o_proj)|mlp\.(gate_proj|up_proj|down_proj))"
+)
+"""Full expression over the language model's own names: decoders have layers of the same short names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """How much of a model learns.
+
+    Attributes:
+        rank: of the low-rank updates.
+        bridge: whether the bridge from vision to language learns.
+        decoder: share of a decoder that learns: nothing but its projector, all but its backbone, or all.
+    """
+
+    rank: int
+    bridge: bool
+    decoder: str
+
+
+PRESETS: Final[Mapping[str, Preset]] = {
+    "light": Preset(rank=8, bridge=False, decoder="projector"),
+    "standard": Preset(rank=16, bridge=True, decoder="heads"),
+    "full": Preset(rank=32, bridge=True, decoder="all"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings:
+    """All numbers of a run.
+
+    Attributes:
+        preset: `light`, `standard` or `full`; sets what is not given.
+        rank: of the low-rank updates; None takes the preset's.
+        alpha: their scale; None is twice the rank.
+        lora_dropout: on their input.
+        dora: decompose weights into size and direction (Liu et al., 2024).
+        rslora: scale by the root of the rank (Kalajdzievski, 2023).
+        quantization: None, "int8" or "int4" for the frozen language model (QLoRA); needs CUDA.
+        minutes: time for the training itself; None: `steps` or `epochs` alone decide.
+        steps: of the optimiser; None follows from minutes or epochs.
+        epochs: passes over the data where neither minutes nor steps are given.
+        batch: examples of one step, over all processes.
+        micro_batch: examples that are computed together; gradients are accumulated over the rest.
+        lora_rate: peak learning rate of low-rank updates, queries, projectors and bridge.
+        decoder_rate: of decoders; their backbone learns at `backbone_factor` of it.
+        backbone_factor: see `decoder_rate`.
+        weight_decay: of AdamW.
+        warmup: share of the steps.
+        clip: largest norm of the gradient.
+        replay: share of examples drawn from scenes, against forgetting; None: a quarter for the embedded
+            model, nothing for others, which scenes taught nothing.
+        flip: mirror half of the pictures where nothing that is asked speaks of left and right.
+        zoom: enlarge or reduce pictures at random by up to this factor; 1 leaves them as they are.
+        validate: how often in the run the task metric is measured.
+        patience: measurements without a better one before the run ends early; None: never.
+        checkpointing: compute activations again instead of keeping them.
+        precision: "fp32" or "bf16" (autocast).
+        points: mask points of a detector's loss; None fits them to the size of the decoder.
+        seed: of everything random.
+        save_seconds: at most so much work is lost when the process is killed.
+    """
+
+    preset: str = "standard"
+    rank: int | None = None
+    alpha: float | None = None
+    lora_dropout: float = 0.0
+    dora: bool = False
+    rslora: bool = False
+    quantization: str | None = None
+    minutes: float | None = None
+    steps: int | None = None
+    epochs: float = 20.0
+    batch: int = 8
+    micro_batch: int = 8
+    lora_rate: float = 1e-3
+    decoder_rate: float = 4e-4
+    backbone_factor: float = 0.5
+    weight_decay: float = 1e-4
+    warmup: float = 0.05
+    clip: float = 5.0
+    replay: float | None = None
+    flip: bool = True
+    zoom: float = 1.25
+    validate: int = 4
+    patience: int | None = None
+    checkpointing: bool = False
+    precision: str = "fp32"
+    points: int | None = None
+    seed: int = 0
+    save_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ConfigError("unknown preset", value=self.preset, limit=", ".join(PRESETS))
+        if self.precision not in {"fp32", "bf16"}:
+            raise ConfigError("unknown precision", value=self.precision, limit="fp32, bf16")
+        if self.quantization not in {None, "int8", "int4"}:
+            raise ConfigError("unknown quantization", value=self.quantization, limit="int8, int4")
+        for name in ("batch", "micro_batch", "steps", "rank", "validate"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("minutes", "epochs", "lora_rate", "decoder_rate", "clip", "save_seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} must be positive", value=value)
+        for name in ("replay", "warmup", "lora_dropout"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ConfigError(f"{name} is a share", value=value, limit="0 to below 1")
+        if self.zoom < 1:
+            raise ConfigError("zoom is a factor", value=self.zoom, limit="1 or more")
+
+    @property
+    def chosen(self) -> Preset:
+        """The preset."""
+        return PRESETS[self.preset]
+
+    @property
+    def lora_rank(self) -> int:
+        """Rank in use."""
+        return self.rank or self.chosen.rank
+
+    @property
+    def lora_alpha(self) -> float:
+        """Scale in use."""
+        return self.alpha or 2.0 * self.lora_rank
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-safe."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> FinetuneSettings:
+        """Settings from names and values; those that are None keep their defaults.
+
+        Raises:
+            ConfigError: an unknown name, or a value out of range.
+        """
+        known = {one.name for one in fields(cls)}
+        unknown = sorted(values.keys() - known)
+        if unknown:
+            raise ConfigError("unknown setting", value=unknown[0], limit=", ".join(sorted(known)))
+        return cls(**{name: value for name, value in values.items() if value is not None})
+
+
+def _at_least(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise ConfigError(f"{name} is too small", value=value, limit=f"{least} or more")
