@@ -43,7 +43,7 @@ class AsyncSkills(ABC):
         """See ``VisionLLM.count``."""
 
     @abstractmethod
-    def ask(self, image: Any, question: Any) -> Any:
+    def ask(self, image: Any, question: Any, regions: Any = None) -> Any:
         """See ``VisionLLM.ask``."""
 
     @abstractmethod
@@ -154,15 +154,22 @@ class AsyncSkills(ABC):
 
     @overload
     async def aask(
-        self, image: list[S] | tuple[S, ...], question: str | Sequence[str], *, adapter: AdapterChoice = None
+        self,
+        image: list[S] | tuple[S, ...],
+        question: str | Sequence[str],
+        regions: Any = None,
+        *,
+        adapter: AdapterChoice = None,
     ) -> list[Answer]: ...
 
     @overload
-    async def aask(self, image: ImageSource, question: str, *, adapter: AdapterChoice = None) -> Answer: ...
+    async def aask(
+        self, image: ImageSource, question: str, regions: Any = None, *, adapter: AdapterChoice = None
+    ) -> Answer: ...
 
-    async def aask(self, image: Any, question: Any, **settings: Any) -> Any:
+    async def aask(self, image: Any, question: Any, regions: Any = None, **settings: Any) -> Any:
         """As ``ask``, without blocking the event loop."""
-        return await self._perform("ask", image, question, **settings)
+        return await self._perform("ask", image, question, regions, **settings)
 
     @overload
     async def acaption(
@@ -194,7 +201,7 @@ class AsyncSkills(ABC):
         self, text: Any, images: Any = (), history: Any = (), **settings: Unpack[ChatSettings]
     ) -> Any:
         """As ``chat``, without blocking the event loop."""
-        alone = is_many(text) or {"options", "cancel"} & settings.keys()
+        alone = is_many(text) or {"options", "cancel", "regions"} & settings.keys()
         if alone:
             return await asyncio.to_thread(self.chat, text, images, history, **settings)
 

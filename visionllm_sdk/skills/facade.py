@@ -32,8 +32,10 @@ from visionllm_sdk.skills.drawing import DrawingSkills
 from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
 from visionllm_sdk.skills.history import Conversation, History, conversation
 from visionllm_sdk.skills.loading import EMBEDDED, LoadingSettings, checkpoint_folder, placement
+from visionllm_sdk.skills.marking import mark
 from visionllm_sdk.skills.perception import Perception, as_count, perceive
 from visionllm_sdk.skills.posing import PoseSkills
+from visionllm_sdk.skills.regions import Regions, RegionSkills, each_region_list
 from visionllm_sdk.skills.talk import (
     CAPTION_REQUEST,
     ChatSettings,
@@ -55,7 +57,7 @@ S = TypeVar("S", bound=ImageSource)
 ResultT = TypeVar("ResultT")
 
 
-class VisionLLM(PoseSkills, DrawingSkills, AdapterSkills, ForAgents):
+class VisionLLM(PoseSkills, RegionSkills, DrawingSkills, AdapterSkills, ForAgents):
     """An image and a sentence in, typed results out.
 
     Wherever a method takes an image it also takes a list of images and then returns a list: all go through
@@ -318,28 +320,45 @@ class VisionLLM(PoseSkills, DrawingSkills, AdapterSkills, ForAgents):
 
     @overload
     def ask(
-        self, image: list[S] | tuple[S, ...], question: str | Sequence[str], *, adapter: AdapterChoice = None
+        self,
+        image: list[S] | tuple[S, ...],
+        question: str | Sequence[str],
+        regions: Any = None,
+        *,
+        adapter: AdapterChoice = None,
     ) -> list[Answer]: ...
 
     @overload
-    def ask(self, image: ImageSource, question: str, *, adapter: AdapterChoice = None) -> Answer: ...
+    def ask(
+        self,
+        image: ImageSource,
+        question: str,
+        regions: Regions | None = None,
+        *,
+        adapter: AdapterChoice = None,
+    ) -> Answer: ...
 
-    def ask(self, image: Any, question: Any, *, adapter: AdapterChoice = None) -> Any:
+    def ask(self, image: Any, question: Any, regions: Any = None, *, adapter: AdapterChoice = None) -> Any:
         """Answer a question about the image in a word or a phrase.
 
         Args:
             image: one image or a list.
             question: for a list of images also a list.
+            regions: what the question speaks of; for a list of images also one such entry for each.
+                ``<region>`` in the question stands for them one after the other, ``<region1>`` for the first;
+                without these they stand in front of it and are called region1, region2.
             adapter: name of a loaded adapter, or one for each image; None is the model as it is.
 
         Raises:
             ImageError: an image that cannot be used.
-            InputError: an empty question.
+            InputError: an empty question, or slots in it that do not fit the regions.
+            RegionError: a region that is empty or outside its image, or a mask of another size.
             LimitError: a question longer than the model can read.
         """
         images = load_images(image, self.rules)
         questions = _each_phrase(question, images, "a question", check=check_message)
-        answers = self._answer(images, [short(text) for text in questions], adapter)
+        marks = each_region_list(images, regions)
+        answers = self._answer(images, [short(text) for text in questions], adapter, marks)
         named = [
             one.model_copy(update={"question": text}) for one, text in zip(answers, questions, strict=True)
         ]
@@ -364,10 +383,16 @@ class VisionLLM(PoseSkills, DrawingSkills, AdapterSkills, ForAgents):
         images = load_images(image, self.rules)
         return images.unwrap(self._answer(images, [CAPTION_REQUEST] * len(images.items), adapter))
 
-    def _answer(self, images: Many[Any], texts: Sequence[str], adapter: AdapterChoice) -> list[Answer]:
+    def _answer(
+        self,
+        images: Many[Any],
+        texts: Sequence[str],
+        adapter: AdapterChoice,
+        marks: Sequence[Any] | None = None,
+    ) -> list[Answer]:
         talks = [
-            Conversation(text=text, images=(image,), past=(), new_images=1)
-            for image, text in zip(images.items, texts, strict=True)
+            mark(Conversation(text=text, images=(image,), past=(), new_images=1), own)
+            for image, text, own in zip(images.items, texts, marks or [None] * len(texts), strict=True)
         ]
         settings = talk_settings(self.engine, {})
         chosen = each_adapter(adapter, len(talks), single=images.single)
@@ -408,11 +433,14 @@ class VisionLLM(PoseSkills, DrawingSkills, AdapterSkills, ForAgents):
         """
         chosen = talk_settings(self.engine, settings)
         if not is_many(text):
-            talk = conversation(text, images, history, self.rules)
+            talk = mark(conversation(text, images, history, self.rules), settings.get("regions"))
             with self.engine.using(_one_adapter(settings)):
                 return chat(self.engine, [talk], chosen)[0]
         columns = (text, _beside(images, text, "images"), _beside(history, text, "history"))
-        talks = [conversation(*parts, self.rules) for parts in zip(*columns, strict=True)]
+        regions = _beside(settings.get("regions") or (), text, "regions")
+        talks = [
+            mark(conversation(*parts, self.rules), own) for *parts, own in zip(*columns, regions, strict=True)
+        ]
         adapters = each_adapter(settings.get("adapter"), len(talks), single=False)
         return by_adapter(self.engine, adapters, talks, lambda part: chat(self.engine, part, chosen))
 
@@ -423,7 +451,7 @@ class VisionLLM(PoseSkills, DrawingSkills, AdapterSkills, ForAgents):
 
         Closing the iterator stops the model. Arguments and errors are those of :meth:`chat`.
         """
-        talk = conversation(text, images, history, self.rules)
+        talk = mark(conversation(text, images, history, self.rules), settings.get("regions"))
         events = stream(self.engine, talk, talk_settings(self.engine, settings))
         return paced(self.engine, _one_adapter(settings), events)
 

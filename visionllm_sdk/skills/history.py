@@ -10,6 +10,7 @@ from visionllm_sdk.errors import InputError
 from visionllm_sdk.images import ImageSource, LoadedImage
 from visionllm_sdk.model.conversation import ForcedCall, Parts, Turn, forced_turn, image_parts
 from visionllm_sdk.model.tokenizer import Control, TextTokenizer
+from visionllm_sdk.regions import Region, RegionBlock, question_with_regions
 from visionllm_sdk.results import Answer, Picture, Reply, RoutedCall
 from visionllm_sdk.skills.arguments import ImageRules, check_message, each, is_many
 from visionllm_sdk.skills.engine import Engine
@@ -24,15 +25,25 @@ class PastTurn:
         text: what the user said.
         reply: what the model replied.
         images: images that came with the text.
+        regions: region prompts that came with the text.
     """
 
     text: str
     reply: Reply | Answer | str
     images: Sequence[ImageSource] = field(default=())
+    regions: Sequence[Region | RegionBlock] = field(default=())
 
 
 History: TypeAlias = Sequence[PastTurn | tuple[str, Reply | Answer | str]]
 """Earlier turns, oldest first."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A region prompt, and which of the conversation's images it lies in."""
+
+    image: int
+    region: Region
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +55,19 @@ class Conversation:
         images: of the whole conversation, in the order of the text.
         past: earlier turns, each with its number of images.
         new_images: how many of the images come with the message.
+        marks: region prompts of every earlier turn, and last of the message; empty if there are none.
     """
 
     text: str
     images: tuple[LoadedImage, ...]
     past: tuple[tuple[PastTurn, int], ...]
     new_images: int
+    marks: tuple[tuple[Mark, ...], ...] = ()
+
+    def question(self, turn: int) -> Parts:
+        """What was asked in a turn, without its images; -1 is the message."""
+        text = self.text if turn == -1 else check_message(self.past[turn][0].text)
+        return question_with_regions(text, len(self.marks[turn]) if self.marks else 0)[0]
 
     @property
     def image(self) -> LoadedImage | None:
@@ -111,8 +129,8 @@ def _past_turn(turn: object) -> PastTurn:
 def past_turns(talk: Conversation, engine: Engine) -> list[Turn]:
     """The earlier turns as the model wrote them: routed calls, what the tools reported, closing words."""
     turns: list[Turn] = []
-    for past, images in talk.past:
-        question = (*image_parts(images), check_message(past.text))
+    for number, (past, images) in enumerate(talk.past):
+        question = (*image_parts(images), *talk.question(number))
         calls = past.reply.calls if isinstance(past.reply, Reply) else ()
         if not calls:
             turns.append(Turn(question, (str(past.reply),)))

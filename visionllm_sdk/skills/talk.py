@@ -19,12 +19,13 @@ from visionllm_sdk.generation import (
     ToolJob,
 )
 from visionllm_sdk.model.conversation import Turn, image_parts
-from visionllm_sdk.model.prompt import TiledImage
+from visionllm_sdk.model.prompt import RegionPrompt, TiledImage
 from visionllm_sdk.results import Alternative, Answer, Reply, RoutedCall, Usage
 from visionllm_sdk.scenes.phrases import SHORT_ANSWER_HINT
 from visionllm_sdk.skills.arguments import check_threshold
 from visionllm_sdk.skills.engine import Engine
 from visionllm_sdk.skills.history import Conversation, parts_of, past_turns
+from visionllm_sdk.skills.marking import Regions, region_prompts, tell_regions
 from visionllm_sdk.skills.wording import report
 
 CAPTION_REQUEST: Final = "describe the image"
@@ -70,6 +71,7 @@ class ChatSettings(TypedDict, total=False):
         force: routing token or skill (``"[DET]"``, ``"detect"``) that the reply must use.
         forbid: routing tokens or skills that it must not use.
         threshold: lowest score of what tools return; None takes the checkpoint's own.
+        regions: region prompts of the message; for a list of messages one such entry for each.
         options: limits and sampling.
         cancel: stops the request from another thread.
     """
@@ -78,6 +80,7 @@ class ChatSettings(TypedDict, total=False):
     force: str | None
     forbid: str | Sequence[str]
     threshold: float | None
+    regions: Regions | Sequence[Regions | None] | None
     options: GenerationOptions | None
     cancel: CancelToken | None
 
@@ -106,6 +109,7 @@ class _Question:
     talk: Conversation
     turns: list[Turn]
     images: list[TiledImage]
+    regions: list[RegionPrompt]
 
 
 def talk_settings(engine: Engine, settings: ChatSettings) -> TalkSettings:
@@ -255,14 +259,16 @@ def short(question: str) -> str:
 
 
 def _questions(engine: Engine, talks: Sequence[Conversation]) -> list[_Question]:
-    seen = iter(engine.see([image for talk in talks for image in talk.images]))
+    pointed = any(talk.marks for talk in talks)
+    seen = iter(engine.see([image for talk in talks for image in talk.images], pointed=pointed))
     return [
         _Question(
             talk=talk,
-            turns=[*past_turns(talk, engine), Turn((*image_parts(talk.new_images), talk.text))],
+            turns=[*past_turns(talk, engine), Turn((*image_parts(talk.new_images), *talk.question(-1)))],
             images=[next(seen) for _ in talk.images],
+            regions=regions,
         )
-        for talk in talks
+        for talk, regions in zip(talks, region_prompts(engine, talks), strict=True)
     ]
 
 
@@ -270,7 +276,7 @@ def _request(engine: Engine, question: _Question, settings: TalkSettings) -> Gen
     builder = engine.generator.builder
     if settings.system is not None:
         builder = replace(builder, system=settings.system)
-    prompt = builder.build(question.turns, question.images)
+    prompt = builder.build(question.turns, question.images, question.regions)
     return GenerationRequest(
         prompt=prompt,
         options=_opening(engine, settings.generation, len(prompt.ids)),
@@ -335,9 +341,9 @@ def _carry_out(
             labels=_meaning(call)[1],
             probability=min(call.probability, 1.0),
             alternatives=_alternatives(engine, call.alternatives),
-            result=result,
+            result=tell_regions(result, talk),
         )
-        for (_, call), result in zip(calls, results, strict=True)
+        for (talk, call), result in zip(calls, results, strict=True)
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from visionllm_sdk.regions import region_number
 from visionllm_sdk.results import Count, Detections, Grounding, Mask, Poses, RoutedCall, SemanticMap
 from visionllm_sdk.scenes.language import found_sentence, located
 
@@ -26,6 +27,8 @@ def report(calls: Iterable[RoutedCall]) -> str | None:
     """
     told: dict[str, None] = {}
     for call in calls:
+        if any(region_number(label) is not None for label in call.labels):
+            return None
         findings = findings_of(call.result)
         if findings is None:
             return None

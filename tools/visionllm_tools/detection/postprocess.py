@@ -61,6 +61,12 @@ def select(logits: Tensor, boxes: Tensor, original: Size, *, limit: int) -> Cand
     )
 
 
+def best_of_each(candidates: Candidates, count: int) -> Candidates:
+    """The `count` best of every label, best first."""
+    before = F.one_hot(candidates.labels).cumsum(0)  # (K, N)
+    return candidates.take(before.gather(1, candidates.labels[:, None])[:, 0] <= count)
+
+
 def drop_duplicates(candidates: Candidates, *, threshold: float) -> Candidates:
     """Non-maximum suppression within each label.
 

@@ -29,6 +29,7 @@ from visionllm_tools.detection.options import DetectionOptions, DetectionTruth
 from visionllm_tools.detection.outputs import DetectorOutput
 from visionllm_tools.detection.postprocess import (
     Candidates,
+    best_of_each,
     binary_masks,
     drop_duplicates,
     label_shares,
@@ -304,11 +305,16 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         kept: list[tuple[float, Detection]] = []
         scores = []
         for part in found:
-            candidates = select(part.logits, part.boxes, original, limit=options.limit)
+            limit = options.limit if options.of_each is None else part.logits.numel()
+            candidates = select(part.logits, part.boxes, original, limit=limit)
             if config.suppression is not None:
                 candidates = drop_duplicates(candidates, threshold=config.suppression)
             scores.append(candidates)
-        for part, candidates in zip(found, _best(scores, options.limit, floor, least), strict=True):
+        if options.of_each is None:
+            chosen = _best(scores, options.limit, floor, least)
+        else:
+            chosen = [best_of_each(candidates, options.of_each) for candidates in scores]
+        for part, candidates in zip(found, chosen, strict=True):
             kept.extend(self._describe(part, candidates, labels, options.masks, size, original))
         return tuple(detection for _, detection in sorted(kept, key=lambda pair: -pair[0]))
 

@@ -1,0 +1,307 @@
+"""The typed methods about region prompts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, TypeVar, overload
+
+from visionllm_sdk.errors import InputError
+from visionllm_sdk.images import ImageSource, LoadedImage
+from visionllm_sdk.regions import Region, check_region, check_regions
+from visionllm_sdk.results import Detections, RegionDescription, RegionLabel
+from visionllm_sdk.skills import regional
+from visionllm_sdk.skills.arguments import (
+    ImageRules,
+    Labels,
+    Many,
+    check_labels,
+    check_threshold,
+    each,
+    is_many,
+    load_images,
+    per_image,
+)
+from visionllm_sdk.skills.asynchronous import AsyncSkills
+from visionllm_sdk.skills.engine import Engine
+from visionllm_sdk.skills.regional import Marked
+
+S = TypeVar("S", bound=ImageSource)
+Regions = Region | Sequence[Region]
+"""One region prompt, or several."""
+
+
+class RegionSkills(AsyncSkills):
+    """Adds what can be asked about regions of an image, and the asynchronous twins.
+
+    A region is a `Box`, `Point`, `Scribble` or `Mask` in pixels of the given image. All regions of a call go
+    through the model together. For a list of images, `regions` may be one list for all or a list of lists.
+    """
+
+    engine: Engine
+    rules: ImageRules
+
+    @overload
+    def describe(self, image: list[S] | tuple[S, ...], regions: Any) -> list[list[RegionDescription]]: ...
+
+    @overload
+    def describe(self, image: ImageSource, regions: Regions) -> list[RegionDescription]: ...
+
+    def describe(self, image: Any, regions: Any) -> Any:
+        """Say what each region shows.
+
+        Args:
+            image: one image or a list.
+            regions: one region prompt or several; for a list of images also a list of lists.
+
+        Returns:
+            One description for each region, in order; for a list of images a list of such lists.
+
+        Raises:
+            ImageError: an image that cannot be used.
+            RegionError: no region, one that is empty or outside its image, or a mask of another size.
+            InputError: the checkpoint has no region encoder.
+        """
+        images = load_images(image, self.rules)
+        return images.unwrap(regional.describe(self.engine, _marked(images, regions)))
+
+    @overload
+    def classify(
+        self, image: list[S] | tuple[S, ...], regions: Any, labels: Any
+    ) -> list[list[RegionLabel]]: ...
+
+    @overload
+    def classify(self, image: ImageSource, regions: Regions, labels: Labels) -> list[RegionLabel]: ...
+
+    def classify(self, image: Any, regions: Any, labels: Any) -> Any:
+        """Choose one of the offered labels for each region.
+
+        Args:
+            image: one image or a list.
+            regions: one region prompt or several; for a list of images also a list of lists.
+            labels: what to choose from; for a list of images also a list of lists.
+
+        Returns:
+            The most probable label for each region, in order, with its share of the probability of all
+            offered labels; for a list of images a list of such lists.
+
+        Raises:
+            ImageError: an image that cannot be used.
+            RegionError: no region, one that is empty or outside its image, or a mask of another size.
+            InputError: no label, or a checkpoint without region encoder.
+        """
+        images = load_images(image, self.rules)
+        marked = _marked(images, regions)
+        count = len(images.items)
+        given = per_image(labels, count, single=images.single, nested=True, word="label lists")
+        offered = [check_labels(given[0])] * count if _same(given) else each(given, check_labels, "entry")
+        return images.unwrap(regional.classify(self.engine, marked, offered))
+
+    @overload
+    def segment_regions(self, image: list[S] | tuple[S, ...], regions: Any) -> list[Detections]: ...
+
+    @overload
+    def segment_regions(self, image: ImageSource, regions: Regions) -> Detections: ...
+
+    def segment_regions(self, image: Any, regions: Any) -> Any:
+        """Find the exact outline of what each region marks.
+
+        Args:
+            image: one image or a list.
+            regions: one region prompt or several; for a list of images also a list of lists.
+
+        Returns:
+            One detection with a mask for each region, in order; its `region` is that region's position.
+
+        Raises:
+            ImageError: an image that cannot be used.
+            RegionError: no region, one that is empty or outside its image, or a mask of another size.
+            InputError: the checkpoint has no region encoder.
+            ToolError: the checkpoint has no detector.
+        """
+        images = load_images(image, self.rules)
+        return images.unwrap(regional.segment(self.engine, _marked(images, regions)))
+
+    @overload
+    def segment_like(
+        self,
+        example_image: Any,
+        example_region: Any,
+        image: list[S] | tuple[S, ...],
+        *,
+        threshold: float | None = None,
+        masks: bool = True,
+    ) -> list[Detections]: ...
+
+    @overload
+    def segment_like(
+        self,
+        example_image: ImageSource,
+        example_region: Region,
+        image: ImageSource,
+        *,
+        threshold: float | None = None,
+        masks: bool = True,
+    ) -> Detections: ...
+
+    def segment_like(
+        self,
+        example_image: Any,
+        example_region: Any,
+        image: Any,
+        *,
+        threshold: float | None = None,
+        masks: bool = True,
+    ) -> Any:
+        """Find all things of the kind that is marked in another image.
+
+        Args:
+            example_image: shows an example; for a list of images also a list.
+            example_region: marks it; for a list of images also a list.
+            image: where to look: one image or a list.
+            threshold: lowest score, 0 to 1; None takes the checkpoint's own.
+            masks: whether detections carry masks.
+
+        Returns:
+            Detections in the pixels of `image`, best first.
+
+        Raises:
+            ImageError: an image that cannot be used.
+            RegionError: the region is empty or outside the example, or a mask of another size.
+            InputError: a threshold out of range, or a checkpoint without region encoder.
+            ToolError: the checkpoint has no detector.
+        """
+        images = load_images(image, self.rules)
+        count = len(images.items)
+        options = {"threshold": check_threshold(threshold), "masks": masks}
+        sources = per_image(example_image, count, single=images.single, nested=False, word="example images")
+        given = per_image(example_region, count, single=images.single, nested=False, word="example regions")
+        loaded = (
+            [self.rules.load(sources[0])] * count
+            if _same(sources)
+            else each(sources, self.rules.load, "example image")
+        )
+        examples = [
+            Marked(one, (check_region(region, _size(one)),))
+            for one, region in zip(loaded, given, strict=True)
+        ]
+        return images.unwrap(regional.segment_like(self.engine, examples, images.items, options))
+
+    # -- asynchronous --------------------------------------------------------------------------------------
+
+    @overload
+    async def adescribe(
+        self, image: list[S] | tuple[S, ...], regions: Any
+    ) -> list[list[RegionDescription]]: ...
+
+    @overload
+    async def adescribe(self, image: ImageSource, regions: Regions) -> list[RegionDescription]: ...
+
+    async def adescribe(self, image: Any, regions: Any) -> Any:
+        """As ``describe``, without blocking the event loop."""
+        return await self._perform("describe", image, _listed(regions))
+
+    @overload
+    async def aclassify(
+        self, image: list[S] | tuple[S, ...], regions: Any, labels: Any
+    ) -> list[list[RegionLabel]]: ...
+
+    @overload
+    async def aclassify(self, image: ImageSource, regions: Regions, labels: Labels) -> list[RegionLabel]: ...
+
+    async def aclassify(self, image: Any, regions: Any, labels: Any) -> Any:
+        """As ``classify``, without blocking the event loop."""
+        return await self._perform("classify", image, _listed(regions), _listed(labels))
+
+    @overload
+    async def asegment_regions(self, image: list[S] | tuple[S, ...], regions: Any) -> list[Detections]: ...
+
+    @overload
+    async def asegment_regions(self, image: ImageSource, regions: Regions) -> Detections: ...
+
+    async def asegment_regions(self, image: Any, regions: Any) -> Any:
+        """As ``segment_regions``, without blocking the event loop."""
+        return await self._perform("segment_regions", image, _listed(regions))
+
+    @overload
+    async def asegment_like(
+        self, example_image: Any, example_region: Any, image: list[S] | tuple[S, ...], **settings: Any
+    ) -> list[Detections]: ...
+
+    @overload
+    async def asegment_like(
+        self, example_image: ImageSource, example_region: Region, image: ImageSource, **settings: Any
+    ) -> Detections: ...
+
+    async def asegment_like(
+        self, example_image: Any, example_region: Any, image: Any, **settings: Any
+    ) -> Any:
+        """As ``segment_like``, without blocking the event loop."""
+        if is_many(image):
+            return await asyncio.to_thread(
+                self.segment_like, example_image, example_region, image, **settings
+            )
+        return await self._perform("segment_like", example_image, example_region, image, **settings)
+
+
+def _marked(images: Many[LoadedImage], regions: Any) -> list[Marked]:
+    """Every image with its regions."""
+    given = per_image(regions, len(images.items), single=images.single, nested=True, word="region lists")
+    return [
+        Marked(image, _checked(image, own, None if images.single else number))
+        for number, (image, own) in enumerate(zip(images.items, given, strict=True))
+    ]
+
+
+def each_region_list(images: Many[LoadedImage], regions: Any) -> list[tuple[Region, ...]]:
+    """The regions of every image, which may be none.
+
+    Args:
+        images: of the call.
+        regions: None for none, one prompt or several for all images, or one such entry for each.
+
+    Raises:
+        RegionError: a region that does not fit its image.
+        InputError: a list of another length than that of the images.
+    """
+    several = not images.single and is_many(regions) and any(own is None or is_many(own) for own in regions)
+    given = list(regions) if several else [regions] * len(images.items)
+    if len(given) != len(images.items):
+        raise InputError(
+            "a list of region lists needs one entry for every image",
+            value=len(given),
+            limit=len(images.items),
+            remedy="Pass one entry for each image; None where there is no region.",
+        )
+    return [
+        _checked(image, own, None if images.single else number) if _some(own) else ()
+        for number, (image, own) in enumerate(zip(images.items, given, strict=True))
+    ]
+
+
+def _some(regions: Any) -> bool:
+    """Whether there is any region; an empty list is none."""
+    return regions is not None and not (is_many(regions) and not regions)
+
+
+def _checked(image: LoadedImage, regions: Any, number: int | None) -> tuple[Region, ...]:
+    """The regions of one image; an error names the image where there are several."""
+    try:
+        return check_regions(regions, _size(image))
+    except InputError as error:
+        if number is None:
+            raise
+        raise error.at(f"image {number}") from error
+
+
+def _size(image: LoadedImage) -> tuple[int, int]:
+    return image.width, image.height
+
+
+def _same(values: Sequence[Any]) -> bool:
+    return bool(values) and all(value is values[0] for value in values)
+
+
+def _listed(value: Any) -> Any:
+    """One thing as a list of one, so that calls can be gathered."""
+    return value if is_many(value) else [value]
