@@ -74,7 +74,10 @@ def decoder_for(editing: bool) -> DiffusionDecoder:
     """The embedded decoder with random weights; its mapper is trained later, with the language model."""
     section = embedded_section(LLM_WIDTH, editing=editing)
     defaults = EDITING_PARTS if editing else GENERATION_PARTS
-    return build_decoder(DiffusionConfig.from_dict(section, defaults=defaults))
+    decoder = build_decoder(DiffusionConfig.from_dict(section, defaults=defaults))
+    for part in ("weight", "bias"):
+        nn.init.zeros_(decoder.sd_unet.get_parameter(f"conv_out.{part}"))
+    return decoder
 
 
 # ---- validation ----

@@ -29,7 +29,8 @@ class Exact:
     def __init__(self, samples: Sequence[Sample], *, blind: bool = False) -> None:
         self._blind = blind
         self._captions = {caption_text(asked): asked for _, asked in map(caption_of, samples)}
-        self._edits = {task.text: task for task in map(edit_of, samples)}
+        tasks = list(map(edit_of, samples))
+        self._edits = {(task.text, render(task.before).image.tobytes()): task for task in tasks}
 
     def generate(self, prompt: list[str], *, seed: int) -> list[GeneratedImage]:
         return [
@@ -49,7 +50,7 @@ class Exact:
     def edit(self, image: list[Image.Image], instruction: list[str], *, seed: int) -> list[EditedImage]:
         made = []
         for source, text in zip(image, instruction, strict=True):
-            task = self._edits[text]
+            task = self._edits[text, source.tobytes()]
             picture = source if self._blind else render(edited(task.before, task.edit)).image
             record = EditedImage(
                 width=64, height=64, prompt=text, seed=seed, steps=1, guidance=1.0, image_guidance=1.0

@@ -176,12 +176,6 @@ class _Watcher:
         self._orders = orders
 
     def __call__(self, pipeline: Any, step: int, time: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        if all(order.cancel is not None and order.cancel.cancelled for order in self._orders):
-            raise GenerationCancelled(
-                "the picture was cancelled",
-                value=f"after step {step + 1} of {pipeline.num_timesteps}",
-                remedy="Ask again to have it made.",
-            )
         if any(order.watch is not None for order in self._orders):
             latents = clean_estimate(pipeline.scheduler, tensors["latents"])
             for place, order in enumerate(self._orders):
@@ -194,6 +188,12 @@ class _Watcher:
                             draw=partial(preview, self._decoder, one),
                         )
                     )
+        if all(order.cancel is not None and order.cancel.cancelled for order in self._orders):
+            raise GenerationCancelled(
+                "the picture was cancelled",
+                value=f"after step {step + 1} of {pipeline.num_timesteps}",
+                remedy="Ask again to have it made.",
+            )
         return {}
 
 

@@ -28,8 +28,8 @@ class GridUNet(UNet2DConditionModel):
     - Inside, it predicts the clean latent x0 and turns it into the direction (x - x0) / s of flow matching,
       where s is the share of noise: a picture has few degrees of freedom, noise has all of them (Li and He,
       "Back to Basics: Let Denoising Generative Models Denoise", 2025).
-    - With twice as many input as output channels (editing) it predicts the change of the input image, so that
-      it starts from leaving everything as it is.
+    - With twice as many input as output channels (editing) it predicts the change of the input image: nothing
+      at all is the best first guess.
 
     Args:
         numbers: as for the library's class; `cross_attention_dim` one number.
@@ -43,8 +43,6 @@ class GridUNet(UNet2DConditionModel):
         self.conv_in: nn.Module = nn.Conv2d(
             first.in_channels + _AXES + width, width, first.kernel_size, padding=first.padding
         )
-        nn.init.zeros_(self.get_parameter("conv_out.weight"))
-        nn.init.zeros_(self.get_parameter("conv_out.bias"))
 
     def forward(
         self, sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, *inputs: Any, **named: Any
