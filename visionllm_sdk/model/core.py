@@ -17,6 +17,7 @@ from transformers import LlamaForCausalLM
 
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.model.bridge import build_bridge, pixel_shuffle
+from visionllm_sdk.model.compiled import CompiledStep
 from visionllm_sdk.model.config import ModelConfig
 from visionllm_sdk.model.language import build_language
 from visionllm_sdk.model.prompt import IGNORED, Batch, RegionPrompt, SequenceLayout, TiledImage
@@ -97,6 +98,8 @@ class VisionLLMCore(nn.Module):
         self.patch_id = patch_id
         self.region_id = region_id
         self.shuffles = shuffles
+        self.step: CompiledStep | None = None
+        """Compiled decode step, where one was asked for."""
         self.vis_encoder.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Self:
@@ -129,12 +132,18 @@ class VisionLLMCore(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the language model is."""
-        return self.word_embedding.weight.device
+        return self._norm.device
 
     @property
     def dtype(self) -> torch.dtype:
         """Number format of the language model."""
-        return self.word_embedding.weight.dtype
+        return self._norm.dtype
+
+    @property
+    def _norm(self) -> Tensor:
+        """A tensor that no adapter stands in front of, to ask for device and format."""
+        weight: Tensor = self.llm.model.norm.weight
+        return weight
 
     def tables(self) -> dict[str, Tensor]:
         """Learned queries by table name. Each (E, C)"""

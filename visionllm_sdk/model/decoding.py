@@ -74,6 +74,8 @@ class DecodedRow:
         content: comparable numbers of everything in its cache, prompt included.
         pending: the routing token that waits for its queries, with its certainty.
         finish: why the reply ended; empty while it goes on.
+        reused: prompt tokens that the session already knew.
+        logprob: sum of the log-probabilities of its tokens, before any bias.
     """
 
     index: int
@@ -83,6 +85,8 @@ class DecodedRow:
     content: list[int]
     pending: tuple[LinkSpec, float, tuple[tuple[str, float], ...]] | None = None
     finish: str = ""
+    reused: int = 0
+    logprob: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,7 +164,7 @@ class Decoder:
             tokenizer=self._tokenizer,
             plan=self._core.plan,
             stop_ids=sorted(self._stop_ids),
-            vocab_size=self._core.llm.lm_head.out_features,
+            vocab_size=self._core.llm.config.vocab_size,
         )
         reply = ReplyBuilder(self._tokenizer, self._core.plan, question=request.question)
         return DecodedRow(index, request, reply, chooser, content=[])
@@ -170,7 +174,12 @@ class Decoder:
         longest = max(len(row.request.prompt.ids) for row in rows)
         config, core = self._core.llm.config, self._core
         cache = RowCache(
-            config, rows=len(rows), capacity=longest + _ROOM, device=core.device, dtype=core.dtype
+            config,
+            rows=len(rows),
+            capacity=longest + _ROOM,
+            device=core.device,
+            dtype=core.dtype,
+            fixed=core.step is not None and len(rows) == 1,
         )
         rests = [self._use_prefix(position, row, cache) for position, row in enumerate(rows)]
         sizes = torch.tensor([len(rest.ids) for rest in rests])
@@ -187,7 +196,7 @@ class Decoder:
         row.content = content.tolist()
         known, prefix = session.longest_prefix(content)
         cut = cut_prompt(prompt, known, layout)
-        session.reused_tokens = cut
+        session.reused_tokens = row.reused = cut
         if cut:
             cache.preload(position, [(keys[:, :cut], values[:, :cut]) for keys, values in prefix])
         rest = rest_of(prompt, cut, layout)
@@ -213,11 +222,13 @@ class Decoder:
             [row.reply.ids for row in rows],
             [row.request.prompt.ids for row in rows],
         )
+        logprobs = logits.log_softmax(-1)[torch.arange(len(rows)), chosen].tolist()
         for position, (row, index) in enumerate(zip(rows, chosen, strict=True)):
             row.finish = self._end_before(row, index)
             if row.finish:
                 continue
             row.reply.push(index)
+            row.logprob += logprobs[position]
             if spec := self._core.plan.by_id.get(index):
                 row.pending = (spec, *certainty(logits[position], index, self._tokenizer))
             row.finish = _end_after(row)
@@ -271,6 +282,9 @@ class Decoder:
 
     def _forward(self, embeddings: Tensor, sizes: Tensor, cache: RowCache) -> Tensor:
         positions, seen = cache.begin(sizes)
+        step = self._core.step
+        if step is not None and step.fits(embeddings, cache):
+            return step(embeddings, positions, seen, cache)
         output = self._core.llm.model(
             inputs_embeds=embeddings,
             attention_mask=seen,
