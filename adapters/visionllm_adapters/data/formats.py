@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from visionllm_adapters.data.reading import read_json
 from visionllm_adapters.data.records import DataSet
 from visionllm_sdk.errors import DataError
 
-Source = str | os.PathLike[str] | DataSet | Iterable[Any]
+Source = str | os.PathLike[str] | DataSet | Iterable[Mapping[str, Any]]
 """Path of annotations or folder, `hub:owner/name`, rows in memory, or a set that is read already."""
 
 _KNOWN = (

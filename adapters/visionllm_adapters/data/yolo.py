@@ -10,6 +10,7 @@ from visionllm_adapters.data.faults import Faults
 from visionllm_adapters.data.reading import box_inside, listed_pictures, mask_of, open_picture
 from visionllm_adapters.data.records import DataSet, Record, Thing, Triple
 from visionllm_sdk.errors import DataError
+from visionllm_sdk.extras import import_extra
 from visionllm_sdk.geometry import Box, Mask
 
 
@@ -55,8 +56,7 @@ def has_split(source: Path, split: str) -> bool:
 
 
 def _description(source: Path) -> tuple[Mapping[str, Any], Path]:
-    import yaml
-
+    yaml = import_extra("yaml", extra="finetune")
     path = source
     if source.is_dir():
         found = sorted([*source.glob("*.yaml"), *source.glob("*.yml")])

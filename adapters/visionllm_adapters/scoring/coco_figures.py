@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -12,12 +12,11 @@ import numpy as np
 from visionllm_adapters.data.records import DataSet, Thing
 from visionllm_adapters.scoring.score import Figures
 from visionllm_sdk.extras import import_extra
+from visionllm_sdk.keypoints import sigmas_of
 from visionllm_sdk.results import Detections, Poses
 
 Kind = Literal["bbox", "segm", "keypoints"]
 _SIZES: Final = ("small", "medium", "large")
-_SPREAD: Final = 0.06
-"""Falloff of a keypoint without a published one; the mean of COCO's seventeen."""
 
 
 class CocoJudge:
@@ -94,7 +93,7 @@ class CocoJudge:
         entries = []
         for pose in result:
             places = {point.name: (point.x, point.y, 2) for point in pose.keypoints}
-            triples = [value for name in names for value in places.get(name, (0, 0, 0))]
+            triples = [value for name in names for value in places.get(spoken(name), (0, 0, 0))]
             entries.append(
                 {
                     "category_id": self.numbers[pose.label],
@@ -147,17 +146,13 @@ class CocoJudge:
         return data
 
     def _spreads(self) -> Any:
-        names: tuple[str, ...] = next(iter(self.data.keypoints.values()))
-        return np.array([KEYPOINT_SPREADS.get(name, _SPREAD) for name in names])
+        names = [spoken(name) for name in next(iter(self.data.keypoints.values()))]
+        return np.array(sigmas_of(names))
 
 
-KEYPOINT_SPREADS: Final[Mapping[str, float]] = {
-    "nose": 0.026, "left_eye": 0.025, "right_eye": 0.025, "left_ear": 0.035, "right_ear": 0.035,
-    "left_shoulder": 0.079, "right_shoulder": 0.079, "left_elbow": 0.072, "right_elbow": 0.072,
-    "left_wrist": 0.062, "right_wrist": 0.062, "left_hip": 0.107, "right_hip": 0.107,
-    "left_knee": 0.087, "right_knee": 0.087, "left_ankle": 0.089, "right_ankle": 0.089,
-}  # fmt: skip
-"""COCO's falloffs by keypoint name."""
+def spoken(name: str) -> str:
+    """A keypoint's name in words: `left_eye` is "left eye"."""
+    return name.replace("_", " ")
 
 
 def _mean(part: Any) -> float | None:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from visionllm_adapters.data.records import DataSet, Record, Thing
-from visionllm_adapters.scoring.coco_figures import CocoJudge
+from visionllm_adapters.scoring.coco_figures import CocoJudge, spoken
 from visionllm_adapters.scoring.score import Figures, Score
 from visionllm_adapters.scoring.words import answer_score, bleu4, caption_f1, rouge_l
 from visionllm_sdk.errors import DataError
@@ -202,10 +202,45 @@ def caption(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch: int) -
     )
 
 
+def pose(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch: int) -> Score:
+    """OKS precision of the keypoints of every class that has some."""
+    names = {label: points for label, points in data.keypoints.items() if data.counts.get(label)}
+    _need(list(names), data, "pose", "keypoints")
+    if len(set(names.values())) > 1:
+        raise DataError(
+            "poses are measured for one set of keypoints at a time",
+            value=", ".join(names),
+            remedy="Give classes with other keypoints a file of their own.",
+        )
+    judge = CocoJudge(data, "keypoints")
+    found: list[list[dict[str, Any]]] = [[] for _ in data.records]
+    drawings: dict[str, Image.Image] = {}
+    for label, points in names.items():
+        asked = [spoken(point) for point in points]
+        for part in _chunks(list(enumerate(data.records)), batch):
+            images: list[Any] = [record.load() for _, record in part]
+            with vlm.engine.using(adapter):
+                results = vlm.pose(images, label, asked, threshold=_FLOOR)
+            for (place, record), result in zip(part, results, strict=True):
+                found[place] += judge.poses(result, points)
+                if len(drawings) < _DRAWN:
+                    drawings[record.key] = result.filter(min_score=0.3).draw(record.load())
+    figures, classes, _ = judge.judge(found)
+    return Score(
+        skill="pose",
+        metric="ap",
+        figures=figures,
+        classes={label: classes[label] for label in names},
+        counts={"pictures": len(data.records), "objects": sum(data.counts[label] for label in names)},
+        drawings=drawings,
+    )
+
+
 Measure = Callable[..., Score]
 MEASURES: Final[Mapping[str, Measure]] = {
     "detect": detect,
     "ground": ground,
+    "pose": pose,
     "vqa": vqa,
     "caption": caption,
 }

@@ -19,7 +19,7 @@ def words_of(text: str) -> list[str]:
 
 
 def answer_score(given: str, accepted: Sequence[str]) -> float:
-    """VQA accuracy: 1 for an accepted answer; with many annotators a third for each that agrees, at most 1."""
+    """VQA accuracy: 1 for an accepted answer; of ten annotators, a third for each that agrees, 1 at most."""
     same = sum(words_of(given) == words_of(answer) for answer in accepted)
     return min(1.0, same / _AGREE) if len(accepted) > _AGREE else float(same > 0)
 

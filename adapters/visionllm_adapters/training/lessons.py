@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from visionllm_adapters.data.records import DataSet, Record, Thing
+from visionllm_adapters.scoring.coco_figures import spoken
 from visionllm_adapters.training.examples import Call, Example
 from visionllm_adapters.training.pictures import View, seen, sided
 from visionllm_sdk.errors import DataError, InputError
@@ -191,7 +192,7 @@ class PoseLesson(Lesson):
         """See `Lesson`."""
         record, number = item
         label = list(self.data.keypoints)[number]
-        names = [name.replace("_", " ") for name in self.data.keypoints[label]]
+        names = [spoken(name) for name in self.data.keypoints[label]]
         view = seen(record, random, flip=False, zoom=self.room.zoom)
         things = [thing for thing in view.things if thing.label == label and thing.keypoints]
         truth, masked = _detection_truth(things, [0] * len(things), view.size)
