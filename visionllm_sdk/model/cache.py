@@ -18,6 +18,7 @@ from transformers import LlamaConfig
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 _GROWTH = 64
+_FIXED_SLOTS = 512  # least size of a fixed cache
 
 KeyValues = tuple[Tensor, Tensor]
 """Keys and values of one row in one layer. Each (heads, n, D)"""
@@ -83,11 +84,22 @@ class RowCache(Cache):
         capacity: slots at the start; grows on demand.
         device: where it lives.
         dtype: number format.
+        fixed: every step sees all slots, under a mask, and sizes are powers of two: few different shapes, for
+            compiled steps.
     """
 
     def __init__(
-        self, config: LlamaConfig, *, rows: int, capacity: int, device: torch.device, dtype: torch.dtype
+        self,
+        config: LlamaConfig,
+        *,
+        rows: int,
+        capacity: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        fixed: bool = False,
     ) -> None:
+        self.fixed = fixed
+        capacity = _power_of_two(capacity) if fixed else capacity
         heads = config.num_key_value_heads or config.num_attention_heads
         size = config.head_dim or config.hidden_size // config.num_attention_heads
         shape = (rows, heads, capacity + 1, size)
@@ -99,6 +111,7 @@ class RowCache(Cache):
         ]
         super().__init__(layers=list(layers))
         self.row_layers = layers
+        self._pin()
         self.lengths = torch.zeros(rows, dtype=torch.long)  # on the CPU: it steers the loop
 
     @property
@@ -123,6 +136,8 @@ class RowCache(Cache):
         length = int(after.max())
         if length > self.capacity:
             self._grow(max(length + _GROWTH, 2 * self.capacity))
+        if self.fixed:
+            length = self.capacity
         device = self.row_layers[0].keys.device
         slots = torch.where(real, positions, self.capacity).to(device)
         step = _Step(slots, length)
@@ -158,12 +173,26 @@ class RowCache(Cache):
             layer.keys = layer.keys[index.to(layer.keys.device)]
             layer.values = layer.values[index.to(layer.values.device)]
         self.lengths = self.lengths[index]
+        self._pin()
 
     def _grow(self, capacity: int) -> None:
         used = self.capacity
+        capacity = _power_of_two(capacity) if self.fixed else capacity
         for layer in self.row_layers:
             layer.keys = _longer(layer.keys, used, capacity)
             layer.values = _longer(layer.values, used, capacity)
+        self._pin()
+
+    def _pin(self) -> None:
+        """Tell the compiler that recorded steps may write to this memory where it is."""
+        if self.fixed:
+            for layer in self.row_layers:
+                for memory in (layer.keys, layer.values):
+                    torch._dynamo.mark_static_address(memory)
+
+
+def _power_of_two(slots: int) -> int:
+    return max(_FIXED_SLOTS, 1 << (slots - 1).bit_length())
 
 
 def _longer(tensor: Tensor, used: int, capacity: int) -> Tensor:
