@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from visionllm_adapters.recipe.train_detector import DETECTOR
+from visionllm_adapters.recipe.train_diffusion import LLM_WIDTH, decoder_for
 from visionllm_adapters.recipe.train_pose import POSE
 from visionllm_adapters.recipe.warm import State, part, prefixed, saved_module
+from visionllm_tools.diffusion.embedded import embedded_section
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +75,34 @@ def _pose(runs: Path, joint: State) -> Shipped | None:
     )
 
 
-SOURCES: Final[tuple[Source, ...]] = (_detector, _pose)
+def _generation(runs: Path, joint: State) -> Shipped | None:
+    return _drawing(runs, joint, tool="generate", stage="generation", name="sd", table="gen")
+
+
+def _editing(runs: Path, joint: State) -> Shipped | None:
+    return _drawing(runs, joint, tool="edit", stage="editing", name="ip2p", table="edit")
+
+
+def _drawing(runs: Path, joint: State, *, tool: str, stage: str, name: str, table: str) -> Shipped | None:
+    """A diffusion decoder: the averaged denoiser of its own stage, the mapper of the joint one."""
+    checkpoint, spoken, queries = runs / stage / "last.pt", part(joint, f"{name}."), _table(joint, table)
+    if not checkpoint.is_file() or not spoken or not queries:
+        return None
+    edits = name == "ip2p"
+    return Shipped(
+        tool=tool,
+        section={f"use_{name}": True, f"{name}_config": embedded_section(LLM_WIDTH, editing=edits)},
+        weights={
+            **spoken,
+            **prefixed("sd_unet.", saved_module(checkpoint, "ema_unet")),
+            **prefixed("sd_vae.", decoder_for(edits).sd_vae.state_dict()),
+        },
+        questions={},
+        tables=queries,
+    )
+
+
+SOURCES: Final[tuple[Source, ...]] = (_detector, _pose, _generation, _editing)
 
 
 def _spoken(joint: State, *names: str) -> State:

@@ -90,7 +90,7 @@ class CaptionJudge:
         count: captions.
     """
 
-    def __init__(self, count: int = _SHEET) -> None:
+    def __init__(self, count: int) -> None:
         rng = Random(11)
         self.asked: list[Asked] = [random_asked(rng) for _ in range(count)]
 
@@ -120,7 +120,7 @@ class EditJudge:
         count: edits.
     """
 
-    def __init__(self, count: int = _SHEET) -> None:
+    def __init__(self, count: int) -> None:
         self.pairs: list[EditPair] = []
         kinds = [kind for kind in EDIT_KINDS if kind != "add"]
         for index, seed in enumerate(held_out_seeds(4 * count)):
@@ -212,7 +212,7 @@ def train(arguments: argparse.Namespace) -> None:
     )
     run = Run(arguments.out, modules, [optimiser], arguments.minutes, arguments.every, tail=0.4)
     average = Average([(unet, slow_unet), (tokens, slow_tokens)])
-    judge = EditJudge() if arguments.editing else CaptionJudge()
+    judge = EditJudge(_SHEET) if arguments.editing else CaptionJudge(_SHEET)
     seen, draws = Averages(), MostlyNoise()
 
     def report() -> dict[str, float]:

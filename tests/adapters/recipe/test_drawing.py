@@ -1,0 +1,146 @@
+"""Training of drawing and editing: plans, pictures, stand-ins, one step after another, export."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+
+from visionllm_adapters.recipe import train_diffusion
+from visionllm_adapters.recipe.decoders import shipped_decoders
+from visionllm_adapters.recipe.drawing_pictures import (
+    edit_pair,
+    editing_batch,
+    generation_batch,
+    random_layout,
+    scene_of,
+)
+from visionllm_adapters.recipe.drawing_tokens import (
+    TOKENS,
+    WIDTH,
+    EditTokens,
+    SceneTokens,
+    layout_tensors,
+    order_tensors,
+)
+from visionllm_adapters.recipe.layouts import plan_layout
+from visionllm_adapters.recipe.warm import saved_module
+from visionllm_sdk.scenes import render
+from visionllm_sdk.scenes.captions import caption_text
+from visionllm_sdk.scenes.checker import Asked, AskedObject, AskedRelation, check
+from visionllm_sdk.scenes.drawing_language import EditWords, random_asked
+from visionllm_sdk.scenes.edit_checker import check_edit
+from visionllm_sdk.scenes.edits import edited
+from visionllm_sdk.scenes.expressions import RELATIONS
+
+
+@pytest.mark.parametrize("word", RELATIONS)
+def test_a_plan_puts_things_into_their_relation(word: str) -> None:
+    asked = Asked(
+        (AskedObject("circle", "red"), AskedObject("star", "blue")), (AskedRelation(0, word, 1),), "white"
+    )
+    first, second = (thing.box for thing in plan_layout(asked).things)
+    axis, sign = RELATIONS[word]
+    assert (first[axis] - second[axis]) * sign > 0.4
+    assert first[1 - axis] == second[1 - axis] == 0.5
+
+
+def test_a_plan_puts_things_where_they_are_asked_for() -> None:
+    asked = Asked((AskedObject("circle", "red", "small", "top right"), AskedObject("star", "blue", "large")))
+    circle, star = (thing.box for thing in plan_layout(asked, aspect=2.0).things)
+    assert circle[:2] == pytest.approx((0.78, 0.22))
+    assert circle[2] * 2 == pytest.approx(circle[3])
+    assert star[3] > 3 * circle[3]
+
+
+def test_planned_pictures_show_what_was_asked() -> None:
+    rng, right = Random(5), []
+    for number in range(60):
+        asked = random_asked(rng)
+        scenes = (scene_of(plan_layout(asked), 100 * number + i, (64, 64)) for i in range(100))
+        scene = next(one for one in scenes if one is not None)
+        right.append(check(render(scene).image, asked).right)
+        assert plan_layout(asked) == plan_layout(asked), caption_text(asked)
+    assert np.mean(right) >= 0.95
+
+
+def test_batches_follow_from_their_seeds() -> None:
+    layouts, images = generation_batch(3, 5)
+    again, same = generation_batch(3, 5)
+    assert layouts == again
+    assert torch.equal(images, same)
+    assert images.shape[:2] == (5, 3)
+    assert images.min() >= -1
+    assert images.max() <= 1
+    assert random_layout(7) == random_layout(7)
+
+
+def test_edit_pairs_are_exact() -> None:
+    pairs, before, after = editing_batch(2, 6)
+    assert before.shape == after.shape == (6, 3, 64, 64)
+    for pair in pairs:
+        assert check_edit(render(edited(pair.before, pair.edit)).image, pair.before, pair.edit).done
+        assert pair.words.operation == pair.edit.kind
+    assert (before != after).flatten(1).any(1).all()
+    assert edit_pair(11) == edit_pair(11)
+
+
+def test_stand_ins_say_what_is_where() -> None:
+    torch.manual_seed(0)
+    asked = Asked((AskedObject("circle", "red", None, "top left"),), (), "white")
+    other = Asked((AskedObject("circle", "blue", None, "top left"),), (), "white")
+    tokens = SceneTokens()(*layout_tensors([plan_layout(asked), plan_layout(other)]))
+    assert tokens.shape == (2, TOKENS, WIDTH)
+    grid = (tokens[0] - tokens[1]).abs().sum(-1).reshape(8, 8)
+    assert grid[0:3, 0:3].mean() > 20 * grid[5:, 5:].mean()
+
+
+def test_stand_ins_of_instructions() -> None:
+    torch.manual_seed(0)
+    words = [EditWords("remove", kind="star"), EditWords("remove", kind="star", place="top left")]
+    tokens = EditTokens()(*order_tensors(words))
+    assert tokens.shape == (2, TOKENS, WIDTH)
+    grid = (tokens[0] - tokens[1]).abs().sum(-1).reshape(8, 8)
+    assert grid[0:3, 0:3].mean() > 20 * grid[5:, 5:].mean()
+
+
+@pytest.mark.parametrize("editing", [False, True])
+def test_training_goes_on_where_it_stopped(
+    tmp_path: Path, editing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_diffusion, "_SHEET", 6)
+    arguments = argparse.Namespace(
+        out=tmp_path / ("editing" if editing else "generation"), editing=editing, minutes=0.02, lr=1e-3,
+        batch=2, bf16=True, every=60.0, threads=1, seed=1,
+    )  # fmt: skip
+    train_diffusion.train(arguments)
+    first = saved_module(arguments.out / "last.pt", "ema_unet")
+    arguments.minutes = 0.04
+    train_diffusion.train(arguments)
+    last = saved_module(arguments.out / "last.pt", "ema_unet")
+    assert not torch.equal(first["conv_out.weight"], last["conv_out.weight"])
+    lines = [json.loads(line) for line in (arguments.out / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] > lines[0]["step"] > 0
+    assert {"loss", "recolour" if editing else "right"} <= lines[-1].keys()
+    assert (arguments.out / "sheet.png").stat().st_size > 500
+
+
+def test_decoders_are_shipped_once_the_language_model_speaks_to_them(tmp_path: Path) -> None:
+    (tmp_path / "generation").mkdir()
+    (tmp_path / "detector").mkdir()
+    decoder = train_diffusion.decoder_for(False)
+    state = decoder.state_dict()
+    torch.save({"modules": {"ema_unet": decoder.sd_unet.state_dict()}}, tmp_path / "generation" / "last.pt")
+    torch.save({"modules": {"detector": {}}}, tmp_path / "detector" / "last.pt")
+    assert [one.tool for one in shipped_decoders(tmp_path, {})] == ["detect"]
+    joint = {f"sd.{key}": value for key, value in state.items() if not key.startswith(("sd_unet", "sd_vae"))}
+    joint["model.emb_embeddings_gen.weight"] = torch.zeros(64, 256)
+    shipped = shipped_decoders(tmp_path, joint)[-1]
+    assert shipped.tool == "generate"
+    assert shipped.weights.keys() == state.keys()
+    assert shipped.tables["gen"].shape == (64, 256)
