@@ -16,6 +16,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from visionllm_sdk.errors import CheckpointError, ToolError
 from visionllm_sdk.model.checkpoint import Target, WeightFiles, check_weights, load_weights, save_weights
+from visionllm_sdk.model.compiled import CompiledStep
 from visionllm_sdk.model.config import ModelConfig, read_config
 from visionllm_sdk.model.conversation import conversation_format
 from visionllm_sdk.model.core import TABLE_PREFIX, VisionLLMCore, build_core
@@ -240,6 +241,8 @@ def _load_core(files: WeightFiles, config: ModelConfig, core: VisionLLMCore, pla
     load_weights(files, [_core_target(config, core, place)])
     _materialize_buffers(core, where.device)
     core.eval()
+    if place.compiled:
+        core.step = CompiledStep(core.llm)
 
 
 def _load_tool(files: WeightFiles, config: ModelConfig, kind: ToolClass, place: Place) -> AnyTool:
@@ -293,6 +296,8 @@ def _tool_target(tool: AnyTool, place: Place | None = None) -> Target:
 
 def _materialize_buffers(core: VisionLLMCore, device: torch.device) -> None:
     """Compute the buffers that no checkpoint stores: they were built without memory."""
+    if device.type == "meta":
+        return
     core.llm.model.rotary_emb = LlamaRotaryEmbedding(core.llm.config).to(device)
     for name, module in core.named_modules():
         for key, buffer in module._buffers.items():

@@ -29,6 +29,7 @@ class Placement:
         quantization: number format of the language model's matrices, ``"int8"`` or ``"int4"``; None leaves
             them in `dtype`.
         offload: a decoder waits in main memory while another one is at work.
+        compiled: decode single conversations by a compiled step.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -36,6 +37,7 @@ class Placement:
     parts: Mapping[str, torch.device] = field(default_factory=dict)
     quantization: Quantization | None = None
     offload: bool = False
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         if self.quantization not in (None, *get_args(Quantization)):

@@ -122,7 +122,7 @@ def test_a_program_in_a_pickle_is_refused_and_not_run(published: Path, tmp_path:
 
 
 def bare_pickle(folder: Path) -> None:
-    (folder / NAMES[0]).write_bytes(pickle.dumps(Program(str(folder / "trace"))))
+    (folder / NAMES[0]).write_bytes(pickle.dumps(Program(str(folder / "trace")), protocol=2))
 
 
 def truncated(folder: Path) -> None:
