@@ -17,14 +17,23 @@ STAGES = {
     "backbone": ("--minutes", "20"),
     "detector": ("--minutes", "120"),
     "vision": ("--minutes", "40"),
+    "generation": ("--minutes", "40"),
+    "editing": ("--minutes", "45"),
     "joint": ("--minutes", "120"),
     "export": (),
 }
+MODULES = {
+    "vocabulary": "vocabulary",
+    "export": "export",
+    "generation": "train_diffusion",
+    "editing": "train_diffusion",
+}
+"""Modules of stages that are not called `train_STAGE`."""
 
 
 def command(stage: str, runs: Path, minutes: float | None) -> list[str]:
     """The command line of one stage; what earlier stages wrote is found under `runs`."""
-    module = stage if stage in ("vocabulary", "export") else f"train_{stage}"
+    module = MODULES.get(stage, f"train_{stage}")
     line = [sys.executable, "-m", f"visionllm_adapters.recipe.{module}", *STAGES[stage]]
     inputs = {
         "vocabulary": ["--out", str(runs / "vocabulary")],
@@ -33,6 +42,8 @@ def command(stage: str, runs: Path, minutes: float | None) -> list[str]:
         "backbone": [],
         "detector": ["--backbone", _last(runs, "backbone")],
         "vision": ["--detector", _last(runs, "detector"), "--language", _last(runs, "language")],
+        "generation": [],
+        "editing": ["--editing"],
         "joint": [
             "--vocabulary",
             str(runs / "vocabulary" / "tokenizer.model"),
@@ -42,6 +53,10 @@ def command(stage: str, runs: Path, minutes: float | None) -> list[str]:
             _last(runs, "vision"),
             "--detector",
             _last(runs, "detector"),
+            "--generation",
+            _last(runs, "generation"),
+            "--editing",
+            _last(runs, "editing"),
         ],
     }
     line += inputs[stage]
