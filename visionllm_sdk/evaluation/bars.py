@@ -55,6 +55,11 @@ BARS: Final[tuple[Bar, ...]] = (
     *(Bar("vqa", f"kind.{kind}.accuracy", at_least=0.80) for kind in VQA_KINDS),
     Bar("caption", "f1", at_least=0.90),
     Bar("routing", "exact", at_least=0.98),
+    *(
+        Bar("pose", f"kind.{kind}.{figure}", at_least=least)
+        for kind in ("person", "dog")
+        for figure, least in (("oks_ap", 0.75), ("oks_ap50", 0.93), ("pck", 0.95))
+    ),
     Bar("generation", "kind.one object.objects", at_least=0.95),
     Bar("generation", "kind.two objects.right", at_least=0.85),
     Bar("generation", "background", at_least=0.97),

@@ -14,6 +14,7 @@ from visionllm_sdk.results import (
     EditedImage,
     GeneratedImage,
     Grounding,
+    Poses,
     Reply,
     SemanticMap,
 )
@@ -46,6 +47,21 @@ class Predictor(Protocol):
 
     def chat(self, text: list[str], images: list[Images], /) -> Sequence[Reply]:
         """A reply to each message, by free routing."""
+
+
+class Poser(Protocol):
+    """What evaluating poses needs beside a `Predictor`."""
+
+    def pose(
+        self,
+        image: Images,
+        label: list[list[str]],
+        keypoints: list[list[str]],
+        /,
+        *,
+        threshold: float | None = None,
+    ) -> Sequence[Poses]:
+        """Objects of the kinds with the named keypoints of each picture, down to a score."""
 
 
 class Painter(Protocol):

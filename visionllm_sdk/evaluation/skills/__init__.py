@@ -10,6 +10,7 @@ from visionllm_sdk.evaluation.skills.counting import CountingSkill
 from visionllm_sdk.evaluation.skills.detection import DetectionSkill
 from visionllm_sdk.evaluation.skills.drawing import EditingSkill, GenerationSkill
 from visionllm_sdk.evaluation.skills.grounding import GroundingSkill
+from visionllm_sdk.evaluation.skills.posing import PoseSkill
 from visionllm_sdk.evaluation.skills.routing import RoutingSkill
 from visionllm_sdk.evaluation.skills.segmentation import SegmentationSkill
 from visionllm_sdk.evaluation.skills.vqa import VqaSkill
@@ -24,6 +25,7 @@ SKILLS: Final[dict[str, type[Skill]]] = {
         VqaSkill,
         CaptionSkill,
         RoutingSkill,
+        PoseSkill,
         GenerationSkill,
         EditingSkill,
     )
