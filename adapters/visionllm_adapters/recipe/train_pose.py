@@ -175,6 +175,13 @@ class Trainee:
         self.names.train(training)
         self.pose.config = replace(self.config, num_groups=GROUPS) if training else self.config
 
+    def hold_eyes(self, held: bool) -> None:
+        """Keep what the detector has learnt to see as it is, or let it learn on."""
+        pose = self.pose
+        for seeing in (pose.backbone, pose.input_proj, pose.transformer.encoder):
+            seeing.requires_grad_(not held)
+        pose.transformer.level_embed.requires_grad_(not held)
+
     def forward(self, batch: PosePictures) -> tuple[PoseOutput, DenoisingPlan | None, Tensor]:
         """Output in fp32, the denoising plan (in training), and the loss of the aid."""
         objects, plan = batch.targets.objects, None
@@ -246,6 +253,7 @@ def train(arguments: argparse.Namespace) -> None:
     rng = Random(arguments.seed * 1_000_003 + run.step)
     for step in run.steps(lambda: {**seen.take(), **trainee.validate()}):
         clock = time.monotonic()
+        trainee.hold_eyes(run.progress < arguments.held)
         first = 600_000_000 + step * arguments.batch + arguments.seed * 10_000_000
         sides, area = size_of(run.progress)
         scenes = draw_batch(rng, range(first, first + arguments.batch), sides=sides, area=area)
@@ -275,6 +283,12 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=6e-4)
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--tail", type=float, default=0.6, help="share of the budget in which rates fall")
+    parser.add_argument(
+        "--held",
+        type=float,
+        default=0.2,
+        help="share of the budget in which only the decoder learns",
+    )
     parser.add_argument("--aid", type=float, default=1.0, help="weight of the dense training aid")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--every", type=float, default=150.0)
