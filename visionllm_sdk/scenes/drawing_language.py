@@ -9,8 +9,8 @@ from typing import Final, Literal
 from visionllm_sdk.scenes.captions import caption_text
 from visionllm_sdk.scenes.checker import Asked, AskedObject, AskedRelation
 from visionllm_sdk.scenes.expressions import PLACES, RELATIONS, place_of
-from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, COLOURS, FIGURES, SHAPES, SceneFacts
-from visionllm_sdk.scenes.labels import Label, article, matching
+from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, COLOURS, FIGURES, SHAPES, SIZES, SceneFacts
+from visionllm_sdk.scenes.labels import ANY_KIND, Label, article, matching
 from visionllm_sdk.scenes.language import Exchange, Link, Maker
 from visionllm_sdk.scenes.phrases import Phrases
 
@@ -23,7 +23,7 @@ class EditWords:
 
     Attributes:
         operation: what to do.
-        kind: shape of the thing to recolour or remove; `object` for any.
+        kind: shape of the thing to recolour or remove.
         colour: its colour.
         size: its size.
         place: its cell of the 3 x 3 grid, or, of something to add, where it shall be.
@@ -193,24 +193,24 @@ def drawing_reply(token: Literal["[GEN]", "[EDIT]"], order: Order) -> tuple[str 
 
 
 def random_asked(rng: Random) -> Asked:
-    """An order that can be fulfilled: one to three things, mostly in one relation each, on one background."""
-    count = rng.choices((1, 2, 3), (0.4, 0.45, 0.15))[0]
+    """An order that can be fulfilled: one to three things, mostly in a relation, on one background."""
+    count = rng.choices((1, 2, 3), (0.36, 0.46, 0.18))[0]
     background = rng.choice(BACKGROUND_COLOURS) if rng.random() < 0.85 else None
     colours = [colour for colour in COLOURS if colour != background]
-    objects = []
-    for _ in range(count):
-        placed = rng.random() < (0.5 if count == 1 else 0.06)
-        objects.append(
-            AskedObject(
-                rng.choice(SHAPES), rng.choice(colours), None, rng.choice(_CELLS) if placed else None
-            )
-        )
-    relations = [
+    relations = tuple(
         AskedRelation(second - 1, rng.choice(tuple(RELATIONS)), second)
         for second in range(1, count)
-        if rng.random() < 0.75 and not (objects[second - 1].place and objects[second].place)
-    ]
-    return Asked(tuple(objects), tuple(relations), background)
+        if rng.random() < 0.7
+    )
+    related = {index for relation in relations for index in (relation.first, relation.second)}
+    free = rng.sample(_CELLS, count)
+    objects = []
+    for index in range(count):
+        placed = index not in related and rng.random() < (0.6 if count == 1 else 0.3)
+        colour = rng.choice(colours) if rng.random() < 0.96 else None
+        size = rng.choice(SIZES) if rng.random() < 0.12 else None
+        objects.append(AskedObject(rng.choice(SHAPES), colour, size, free[index] if placed else None))
+    return Asked(tuple(objects), relations, background)
 
 
 def random_words(scene: SceneFacts, rng: Random) -> EditWords:
@@ -223,17 +223,18 @@ def random_words(scene: SceneFacts, rng: Random) -> EditWords:
         place = rng.choice(_CELLS) if rng.random() < 0.5 else None
         return EditWords("add", place=place, new_kind=rng.choice(SHAPES), new_colour=rng.choice(COLOURS))
     target, place = _target(scene, rng)
+    kind = None if target.kind == ANY_KIND else target.kind
     if operation == "remove":
-        return EditWords("remove", target.kind, target.colour, target.size, place)
+        return EditWords("remove", kind, target.colour, target.size, place)
     new = rng.choice([colour for colour in COLOURS if colour != target.colour])
-    return EditWords("recolour", target.kind, target.colour, target.size, place, new_colour=new)
+    return EditWords("recolour", kind, target.colour, target.size, place, new_colour=new)
 
 
 def _target(scene: SceneFacts, rng: Random) -> tuple[Label, str | None]:
     """What is changed: a label, and a place where the label alone means several things."""
     shapes = [thing for thing in scene.objects if thing.kind not in FIGURES]
     if not shapes or rng.random() < 0.2:
-        return Label(rng.choice((*SHAPES, "object")), rng.choice((*COLOURS, None))), None
+        return Label(rng.choice((*SHAPES, ANY_KIND)), rng.choice((*COLOURS, None))), None
     thing = rng.choice(shapes)
     size = thing.size if rng.random() < 0.15 else None
     label = rng.choice(
@@ -248,7 +249,7 @@ def instruction(words: EditWords, rng: Random, phrases: Phrases = DRAWING_TRAINI
     """The instruction in words: `make the red star blue`."""
     new = words.new_colour or ""
     added = _placed(article(f"{new} {words.new_kind}"), words.place)
-    label = Label(words.kind or "object", words.colour, words.size)
+    label = Label(words.kind or ANY_KIND, words.colour, words.size)
     return rng.choice(phrases[words.operation]).format(
         t=_placed(f"the {label.text}", words.place), n=new, a=added, b=article(new)
     )

@@ -110,7 +110,7 @@ def pose(scene: SceneFacts, rng: Random, phrases: Phrases = POSE_TRAINING) -> Ex
     kinds = _kinds(scene, rng)
     names = _names(kinds[0], rng)
     sentence = _filled(rng.choice(phrases["pose"]), _written_kinds(kinds, rng), _listed(names, rng), rng)
-    return _exchange(sentence, kinds, names)
+    return Exchange("pose", sentence, pose_reply(kinds, names))
 
 
 def whole_pose(scene: SceneFacts, rng: Random, phrases: Phrases = POSE_TRAINING) -> Exchange:
@@ -118,7 +118,7 @@ def whole_pose(scene: SceneFacts, rng: Random, phrases: Phrases = POSE_TRAINING)
     kind = _seen_figure(scene, rng) if rng.random() < 0.8 else rng.choice((*_PEOPLE, *_ANIMALS))
     names = _SETS["dog" if kind == "dog" or kind in _ANIMALS else "person"]
     sentence = _filled(rng.choice(phrases["whole_pose"]), _written_kinds([kind], rng), "", rng)
-    return _exchange(sentence, [kind], names)
+    return Exchange("whole_pose", sentence, pose_reply([kind], names))
 
 
 POSE_MAKERS: Final[dict[str, Maker]] = {"pose": pose, "whole_pose": whole_pose}
@@ -134,10 +134,6 @@ def pose_reply(kinds: Sequence[str], names: Sequence[str]) -> tuple[str | Link, 
     for index, name in enumerate(names):
         parts += [", " if index else ". ", Link("[POSE]", name, None)]
     return (*parts, ".")
-
-
-def _exchange(sentence: str, kinds: Sequence[str], names: Sequence[str]) -> Exchange:
-    return Exchange("pose", sentence, pose_reply(kinds, names))
 
 
 def _seen_figure(scene: SceneFacts, rng: Random) -> str:

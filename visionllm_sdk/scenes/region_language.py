@@ -125,7 +125,8 @@ REGION_TRAINING: Final[Phrases] = {
     ),
     "size": ("how large is {x}?", "what size is {x}?", "is {x} small, medium or large?"),
     "existence": (
-        "is {x} {a}?", "is this {a}: {x}?", "does {x} show {a}?", "is there {a} in {x}?", "do you see {a} at {x}?",
+        "is {x} {a}?", "is this {a}: {x}?", "does {x} show {a}?", "is there {a} in {x}?",
+        "do you see {a} at {x}?",
     ),
     "position": (
         "in which part of the image is {x}?", "where in the image is {x}?", "what is the position of {x}?",

@@ -135,3 +135,42 @@ class SymbolEncoder(nn.Module):
                 row = row * (1 - taken) + filled
             rows.append(row)
         return torch.stack(rows)
+
+
+class RegionSymbols(nn.Module):
+    """Marked objects -> the vectors that stand in for region prompts before there are pictures.
+
+    Args:
+        width: size of the language model's embeddings (C).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.what = nn.Linear(width, width)
+        self.where = nn.Linear(4 * 12, width)
+
+    def forward(self, symbols: SymbolEncoder, attributes: Tensor, boxes: Tensor) -> Tensor:
+        """Objects (R, 3) long and boxes of the marks (R, 4), relative -> (R, C)."""
+        kind, colour, size = attributes.unbind(-1)
+        words = symbols.kind(kind) + symbols.colour(colour) + symbols.size(size)
+        return torch.as_tensor(self.what(words) + self.where(fourier(boxes)))
+
+
+def mark_box(box: Sequence[float], rng: Random) -> list[float]:
+    """The box of what a user draws on an object: all of it, roughly, or a point, or a part.
+
+    Args:
+        box: of the object, relative (cx, cy, w, h).
+        rng: chooses how the object is marked.
+    """
+    x, y, w, h = box
+    roll = rng.random()
+    if roll < 0.5:
+        off = [rng.uniform(-0.04, 0.04) for _ in range(4)]
+        return [x + w * off[0], y + h * off[1], w * (1 + off[2]), h * (1 + off[3])]
+    if roll < 0.75:
+        pen = 3 / 256
+        return [x + w * rng.uniform(-0.3, 0.3), y + h * rng.uniform(-0.3, 0.3), pen, pen]
+    wide, high = rng.uniform(0.15, 0.9), rng.uniform(0.15, 0.9)
+    across, down = (rng.uniform(-1, 1) * (1 - share) / 2 for share in (wide, high))
+    return [x + w * across, y + h * down, w * wide, h * high]

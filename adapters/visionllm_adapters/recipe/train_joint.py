@@ -1,118 +1,235 @@
-"""Stage 5: the language model on real image tokens, and super-links that say what stand-in labels said.
+"""Stage 5: the language model on real image tokens, and super-links that say what stand-ins said.
 
-The vision encoder and the detector are frozen. Batches of drawn pictures alternate with symbolic ones, which
-cost less and keep the questions varied.
+The vision encoder is frozen and the decoders do not take part. Batches of drawn pictures alternate with
+symbolic ones, which cost less and keep the questions varied.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from visionllm_adapters.recipe.dialogues import Curriculum, branches
-from visionllm_adapters.recipe.packing import Branch, Packed, Packer, pack
-from visionllm_adapters.recipe.pictures import StandInLabels, draw_batch
+from visionllm_adapters.recipe.dialogues import SKILLS, Curriculum, branches, kinds_of
+from visionllm_adapters.recipe.marked import marks
+from visionllm_adapters.recipe.packing import Packed, Packer, Row, pack
+from visionllm_adapters.recipe.pictures import draw_batch
 from visionllm_adapters.recipe.running import Averages, Run, channels_last
-from visionllm_adapters.recipe.symbols import GRID, random_scene
-from visionllm_adapters.recipe.train_detector import DETECTOR
+from visionllm_adapters.recipe.symbols import GRID, random_scene, symbol_features
+from visionllm_adapters.recipe.teachers import Projections, Teachers
 from visionllm_adapters.recipe.train_language import (
     LanguageTrainee,
     make_optimisers,
     symbolic_batch,
+    symbolic_regions,
     symbolic_tokens,
 )
 from visionllm_adapters.recipe.train_vision import Eyes, tiles_of
 from visionllm_adapters.recipe.vocabulary import SYSTEM_PROMPTS
-from visionllm_adapters.recipe.warm import part, saved_module, warm_start
-from visionllm_tools.detection.config import DetectorConfig
-from visionllm_tools.detection.decoder import Detector
+from visionllm_adapters.recipe.warm import part, saved_extra, saved_module, warm_start
+from visionllm_sdk.errors import CheckpointError
+from visionllm_sdk.model.region import RegionEncoder, mask_boxes
+from visionllm_sdk.model.vision import VisionEncoder
 
-WORDS_ONLY = ("detect", "segment", "mixed", "small_talk")
-
-
-def picture_batch(
-    packer: Packer, rng: Random, curriculum: Curriculum, first: int, pictures: int, questions: int
-) -> tuple[Packed, Tensor]:
-    """Drawn pictures with their questions -> (packed batch, tiles (B, 3, S, S))."""
-    drawn = draw_batch(rng, range(first, first + pictures), sides=(128, 288), area=288 * 288)
-    rows: list[tuple[list[int], list[int], list[Branch]]] = []
-    for one in drawn:
-        system = SYSTEM_PROMPTS[0] if rng.random() < 0.85 else rng.choice(SYSTEM_PROMPTS)
-        found = branches(one.facts, curriculum.draw(rng, questions), rng, packer)
-        rows.append((packer.prefix(system), list(range(GRID * GRID)), found))
-    return pack(rows, packer.control["<im_patch>"], GRID), tiles_of(drawn)
+WORDS_ONLY: Final = ("detect", "segment", "mixed", "small_talk", "pose", "generate")
+REGION_SHAPE: Final[dict[str, Any]] = {"kernels": (4, 2), "stem_widths": (32, 64), "place": True}
+_WIDTH: Final = 256
 
 
-def text_batch(packer: Packer, rng: Random, rows: int) -> Packed:
-    """Requests without any image: routing must not depend on one."""
-    made: list[tuple[list[int], list[int], list[Branch]]] = []
-    for _ in range(rows):
-        scene = random_scene(rng)
-        kinds = rng.choices(WORDS_ONLY, k=4)
-        made.append((packer.prefix(SYSTEM_PROMPTS[0]), [], branches(scene, kinds, rng, packer, opening="")))
-    return pack(made, packer.control["<im_patch>"], GRID)
-
-
-class SuperLinkTeacher(nn.Module):
-    """The detector's view of super-links: stand-in labels are what `patch2query` must come to say."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names = StandInLabels(DETECTOR["d_model"]).requires_grad_(False)
-
-    def loss(self, patch2query: nn.Module, states: Tensor, batch: Packed) -> tuple[Tensor, float]:
-        """(m, E, C) states -> (distance relative to the labels' variance, mean cosine)."""
-        with torch.no_grad():
-            wanted = self.names(batch.link_attributes, batch.link_boxes, batch.link_has_box)
-        said = patch2query(states).mean(1)
-        distance = functional.mse_loss(said, wanted) / wanted.var(0).mean().clamp_min(1e-4)
-        return distance, float(functional.cosine_similarity(said, wanted).mean().detach())
-
-
-class Student(nn.Module):
+class Student(Projections):
     """What this stage trains.
 
     Args:
         model: language model, queries, symbols and reader.
-        vl_bridge: vision width to language width.
-        patch2query: the detector's projection of super-links.
+        eyes: the vision encoder, which is not trained here, and the bridge, which is.
     """
 
-    def __init__(self, model: LanguageTrainee, vl_bridge: nn.Module, patch2query: nn.Module) -> None:
+    def __init__(self, model: LanguageTrainee, eyes: Eyes) -> None:
         super().__init__()
         self.model = model
-        self.vl_bridge = vl_bridge
-        self.patch2query = patch2query
+        self.vl_bridge = eyes.vl_bridge
+        encoder = eyes.vis_encoder
+        self.region_encoder = RegionEncoder(
+            level_widths=encoder.level_widths, stem_width=encoder.width, width=_WIDTH, **REGION_SHAPE
+        )
+
+
+@dataclass
+class Batch:
+    """Dialogues with what stands in for their images and marks.
+
+    Attributes:
+        packed: the dialogues.
+        tokens: (n, C) image tokens.
+        regions: (R, C) vectors of region prompts.
+        aid: further loss, of learning to see marks.
+        kind: symbolic, text, drawing or picture.
+    """
+
+    packed: Packed
+    tokens: Tensor
+    regions: Tensor
+    aid: Tensor
+    kind: str
+
+
+class Maker:
+    """Makes batches of every kind.
+
+    Args:
+        student: sees them.
+        encoder: the vision encoder, frozen.
+        packer: text to tokens.
+        rng: chooses everything.
+        arguments: of the command line.
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        encoder: VisionEncoder,
+        packer: Packer,
+        rng: Random,
+        arguments: argparse.Namespace,
+    ) -> None:
+        self.student, self.encoder, self.packer = student, encoder, packer
+        self.rng, self.arguments = rng, arguments
+        self.curriculum = Curriculum(kinds_of(arguments.skills))
+        self.words_only = [kind for kind in WORDS_ONLY if kind in self.curriculum.error]
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        arguments, rng = self.arguments, self.rng
+        if rng.random() < arguments.drawing:
+            return self.requests_to_draw()
+        if rng.random() < arguments.symbolic:
+            return self.symbolic()
+        return self.words() if rng.random() < arguments.text else self.pictures(step)
+
+    def symbolic(self) -> Batch:
+        """Thought-up scenes."""
+        packed, facts, grid = symbolic_batch(
+            self.packer, self.rng, self.curriculum, 10, self.arguments.questions - 1, full_grid=0.3
+        )
+        model = self.student.model
+        tokens = symbolic_tokens(model.symbols, facts, grid=grid)
+        regions = symbolic_regions(model, packed, facts, self.rng)
+        return Batch(packed, tokens, regions, torch.zeros(()), "symbolic")
+
+    def words(self, kind: str = "text", kinds: Sequence[str] = (), rows: int = 8) -> Batch:
+        """Requests without any image, of given kinds or of many: routing must not depend on one."""
+        prefix, made = self.packer.prefix(SYSTEM_PROMPTS[0]), list[Row]()
+        for _ in range(rows):
+            asked = list(kinds) or self.rng.choices(self.words_only, k=5)
+            made.append(
+                (prefix, [], branches(random_scene(self.rng), asked, self.rng, self.packer, opening=""))
+            )
+        nothing = torch.zeros(0, _WIDTH)
+        packed = pack(made, self.packer.control["<im_patch>"], GRID)
+        return Batch(packed, nothing, nothing, torch.zeros(()), kind)
+
+    def requests_to_draw(self, rows: int = 10) -> Batch:
+        """Captions without an image, and instructions behind symbolic ones: super-links of 64 queries."""
+        kinds = [
+            kind
+            for kind, path in (("generate", self.arguments.generation), ("edit", self.arguments.editing))
+            if path is not None
+        ] or ["generate", "edit"]
+        if "edit" not in kinds or (len(kinds) > 1 and self.rng.random() < 0.5):
+            return self.words("drawing", ["generate"] * 3, rows)
+        packed, facts, grid = symbolic_batch(
+            self.packer, self.rng, self.curriculum, rows, 3, kinds=["edit", "edit", self.rng.choice(kinds)]
+        )
+        tokens = symbolic_tokens(self.student.model.symbols, facts, grid=grid)
+        return Batch(packed, tokens, torch.zeros(0, _WIDTH), torch.zeros(()), "drawing")
+
+    def pictures(self, step: int) -> Batch:
+        """Drawn pictures."""
+        arguments, rng, count = self.arguments, self.rng, self.arguments.pictures
+        first = 400_000_000 + arguments.seed * 10_000_000 + step * count
+        drawn = draw_batch(rng, range(first, first + count), sides=(128, 288), area=288 * 288)
+        # One system prompt a batch: rows of one length need no padding.
+        system = SYSTEM_PROMPTS[0] if rng.random() < 0.85 else rng.choice(SYSTEM_PROMPTS)
+        prefix = self.packer.prefix(system)
+        rows: list[Row] = []
+        for row, one in enumerate(drawn):
+            kinds = self.curriculum.draw(rng, arguments.questions)
+            other = (row + rng.randrange(1, max(2, count))) % count
+            found = branches(one.facts, kinds, rng, self.packer, other=other)
+            rows.append((prefix, list(range(GRID * GRID)), found))
+        packed = pack(rows, self.packer.control["<im_patch>"], GRID)
+        tiles = tiles_of(drawn)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
+            seen = self.encoder(tiles.contiguous(memory_format=torch.channels_last), levels=True)
+        tokens = self.student.vl_bridge(seen.tokens.float()).flatten(0, 1)
+        if not packed.regions:
+            return Batch(packed, tokens, torch.zeros(0, _WIDTH), torch.zeros(()), "picture")
+        masks = marks(drawn, packed.regions, rng)
+        owners = torch.tensor([row for row, _ in packed.regions])
+        levels = tuple(level.float().contiguous() for level in seen.levels)
+        regions = self.student.region_encoder(tiles, masks, levels, owners)
+        features = [symbol_features(one.facts)[0] for one in drawn]
+        attributes = torch.tensor([features[row][index] for row, index in packed.regions])
+        model = self.student.model
+        with torch.no_grad():
+            wanted = model.region_symbols(model.symbols, attributes, mask_boxes(masks))
+        aid = (regions.float() - wanted).square().mean() / wanted.float().var()
+        return Batch(packed, tokens, regions, aid, "picture")
 
 
 def start(
-    arguments: argparse.Namespace, student: Student, encoder: nn.Module, teacher: SuperLinkTeacher
-) -> None:
-    """Load what the earlier stages learnt: their checkpoints, or (`--warm`) a finished model."""
+    arguments: argparse.Namespace, student: Student, encoder: nn.Module, teachers: Teachers
+) -> dict[str, Any]:
+    """Load what is known: the earlier stages' checkpoints, an earlier run of this stage (`--student`), or a
+    finished model (`--warm`).
+
+    Returns:
+        what the earlier run of this stage noted beside its weights.
+    """
     model = student.model
     if arguments.warm is not None:
         warm_start(
             arguments.warm,
             llm=model.llm,
-            emb_embeddings_det=model.emb_embeddings_det,
+            emb_embeddings_det=model.get_submodule("emb_embeddings_det"),
             symbols=model.symbols,
             reader=model.reader,
             vl_bridge=student.vl_bridge,
             vis_encoder=encoder,
-            names=teacher.names,
+            names=teachers.names,
             patch2query=student.patch2query,
         )
-        return
-    model.load_state_dict(saved_module(arguments.language, "model"))
+        return {}
     eyes = saved_module(arguments.vision, "eyes")
     encoder.load_state_dict(part(eyes, "vis_encoder."))
     student.vl_bridge.load_state_dict(part(eyes, "vl_bridge."))
-    teacher.names.load_state_dict(saved_module(arguments.detector, "names"))
+    teachers.names.load_state_dict(saved_module(arguments.detector, "names"))
+    if arguments.student is not None:
+        known = saved_module(arguments.student, "student")
+        strange = student.load_state_dict(known, strict=False).unexpected_keys
+        if strange:
+            raise CheckpointError(
+                f"{arguments.student} holds weights that this stage does not have", value=strange[:4]
+            )
+        return saved_extra(arguments.student)
+    model.load_state_dict(saved_module(arguments.language, "model"), strict=False)
+    return {}
+
+
+def optimisers_of(student: Student, rate: float) -> list[torch.optim.Optimizer]:
+    """Those of the language model, and AdamW for what stands around it: new parts move faster."""
+    known = set(map(id, student.model.parameters()))
+    bridge = list(student.vl_bridge.parameters())
+    known |= set(map(id, bridge))
+    rest = [p for p in student.parameters() if id(p) not in known]
+    around = [{"params": bridge, "lr": rate}, {"params": rest, "lr": 2 * rate}]
+    return [*make_optimisers(student.model, rate), torch.optim.AdamW(around)]
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -120,47 +237,38 @@ def train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     packer = Packer.from_file(arguments.vocabulary)
-    model, eyes, teacher = LanguageTrainee(packer.size), Eyes(256), SuperLinkTeacher()
-    patch2query = Detector(DetectorConfig.from_dict(DETECTOR)).patch2query
-    student = Student(model, eyes.vl_bridge, patch2query)
-    start(arguments, student, eyes.vis_encoder, teacher)
+    eyes = Eyes(_WIDTH)
+    student = Student(LanguageTrainee(packer.size), eyes)
+    teachers = Teachers(pose=arguments.pose, generation=arguments.generation, editing=arguments.editing)
+    earlier = start(arguments, student, eyes.vis_encoder, teachers)
     encoder = eyes.vis_encoder.eval().requires_grad_(False)
     channels_last(encoder)
-    optimisers = make_optimisers(model, arguments.lr)
-    optimisers.append(torch.optim.AdamW(eyes.vl_bridge.parameters(), lr=arguments.lr))
-    optimisers.append(torch.optim.AdamW(patch2query.parameters(), lr=arguments.lr * 2))
+    optimisers = optimisers_of(student, arguments.lr)
     run = Run(arguments.out, {"student": student}, optimisers, arguments.minutes, arguments.every, tail=0.75)
-    curriculum = Curriculum()
-    curriculum.error.update(run.extra.get("error", {}))
-    seen = Averages()
     rng = Random(arguments.seed * 9_000_001 + run.step)
+    maker = Maker(student, encoder, packer, rng, arguments)
+    maker.curriculum.resume({**earlier, **run.extra}.get("error", {}))
+    seen = Averages()
     for step in run.steps(seen.take):
-        if rng.random() < arguments.symbolic:
-            batch, facts, grid = symbolic_batch(packer, rng, curriculum, 10, 4, full_grid=0.3)
-            tokens, kind = symbolic_tokens(model.symbols, facts, grid=grid), "symbolic"
-        elif rng.random() < arguments.text:
-            batch, tokens, kind = text_batch(packer, rng, 8), torch.zeros(0, 256), "text"
-        else:
-            first = 400_000_000 + arguments.seed * 10_000_000 + step * arguments.pictures
-            batch, tiles = picture_batch(
-                packer, rng, curriculum, first, arguments.pictures, arguments.questions
-            )
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
-                patches = encoder(tiles.contiguous(memory_format=torch.channels_last)).tokens.float()
-            tokens, kind = eyes.vl_bridge(patches).flatten(0, 1), "picture"
         with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
-            loss, scores, states = model.loss(batch, tokens)
-        if len(states):
-            distance, cosine = teacher.loss(patch2query, states.float(), batch)
-            loss = loss + 0.5 * distance
-            seen.add(cosine=cosine, distance=float(distance.detach()))
-        run.update(loss)
-        if kind == "picture":
-            curriculum.note(scores)
-        for name, right in scores.items():
-            for one in right:
-                seen.add(**{f"{kind}_{name}": float(one)})
-        run.extra = {"error": dict(curriculum.error)}
+            batch = maker.batch(step)
+            loss, scores, states = student.model.loss(batch.packed, batch.tokens, batch.regions)
+        said, figures = teachers.loss(student, states, batch.packed)
+        run.update(loss + said + 0.3 * batch.aid)
+        seen.add(**figures)
+        note(seen, batch, scores)
+        if batch.kind == "picture":
+            maker.curriculum.note(scores)
+        run.extra = {"error": dict(maker.curriculum.error)}
+
+
+def note(seen: Averages, batch: Batch, scores: Mapping[str, list[bool]]) -> None:
+    """Shares of faultless answers, by kind of batch and of question."""
+    if len(batch.packed.regions) and batch.kind == "picture":
+        seen.add(region_fit=float(batch.aid.detach()))
+    for name, right in scores.items():
+        for one in right:
+            seen.add(**{f"{batch.kind}_{name}": float(one)})
 
 
 def main() -> None:
@@ -170,14 +278,22 @@ def main() -> None:
     parser.add_argument("--language", type=Path, default=Path("runs/embedded/language/last.pt"))
     parser.add_argument("--vision", type=Path, default=Path("runs/embedded/vision/last.pt"))
     parser.add_argument("--detector", type=Path, default=Path("runs/embedded/detector/last.pt"))
+    parser.add_argument("--pose", type=Path, help="checkpoint of the pose stage, to teach its super-links")
+    parser.add_argument("--generation", type=Path, help="checkpoint of the drawing stage, likewise")
+    parser.add_argument("--editing", type=Path, help="checkpoint of the editing stage, likewise")
     parser.add_argument("--out", type=Path, default=Path("runs/embedded/joint"))
     parser.add_argument("--warm", type=Path, help="start from the weights of this checkpoint folder")
+    parser.add_argument("--student", type=Path, help="start from the weights of another run of this stage")
+    parser.add_argument(
+        "--skills", nargs="*", choices=tuple(SKILLS), default=list(SKILLS), help="beside those of the first"
+    )
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--pictures", type=int, default=8)
-    parser.add_argument("--questions", type=int, default=6)
+    parser.add_argument("--questions", type=int, default=7)
     parser.add_argument("--symbolic", type=float, default=0.35, help="share of symbolic batches")
     parser.add_argument("--text", type=float, default=0.15, help="share of the rest without any image")
+    parser.add_argument("--drawing", type=float, default=0.0, help="share of batches that only ask to draw")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--every", type=float, default=180.0)
     parser.add_argument("--threads", type=int, default=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -13,14 +14,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from visionllm_adapters.recipe.dialogues import Curriculum, branches
-from visionllm_adapters.recipe.packing import ANY_COLOUR, ANY_SIZE, UNKNOWN_KIND, Branch, Packed, Packer, pack
+from visionllm_adapters.recipe.branching import use_branches
+from visionllm_adapters.recipe.dialogues import ALL_MAKERS, Curriculum, branches
+from visionllm_adapters.recipe.packing import (
+    ANY_COLOUR,
+    ANY_SIZE,
+    TABLE_SIZES,
+    UNKNOWN_KIND,
+    Packed,
+    Packer,
+    Row,
+    pack,
+)
 from visionllm_adapters.recipe.running import Averages, Run
 from visionllm_adapters.recipe.symbols import (
     GRID,
     KINDS,
+    RegionSymbols,
     SymbolEncoder,
     cell_of,
+    mark_box,
     random_scene,
     symbol_features,
 )
@@ -28,8 +41,6 @@ from visionllm_adapters.recipe.vocabulary import SYSTEM_PROMPTS
 from visionllm_adapters.recipe.warm import warm_start
 from visionllm_sdk.scenes.expressions import PLACES
 from visionllm_sdk.scenes.facts import COLOURS, SIZES, SceneFacts
-from visionllm_sdk.scenes.language import MAKERS
-from visionllm_sdk.scenes.phrases import HELD_OUT
 
 LLM_SHAPE: Final[dict[str, Any]] = {
     "hidden_size": 256,
@@ -50,7 +61,7 @@ LLM_SHAPE: Final[dict[str, Any]] = {
 def build_llm(vocabulary: int) -> LlamaForCausalLM:
     """The library's Llama at the embedded model's size, with random weights."""
     llm = LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, **LLM_SHAPE))
-    llm.set_attn_implementation("eager")  # block masks are slow in the library's fused CPU kernel
+    use_branches(llm)
     nn.init.normal_(llm.model.embed_tokens.weight, std=0.5)
     return llm
 
@@ -84,15 +95,18 @@ class LinkReader(nn.Module):
 
 
 class LanguageTrainee(nn.Module):
-    """Everything that stage 2 trains: language model, query table, symbol encoder, link reader."""
+    """Everything that stage 2 trains: language model, query tables, symbol encoders, link reader."""
 
-    def __init__(self, vocabulary: int, queries: int = 4) -> None:
+    def __init__(self, vocabulary: int) -> None:
         super().__init__()
         self.llm = build_llm(vocabulary)
         width = LLM_SHAPE["hidden_size"]
-        self.emb_embeddings_det = nn.Embedding(queries, width)
-        nn.init.normal_(self.emb_embeddings_det.weight, std=0.5)
+        for table, queries in TABLE_SIZES.items():
+            embedding = nn.Embedding(queries, width)
+            nn.init.normal_(embedding.weight, std=0.5)
+            self.add_module(f"emb_embeddings_{table}", embedding)
         self.symbols = SymbolEncoder(width)
+        self.region_symbols = RegionSymbols(width)
         self.reader = LinkReader(width)
 
     @torch.no_grad()
@@ -114,39 +128,56 @@ class LanguageTrainee(nn.Module):
                 table.weight[row] = words[packer.text(name)].mean(0)
         self.llm.lm_head.weight.copy_(0.1 * words)
 
-    def hidden(self, batch: Packed, image_tokens: Tensor) -> Tensor:
-        """(B, L, C) final hidden states; `image_tokens` (n, C) fill `batch.image_places` in order."""
-        embeds = self.llm.model.embed_tokens(batch.ids)
-        if len(batch.image_places):
-            embeds = embeds.index_put(tuple(batch.image_places.T), image_tokens)
-        if len(batch.link_places):
-            rows, columns = batch.link_places.T
-            for offset, query in enumerate(self.emb_embeddings_det.weight):
-                embeds = embeds.index_put((rows, columns + offset), query.expand(len(rows), -1))
-        bias = torch.zeros(batch.mask.shape).masked_fill(~batch.mask, -1e4)
-        return self.llm.model(
-            inputs_embeds=embeds, attention_mask=bias, position_ids=batch.position_ids, use_cache=False
-        ).last_hidden_state
+    def hidden(self, batch: Packed, image_tokens: Tensor, regions: Tensor) -> Tensor:
+        """(T, C) final hidden states.
 
-    def loss(self, batch: Packed, image_tokens: Tensor) -> tuple[Tensor, dict[str, list[bool]], Tensor]:
-        """(total loss, per kind which branches were answered without a fault, (m, E, C) super-links)."""
-        hidden = self.hidden(batch, image_tokens)
-        logits = self.llm.lm_head(hidden[tuple(batch.learn.T)])
-        token_loss = functional.cross_entropy(logits, batch.targets, reduction="none")
+        Args:
+            batch: the dialogues.
+            image_tokens: (n, C), those of all rows in order.
+            regions: (r, C), one for each of `batch.regions`.
+        """
+        embeds = self.llm.model.embed_tokens(batch.ids)
+        places = [batch.image_places, batch.region_places]
+        vectors = [functional.embedding(batch.image_sources, image_tokens), regions]
+        for table, first in batch.links.items():
+            queries = torch.as_tensor(self.get_submodule(f"emb_embeddings_{table}").weight)
+            places.append((first[:, None] + torch.arange(len(queries))).flatten())
+            vectors.append(queries.repeat(len(first), 1))
+        embeds = embeds.index_copy(0, torch.cat(places), torch.cat(vectors))
+        found = self.llm.model(
+            inputs_embeds=embeds[None],
+            position_ids=batch.position_ids[None],
+            use_cache=False,
+            blocks=batch.blocks,
+        ).last_hidden_state
+        return torch.as_tensor(found[0])
+
+    def loss(
+        self, batch: Packed, image_tokens: Tensor, regions: Tensor
+    ) -> tuple[Tensor, dict[str, list[bool]], dict[str, Tensor]]:
+        """Loss of words and of what the detector's super-links say, in full.
+
+        Returns:
+            (total loss, per kind which branches were answered without a fault, per table the super-links
+            (m, E, C)).
+        """
+        hidden = self.hidden(batch, image_tokens, regions)
+        logits = self.llm.lm_head(functional.embedding(batch.learn, hidden))
+        token_loss = functional.cross_entropy(logits.float(), batch.targets, reduction="none")
         total = (token_loss * batch.weights.sqrt()).sum() / batch.weights.sqrt().sum()
         wrong = torch.zeros(len(batch.kinds)).index_add(
             0, batch.branch_of, (logits.argmax(-1) != batch.targets).float()
         )
-        states = hidden.new_zeros(0, 4, hidden.shape[-1])
-        if len(batch.link_places):
-            rows, columns = batch.link_places.T
-            states = torch.stack([hidden[rows, columns + i] for i in range(4)], 1)
-            link_loss, link_right = self.reader.loss(states, batch)
-            total = total + 0.25 * link_loss
+        states = {
+            table: functional.embedding(first[:, None] + torch.arange(TABLE_SIZES[table]), hidden)
+            for table, first in batch.links.items()
+        }
         scores: dict[str, list[bool]] = defaultdict(list)
         for kind, faults in zip(batch.kinds, wrong.tolist(), strict=True):
             scores[kind].append(faults == 0)
-        if len(batch.link_places):
+        if len(states["det"]):
+            link_loss, link_right = self.reader.loss(states["det"], batch)
+            total = total + 0.25 * link_loss
             scores["link_box"] = link_right[batch.link_has_box].tolist()
             scores["link_label"] = link_right[~batch.link_has_box].tolist()
         return total, scores, states
@@ -162,19 +193,20 @@ def symbolic_batch(
     full_grid: float = 0.0,
     most: int = 8,
     held_out: bool = False,
+    kinds: Sequence[str] = (),
 ) -> tuple[Packed, list[SceneFacts], bool]:
-    """A batch of thought-up scenes with their questions."""
-    rows: list[tuple[list[int], list[int], list[Branch]]] = []
-    facts: list[SceneFacts] = []
+    """A batch of thought-up scenes with their questions, of given kinds or as the curriculum says."""
+    facts = [random_scene(rng, most=most) for _ in range(scenes)]
     grid = rng.random() < full_grid
-    while len(rows) < scenes:
-        scene = random_scene(rng, most=most)
-        system = SYSTEM_PROMPTS[0] if rng.random() < 0.8 else rng.choice(SYSTEM_PROMPTS)
-        kinds = list(MAKERS) if held_out else curriculum.draw(rng, questions)
-        found = branches(scene, kinds, rng, packer, *([HELD_OUT] if held_out else []))
+    # One system prompt a batch: rows of one length need no padding.
+    prefix = packer.prefix(SYSTEM_PROMPTS[0] if rng.random() < 0.8 else rng.choice(SYSTEM_PROMPTS))
+    rows: list[Row] = []
+    for row, scene in enumerate(facts):
+        asked = list(kinds or (ALL_MAKERS if held_out else curriculum.draw(rng, questions)))
+        other = rng.randrange(scenes) if scenes == 1 else (row + rng.randrange(1, scenes)) % scenes
+        found = branches(scene, asked, rng, packer, held_out=held_out, other=other)
         cells = list(range(GRID * GRID)) if grid else [cell_of(thing, scene) for thing in scene.objects]
-        rows.append((packer.prefix(system), cells, found))
-        facts.append(scene)
+        rows.append((prefix, cells, found))
     return pack(rows, packer.control["<im_patch>"], GRID), facts, grid
 
 
@@ -188,6 +220,20 @@ def symbolic_tokens(
     if grid:
         return encoder.grid(attributes, boxes, [torch.tensor(c) for _, _, c in features]).flatten(0, 1)
     return encoder(torch.cat(attributes), torch.cat(boxes))
+
+
+def symbolic_regions(model: LanguageTrainee, batch: Packed, scenes: list[SceneFacts], rng: Random) -> Tensor:
+    """Vectors of the marked places (R, C) of thought-up scenes."""
+    features = [symbol_features(scene) for scene in scenes]
+    attributes = [features[row][0][index] for row, index in batch.regions]
+    boxes = [mark_box(features[row][1][index], rng) for row, index in batch.regions]
+    return torch.as_tensor(
+        model.region_symbols(
+            model.symbols,
+            torch.tensor(attributes, dtype=torch.long).reshape(-1, 3),
+            torch.tensor(boxes).reshape(-1, 4),
+        )
+    )
 
 
 def make_optimisers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
@@ -212,7 +258,8 @@ def validate(model: LanguageTrainee, packer: Packer, scenes: int = 150) -> dict[
     torch.manual_seed(1)
     for _ in range(scenes // 10):
         batch, facts, grid = symbolic_batch(packer, rng, Curriculum(), 10, 0, held_out=True)
-        _, found, _ = model.loss(batch, symbolic_tokens(model.symbols, facts, grid=grid))
+        tokens = symbolic_tokens(model.symbols, facts, grid=grid)
+        _, found, _ = model.loss(batch, tokens, symbolic_regions(model, batch, facts, rng))
         for kind, right in found.items():
             scores[kind] += right
     return {kind: round(sum(right) / max(len(right), 1), 3) for kind, right in scores.items()}
@@ -229,7 +276,7 @@ def train(arguments: argparse.Namespace) -> None:
         warm_start(
             arguments.warm,
             llm=model.llm,
-            emb_embeddings_det=model.emb_embeddings_det,
+            emb_embeddings_det=model.get_submodule("emb_embeddings_det"),
             symbols=model.symbols,
             reader=model.reader,
         )
@@ -241,7 +288,7 @@ def train(arguments: argparse.Namespace) -> None:
         arguments.every,
     )
     curriculum, rng = Curriculum(), Random(arguments.seed + run.step)
-    curriculum.error.update(run.extra.get("error", {}))
+    curriculum.resume(run.extra.get("error", {}))
     seen = Averages()
     pairs = int(run.extra.get("pairs", 0))
 
@@ -260,7 +307,9 @@ def train(arguments: argparse.Namespace) -> None:
             most=min(8, 2 + int(10 * run.progress)),
         )
         with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
-            loss, scores, _ = model.loss(batch, symbolic_tokens(model.symbols, facts, grid=grid))
+            tokens = symbolic_tokens(model.symbols, facts, grid=grid)
+            regions = symbolic_regions(model, batch, facts, rng)
+            loss, scores, _ = model.loss(batch, tokens, regions)
         run.update(loss)
         curriculum.note(scores)
         pairs += len(batch.kinds)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -29,18 +29,31 @@ def saved_module(checkpoint: Path, name: str) -> State:
     Raises:
         CheckpointError: the file is absent or holds no such module.
     """
+    modules: Mapping[str, State] = _saved(checkpoint)["modules"]
+    if name not in modules:
+        raise CheckpointError(
+            f"{checkpoint} holds no module {name!r}", limit=", ".join(modules), remedy="Name the right stage."
+        )
+    return dict(modules[name])
+
+
+def saved_extra(checkpoint: Path) -> dict[str, Any]:
+    """What a stage's `last.pt` notes beside weights.
+
+    Raises:
+        CheckpointError: the file is absent.
+    """
+    return dict(_saved(checkpoint)["extra"])
+
+
+def _saved(checkpoint: Path) -> dict[str, Any]:
     if not checkpoint.is_file():
         raise CheckpointError(
             "an earlier training stage has left no checkpoint",
             value=str(checkpoint),
             remedy="Run that stage first.",
         )
-    modules: Mapping[str, State] = torch.load(checkpoint, weights_only=True)["modules"]
-    if name not in modules:
-        raise CheckpointError(
-            f"{checkpoint} holds no module {name!r}", limit=", ".join(modules), remedy="Name the right stage."
-        )
-    return dict(modules[name])
+    return dict(torch.load(checkpoint, weights_only=True))
 
 
 def part(state: Mapping[str, Tensor], prefix: str) -> State:

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 import torch
 
-from visionllm_adapters.recipe.dialogues import ALL_MAKERS, Curriculum, branches, dialogue
+from visionllm_adapters.recipe.dialogues import ALL_MAKERS, SKILLS, Curriculum, branches, dialogue, kinds_of
 from visionllm_adapters.recipe.packing import QUERIES, TABLE_SIZES, TABLES, WRAPPERS, Packer, Row, pack
 from visionllm_adapters.recipe.symbols import GRID, random_scene
 from visionllm_adapters.recipe.train_language import (
@@ -202,6 +202,13 @@ def test_requests_that_need_an_image_are_not_made_without_one(packer: Packer) ->
     scene = random_scene(Random(3))
     found = branches(scene, ["describe", "in_context", "detect"], Random(3), packer, opening="")
     assert [branch.kind for branch in found] in (["detect"], ["follow_up"])
+
+
+def test_a_curriculum_may_leave_skills_out() -> None:
+    curriculum = Curriculum(kinds_of(["pose"]))
+    curriculum.resume({"pose": 0.25, "describe": 0.5})
+    assert curriculum.error["pose"] == 0.25
+    assert set(curriculum.error) == set(ALL_MAKERS) - set(SKILLS["regions"]) - set(SKILLS["drawing"])
 
 
 def test_the_curriculum_asks_what_is_still_wrong() -> None:
