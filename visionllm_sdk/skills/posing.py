@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, overload
 
+from visionllm_sdk.adapters import AdapterChoice, by_adapter, each_adapter
 from visionllm_sdk.errors import LimitError
 from visionllm_sdk.images import ImageSource, LoadedImage
 from visionllm_sdk.keypoints import KEYPOINT_SETS, keypoint_set
@@ -45,6 +46,7 @@ class PoseSkills(AsyncSkills):
         keypoints: Any = "coco",
         *,
         threshold: float | None = None,
+        adapter: AdapterChoice = None,
     ) -> list[Poses]: ...
 
     @overload
@@ -55,9 +57,18 @@ class PoseSkills(AsyncSkills):
         keypoints: str | Sequence[str] = "coco",
         *,
         threshold: float | None = None,
+        adapter: AdapterChoice = None,
     ) -> Poses: ...
 
-    def pose(self, image: Any, label: Any, keypoints: Any = "coco", *, threshold: float | None = None) -> Any:
+    def pose(
+        self,
+        image: Any,
+        label: Any,
+        keypoints: Any = "coco",
+        *,
+        threshold: float | None = None,
+        adapter: AdapterChoice = None,
+    ) -> Any:
         """Find all objects of the named kinds with their keypoints.
 
         Args:
@@ -67,6 +78,7 @@ class PoseSkills(AsyncSkills):
             keypoints: a set's name ("coco", "ap10k", "hand", "face68") or keypoint names; for a list of
                 images also one such entry for each.
             threshold: lowest score of a pose, 0 to 1; None takes the checkpoint's own.
+            adapter: name of a loaded adapter, or one for each image; None is the model as it is.
 
         Returns:
             Poses with boxes and keypoints in pixels of the given image, best first. A keypoint that is
@@ -79,7 +91,10 @@ class PoseSkills(AsyncSkills):
             ToolError: the checkpoint has no pose estimator.
         """
         images = load_images(image, self.rules)
-        return images.unwrap(_estimate(self.engine, images, label, keypoints, check_threshold(threshold)))
+        items = _requests(images, label, keypoints, check_threshold(threshold))
+        chosen = each_adapter(adapter, len(items), single=images.single)
+        found = by_adapter(self.engine, chosen, items, lambda part: perceive(self.engine, part, Poses))
+        return images.unwrap(found)
 
     @overload
     async def apose(
@@ -89,6 +104,7 @@ class PoseSkills(AsyncSkills):
         keypoints: Any = "coco",
         *,
         threshold: float | None = None,
+        adapter: AdapterChoice = None,
     ) -> list[Poses]: ...
 
     @overload
@@ -99,6 +115,7 @@ class PoseSkills(AsyncSkills):
         keypoints: str | Sequence[str] = "coco",
         *,
         threshold: float | None = None,
+        adapter: AdapterChoice = None,
     ) -> Poses: ...
 
     async def apose(self, image: Any, label: Any, keypoints: Any = "coco", **settings: Any) -> Any:
@@ -108,14 +125,14 @@ class PoseSkills(AsyncSkills):
         return await self._perform("pose", image, own, names, **settings)
 
 
-def _estimate(
-    engine: Engine, images: Many[LoadedImage], labels: Any, keypoints: Any, threshold: float | None
-) -> list[Poses]:
-    """The poses of every image."""
+def _requests(
+    images: Many[LoadedImage], labels: Any, keypoints: Any, threshold: float | None
+) -> list[Perception]:
+    """What is asked of every image."""
     count = len(images.items)
     wanted = _given(labels, count, single=images.single, word="label lists")
     named = _given(keypoints, count, single=images.single, word="keypoint lists")
-    items = [
+    return [
         Perception(
             image=image,
             token=SKILL_TOKENS["pose"],
@@ -127,7 +144,6 @@ def _estimate(
             images.items, _checked(wanted, check_labels), _checked(named, check_keypoints), strict=True
         )
     ]
-    return perceive(engine, items, Poses)
 
 
 def check_keypoints(keypoints: Any) -> tuple[str, ...]:
