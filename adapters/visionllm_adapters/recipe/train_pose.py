@@ -99,8 +99,8 @@ def size_of(progress: float) -> tuple[tuple[int, int], int]:
     return next((sides, area) for until, sides, area in SIZES if progress < until)
 
 
-def from_detector(pose: PoseEstimator, names: StandInPoses, checkpoint: Path) -> None:
-    """Start from the detector stage: everything but keypoints, and what it calls a person and a dog."""
+def from_detector(pose: PoseEstimator, checkpoint: Path) -> StandInLabels:
+    """Start from the detector stage: everything but keypoints. Returns its stand-in labels."""
     state = saved_module(checkpoint, "detector")
     model = part(state, "model.")
     known: State = {"transformer.level_embed": model["level_embed"]}
@@ -125,6 +125,22 @@ def from_detector(pose: PoseEstimator, names: StandInPoses, checkpoint: Path) ->
     assert not strange, strange
     labels = StandInLabels(DETECTOR["d_model"])
     labels.load_state_dict(saved_module(checkpoint, "names"))
+    return labels
+
+
+def from_shipped(pose: PoseEstimator, folder: Path) -> StandInLabels:
+    """Go on from a finished model. Returns the stand-in labels that its detector learnt from."""
+    from visionllm_sdk import VisionLLM
+
+    shipped = VisionLLM.from_pretrained(folder, tools=["pose"], dtype="float32")
+    pose.load_state_dict(shipped.engine.model.tools["pose"].decoder.state_dict())
+    labels = StandInLabels(DETECTOR["d_model"])
+    warm_start(folder, names=labels)
+    return labels
+
+
+def name_classes(names: StandInPoses, labels: StandInLabels) -> None:
+    """Let classes be what the detector calls a person, a dog and an unknown thing."""
     kinds = [*(KINDS.index(kind) for kind in CLASSES), UNKNOWN_KIND]
     attributes = torch.tensor([[kind, ANY_COLOUR, ANY_SIZE] for kind in kinds])
     with torch.no_grad():
@@ -221,9 +237,9 @@ class Trainee:
 def start(trainee: Trainee, arguments: argparse.Namespace) -> None:
     """Load what is known already: a finished model (`--warm`) or the detector stage."""
     if arguments.warm is not None:
-        warm_start(arguments.warm, unipose=trainee.pose, pose_names=trainee.names, pose_heat=trainee.heat)
-    elif arguments.detector is not None:
-        from_detector(trainee.pose, trainee.names, arguments.detector)
+        name_classes(trainee.names, from_shipped(trainee.pose, arguments.warm))
+    else:
+        name_classes(trainee.names, from_detector(trainee.pose, arguments.detector))
 
 
 def optimiser_of(trainee: Trainee, rate: float) -> torch.optim.Optimizer:
@@ -277,7 +293,12 @@ def main() -> None:
     """`python -m visionllm_adapters.recipe.train_pose --minutes 45`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/embedded/pose"))
-    parser.add_argument("--detector", type=Path, help="start from the detector stage's checkpoint")
+    parser.add_argument(
+        "--detector",
+        type=Path,
+        default=Path("runs/embedded/detector/last.pt"),
+        help="start from the detector stage",
+    )
     parser.add_argument("--warm", type=Path, help="start from the weights of this checkpoint folder")
     parser.add_argument("--minutes", type=float, default=45.0)
     parser.add_argument("--lr", type=float, default=6e-4)
