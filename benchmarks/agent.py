@@ -1,6 +1,8 @@
-"""The agent: right artifacts, equal boxes, overhead, reuse, conversations at once, resumed threads.
+"""What agents cost: overhead over the direct call, a second question, conversations at once; equal boxes.
 
-python benchmarks/agent.py [--requests 200] [--kills 50] [--only NAME]
+    python benchmarks/agent.py [--only overhead|second|once|boxes]
+
+`agent_requests.py` measures whether agents do what is asked, `agent_kills.py` whether they survive.
 """
 
 from __future__ import annotations
@@ -8,26 +10,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
-from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
-from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage
-from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.checkpoint.sqlite import SqliteSaver
 
 from visionllm_sdk import Detections, Reply, VisionAgent, VisionLLM, load_image
-from visionllm_sdk.agent.vision_agent import image_block, reply_of
+from visionllm_sdk.agent.vision_agent import image_block
 from visionllm_sdk.scenes import held_out_seeds, render, sample_scene, truth
-from visionllm_sdk.scenes.language import MAKERS, Exchange, follow_up
-from visionllm_sdk.scenes.phrases import HELD_OUT, NOUNS
-
-KINDS = ("one tool", "two tools", "no tool", "follow-up", "unknown object")
 
 
 def scene(seed: int) -> tuple[Any, Any]:
@@ -35,58 +26,6 @@ def scene(seed: int) -> tuple[Any, Any]:
     spec = sample_scene(seed)
     drawn = render(spec)
     return drawn.image, truth(spec, drawn).facts()
-
-
-def exchanges(kind: str, facts: Any, dice: Random) -> list[Exchange] | None:
-    """What is said in one conversation, in words that training never saw."""
-    if kind == "unknown object":
-        word = dice.choice(NOUNS)
-        asked = dice.choice(HELD_OUT["detect"]).format(x=word)
-        made = MAKERS["detect"](facts, dice, HELD_OUT)
-        assert made is not None
-        link = made.links[0].__class__("[DET]", word, None)
-        return [Exchange("detect", asked, (link, "."))]
-    makers = {
-        "one tool": ("detect", "segment", "ground"),
-        "two tools": ("mixed",),
-        "no tool": ("caption", "small_talk", "colour", "shape"),
-        "follow-up": ("detect", "segment"),
-    }[kind]
-    first = MAKERS[dice.choice(makers)](facts, dice, HELD_OUT)
-    if first is None:
-        return None
-    return [first, follow_up(facts, dice, first)] if kind == "follow-up" else [first]
-
-
-def is_right(reply: Reply, asked: Exchange) -> bool:
-    """Whether tokens and labels are those that the request means, and every call has its artifact."""
-    wanted = [(link.token, link.text) for link in asked.links]
-    found = [(call.token, label) for call in reply.calls for label in call.labels]
-    return found == wanted and all(call.result is not None for call in reply.calls)
-
-
-def mixed_requests(vlm: VisionLLM, count: int) -> None:
-    agent = VisionAgent(vlm, checkpointer=InMemorySaver())
-    right = dict.fromkeys(KINDS, 0)
-    asked = dict.fromkeys(KINDS, 0)
-    dice = Random(1)
-    seeds = iter(held_out_seeds(20 * count, start=5000))
-    while sum(asked.values()) < count:
-        kind = KINDS[sum(asked.values()) % len(KINDS)]
-        image, facts = scene(next(seeds))
-        said = exchanges(kind, facts, dice)
-        if said is None:
-            continue
-        thread: RunnableConfig = {"configurable": {"thread_id": str(sum(asked.values()))}}
-        for number, one in enumerate(said):
-            reply = agent.invoke(one.question, thread, images=[] if number else [image])
-        asked[kind] += 1
-        right[kind] += is_right(reply, said[-1])
-        if not is_right(reply, said[-1]):
-            print("   ", [one.question for one in said], [(call.token, call.labels) for call in reply.calls])
-    for kind in KINDS:
-        print(f"  {kind:16} {right[kind]}/{asked[kind]}")
-    print(f"right artifacts   {sum(right.values()) / count:.3f}   (bar 0.97)")
 
 
 def same(first: list[Any], second: list[Any], tolerance: float = 1e-3) -> bool:
@@ -127,30 +66,49 @@ def spent(work: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-def overhead(vlm: VisionLLM, rounds: int = 15) -> None:
+class Overhead(NamedTuple):
+    """Median CPU seconds: of a request through the agent and through the typed API, and of the differences.
+
+    `tool` is what a call of a tool costs beyond that of its method.
+    """
+
+    through_agent: float
+    direct: float
+    agent: float
+    tool: float
+
+
+def overhead(vlm: VisionLLM, rounds: int = 15) -> Overhead:
+    """What LangChain and LangGraph add. The two ways take turns, so that both have the same neighbours."""
     agent = VisionAgent(vlm, force="detect")
     image, _ = scene(held_out_seeds(1, start=77)[0])
-
-    def ask() -> None:
-        agent.invoke("Detect circle", images=[image])
-
-    def chat() -> None:
-        vlm.chat("Detect circle", [image], force="detect")
-
-    ask(), chat()
-    pairs = [(spent(ask), spent(chat)) for _ in range(rounds)]
-    gap = statistics.median(first - second for first, second in pairs)
-    print(f"agent {pairs[0][0] * 1000:.0f} ms, chat {pairs[0][1] * 1000:.0f} ms")
-    print(f"overhead          {gap * 1000:.1f} ms   (bar 15 ms)")
     tool = vlm.tools[0]
     handle = vlm.workspace.session().images.add(load_image(image))
     call = {"name": "detect", "args": {"labels": ["circle"], "image": handle}, "id": "1", "type": "tool_call"}
-    pairs = [
-        (spent(lambda: tool.invoke(call)), spent(lambda: vlm.detect(image, ["circle"])))
-        for _ in range(rounds)
-    ]
-    gap = statistics.median(first - second for first, second in pairs)
-    print(f"overhead of a tool {gap * 1000:.1f} ms")
+    ways: tuple[Callable[[], Any], ...] = (
+        lambda: agent.invoke("Detect circle", images=[image]),
+        lambda: vlm.chat("Detect circle", [image], force="detect"),
+        lambda: tool.invoke(call),
+        lambda: vlm.detect(image, ["circle"]),
+    )
+    for way in ways:  # once without measuring
+        way()
+    times = [[spent(way) for way in ways] for _ in range(rounds)]
+    median = statistics.median
+    return Overhead(
+        through_agent=median(row[0] for row in times),
+        direct=median(row[1] for row in times),
+        agent=median(row[0] - row[1] for row in times),
+        tool=median(row[2] - row[3] for row in times),
+    )
+
+
+def show_overhead(vlm: VisionLLM) -> None:
+    found = overhead(vlm)
+    print(f"agent {found.through_agent * 1000:.0f} ms, chat {found.direct * 1000:.0f} ms")
+    print(
+        f"overhead          {found.agent * 1000:.1f} ms   (bar 15 ms), of a tool {found.tool * 1000:.1f} ms"
+    )
 
 
 def share_of_second(vlm: VisionLLM, image: Any) -> float:
@@ -169,82 +127,74 @@ def second_question(vlm: VisionLLM, rounds: int = 8) -> None:
     print(f"second question   {statistics.median(shares):.2f} of the first   (bar 0.40)")
 
 
-def at_once(vlm: VisionLLM, count: int = 16) -> None:
-    agent = VisionAgent(vlm, force="detect")
+class Throughput(NamedTuple):
+    """Seconds of conversations one by one and at once, by the clock and of CPU time; how many were mixed up,
+    and how many said the same both ways."""
+
+    one_by_one: float
+    at_once: float
+    cpu_one_by_one: float
+    cpu_at_once: float
+    mixed_up: int
+    equal: int
+
+
+def throughput(count: int = 16) -> Throughput:
+    """As many conversations, each about its own picture; either way has a model that knows none of them."""
     pictures = [scene(seed)[0] for seed in held_out_seeds(count, start=300)]
-    agent.invoke("Detect circle", images=[pictures[0]])
-    start = time.perf_counter()
-    alone = [agent.invoke("Detect circle", images=[one]) for one in pictures]
-    one_by_one = time.perf_counter() - start
+    single, shared = (VisionAgent(VisionLLM.from_pretrained(), force="detect") for _ in range(2))
+    for agent in (single, shared):
+        agent.invoke("Detect circle", images=[scene(held_out_seeds(1, start=299)[0])[0]])
 
     async def together() -> list[Reply]:
-        return await asyncio.gather(*(agent.ainvoke("Detect circle", images=[one]) for one in pictures))
+        return await asyncio.gather(*(shared.ainvoke("Detect circle", images=[one]) for one in pictures))
 
-    vlm.engine.session.clear()
-    start = time.perf_counter()
-    replies = asyncio.run(together())
-    at_once = time.perf_counter() - start
-    mixed = sum(
-        (one.results[0].width, one.results[0].height) != picture.size  # type: ignore[attr-defined]
-        for one, picture in zip(replies, pictures, strict=True)
+    alone, *first = _timed(lambda: [single.invoke("Detect circle", images=[one]) for one in pictures])
+    replies, *second = _timed(lambda: asyncio.run(together()))
+    sizes = [(one.results[0].width, one.results[0].height) for one in replies]
+    return Throughput(
+        one_by_one=first[0],
+        at_once=second[0],
+        cpu_one_by_one=first[1],
+        cpu_at_once=second[1],
+        mixed_up=sum(size != picture.size for size, picture in zip(sizes, pictures, strict=True)),
+        equal=sum(one.text == other.text for one, other in zip(replies, alone, strict=True)),
     )
-    equal = sum(one.text == other.text for one, other in zip(replies, alone, strict=True))
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
+    """What the work returns, and its seconds by the clock and of CPU time."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    outcome = work()
+    return outcome, time.perf_counter() - clock, time.process_time() - cpu
+
+
+def show_throughput(_: VisionLLM) -> None:
+    found = throughput()
     print(
-        f"{count} conversations: {one_by_one:.2f} s one by one, {at_once:.2f} s at once, "
-        f"{mixed} mixed up, {equal} equal"
+        f"16 conversations: {found.one_by_one:.2f} s one by one, {found.at_once:.2f} s at once, "
+        f"{found.mixed_up} mixed up, {found.equal} equal"
     )
-    print(f"throughput        {one_by_one / at_once:.2f} x   (bar 2)")
-
-
-def killed(vlm: VisionLLM, count: int) -> None:
-    """Stopped between call and result; a model that was loaded anew, without any memory, goes on."""
-    fresh = VisionLLM.from_pretrained()
-    finished = 0
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "threads.db")
-        for number, seed in enumerate(held_out_seeds(count, start=1200)):
-            image, facts = scene(seed)
-            text = f"Detect {facts.objects[0].kind} and star"
-            question = {
-                "messages": [HumanMessage([image_block(load_image(image)), {"type": "text", "text": text}])]
-            }
-            broken: RunnableConfig = {"configurable": {"thread_id": f"broken {number}"}}
-            whole: RunnableConfig = {"configurable": {"thread_id": f"whole {number}"}}
-            with SqliteSaver.from_conn_string(path) as saver:
-                graph = create_agent(
-                    vlm.as_chat_model(), vlm.tools, checkpointer=saver, interrupt_before=["tools"]
-                )
-                graph.invoke(question, broken)
-                undisturbed = reply_of(
-                    create_agent(vlm.as_chat_model(), vlm.tools, checkpointer=saver).invoke(question, whole)[
-                        "messages"
-                    ]
-                )
-            with SqliteSaver.from_conn_string(path) as saver:
-                graph = create_agent(fresh.as_chat_model(), fresh.tools, checkpointer=saver)
-                resumed = reply_of(graph.invoke(None, broken)["messages"])
-            finished += resumed.text == undisturbed.text and same(found_in(resumed), found_in(undisturbed))
-    print(f"resumed           {finished}/{count} with the same result   (bar {count})")
+    print(
+        f"throughput        {found.one_by_one / found.at_once:.2f} x   (bar 2), "
+        f"{found.cpu_one_by_one / found.cpu_at_once:.2f} x by CPU time"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=200)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--only", default="")
-    arguments = parser.parse_args()
+    parser.add_argument("--only", default="", help="overhead, second, once or boxes")
+    chosen = parser.parse_args().only
     vlm = VisionLLM.from_pretrained()
-    parts: dict[str, Callable[[], None]] = {
-        "overhead": lambda: overhead(vlm),
-        "second": lambda: second_question(vlm),
-        "once": lambda: at_once(vlm),
-        "boxes": lambda: equal_boxes(vlm),
-        "kills": lambda: killed(vlm, arguments.kills),
-        "requests": lambda: mixed_requests(vlm, arguments.requests),
+    parts = {
+        "overhead": show_overhead,
+        "second": second_question,
+        "once": show_throughput,
+        "boxes": equal_boxes,
     }
     for name, part in parts.items():
-        if arguments.only in ("", name):
-            part()
+        if chosen in ("", name):
+            part(vlm)
 
 
 if __name__ == "__main__":

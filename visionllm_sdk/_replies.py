@@ -30,7 +30,11 @@ class RegionLabel(Result):
 
 
 class Answer(Result):
-    """A reply in words; `probability` is the geometric mean over its tokens."""
+    """A reply in words.
+
+    `probability` is the geometric mean over the tokens of the text that was generated last, as the model sees
+    them: of the words themselves, also where a tool was asked first.
+    """
 
     type: Literal["answer"] = "answer"
     text: str
@@ -85,14 +89,18 @@ class RoutedCall(Result):
 
 
 class Reply(Result):
-    """A turn of the model: its text, without control tokens, and the routed calls in the order of the
-    text."""
+    """A turn of the model: its text, without control tokens, and the routed calls in the order of the text.
+
+    `probability` is the geometric mean over the tokens that were generated last: the closing sentence where
+    tools have reported, else the whole reply. Each call says how certain its own routing was.
+    """
 
     type: Literal["reply"] = "reply"
     text: str
     calls: tuple[RoutedCall, ...] = ()
     finish_reason: Literal["stop", "stop_string", "length", "cancelled"] = "stop"
     usage: Usage | None = None
+    probability: Probability | None = None
 
     def __str__(self) -> str:
         return self.text

@@ -6,6 +6,7 @@ and the dispatch of routed calls to their tools.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,6 +44,8 @@ class GeneratedReply:
         finish: ``stop``, ``length``, ``calls`` (more routing tokens than allowed) or ``cancelled``.
         prompt_tokens: length of the prompt.
         reused_tokens: prompt tokens that the session already knew.
+        probability: geometric mean over the generated ids, as the model sees them before any bias or grammar;
+            1 where nothing was generated.
     """
 
     text: str
@@ -52,6 +55,7 @@ class GeneratedReply:
     finish: str
     prompt_tokens: int
     reused_tokens: int = 0
+    probability: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +173,6 @@ class Generator:
             yield ReplyDone(row.index, self._reply(row))
 
     def _reply(self, row: DecodedRow) -> GeneratedReply:
-        session = row.request.session
         return GeneratedReply(
             text=_cut_at_stop(row.reply.text, row.request.options.stop),
             raw_text=row.reply.raw_text,
@@ -177,7 +180,8 @@ class Generator:
             calls=tuple(group_calls(row.reply.links, single=self._single)),
             finish=row.finish,
             prompt_tokens=len(row.request.prompt.ids),
-            reused_tokens=session.reused_tokens if session is not None else 0,
+            reused_tokens=row.reused,
+            probability=math.exp(min(0.0, row.logprob / max(1, len(row.reply.ids)))),
         )
 
 

@@ -13,6 +13,7 @@ import hashlib
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -215,7 +216,7 @@ def _open(data: bytes, name: str) -> Image.Image:
         if kind not in Image.OPEN:  # Pillow may be built without a library
             continue
         factory, accept = Image.OPEN[kind]
-        if accept is None or accept(data[:16]) is not True:
+        if not _begins_as(accept, data):
             continue
         try:
             return factory(BytesIO(data), "")
@@ -229,6 +230,14 @@ def _open(data: bytes, name: str) -> Image.Image:
         limit=", ".join(FORMATS),
         remedy="Convert it to PNG or JPEG.",
     )
+
+
+def _begins_as(accept: Callable[[bytes], bool | str] | None, data: bytes) -> bool:
+    """Whether a decoder takes the data for its own; one that needs more bytes than there are does not."""
+    try:
+        return accept is None or accept(data[:16]) is True
+    except _BROKEN:
+        return False
 
 
 def _finish(

@@ -1,6 +1,6 @@
 """Two models: a planner that cannot see, and the vision model's tools as its eyes.
 
-The planner here follows a script, so that the example needs no service; any chat model can take its place.
+The planner here follows a script, so that the example needs no service; any chat model can take
 its place.
 
 python examples/agents/two_models.py [IMAGE]

@@ -354,3 +354,10 @@ def test_source_says_where_it_came_from(picture: Image.Image, save: Save) -> Non
     assert load_image(path).source == str(path)
     assert load_image(path.read_bytes()).source.endswith("bytes")
     assert isinstance(load_image(picture), LoadedImage)
+
+
+@pytest.mark.parametrize("size", range(1, 12))
+def test_a_few_bytes_are_no_image(size: int) -> None:
+    """Shorter than what decoders look at to tell whether the data is theirs."""
+    with pytest.raises(ImageError, match=r"damaged|not an image of a known format"):
+        load_image(bytes(size))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -22,11 +23,12 @@ from visionllm_sdk import generation
 from visionllm_sdk.agent.choices import answer_format, function_of, named_choice
 from visionllm_sdk.agent.dialogue import read_dialogue
 from visionllm_sdk.agent.replies import Binding, Job, Replier
-from visionllm_sdk.agent.running import Deadline, Stripped, job_events, last_chunks, run_jobs
+from visionllm_sdk.agent.running import Answered, Deadline, Stripped, answer, job_events, last_chunks
+from visionllm_sdk.agent.sessions import VisionSession
 from visionllm_sdk.agent.skills import skills_of
 from visionllm_sdk.agent.tools import VisionTool
 from visionllm_sdk.agent.workspace import Workspace
-from visionllm_sdk.errors import InputError
+from visionllm_sdk.errors import InputError, VisionLLMError
 from visionllm_sdk.fetch import UrlPolicy
 from visionllm_sdk.generation import CancelToken, GeneratedReply, GenerationOptions
 from visionllm_sdk.skills.arguments import ImageRules
@@ -160,7 +162,7 @@ class ChatVisionLLM(BaseChatModel):
         names = [tool.name for tool in own] + [tool["function"]["name"] for tool in others]
         kwargs = {key: value for key, value in kwargs.items() if key not in ("strict", "parallel_tool_calls")}
         return self._joined(own).bind(
-            tools=[convert_to_openai_tool(tool) for tool in own] + others,
+            tools=[tool.as_function() for tool in own] + others,
             skills=[tool.name for tool in own],
             tool_choice=named_choice(tool_choice, names),
             **kwargs,
@@ -186,11 +188,10 @@ class ChatVisionLLM(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        outcome = self._replier(messages, stop, kwargs, self._deadline(kwargs)).start()
-        while isinstance(outcome, Job):
-            (reply,) = run_jobs([outcome], self._workspace(kwargs))
-            outcome = outcome.finish(reply)
-        return ChatResult(generations=[ChatGeneration(message=outcome)])
+        workspace = self._workspace(kwargs)
+        make = partial(self._replier, messages, stop, kwargs, self._deadline(kwargs), self._session(kwargs))
+        (outcome,) = workspace.run(answer, [make], workspace)
+        return _result_of(outcome)
 
     async def _agenerate(
         self,
@@ -201,15 +202,14 @@ class ChatVisionLLM(BaseChatModel):
     ) -> ChatResult:
         cancel = self._deadline(kwargs)
         workspace = await asyncio.to_thread(self._workspace, kwargs)
-        outcome = await asyncio.to_thread(lambda: self._replier(messages, stop, kwargs, cancel).start())
+        session = self._session(kwargs)  # of the thread that runs here: the batch runs elsewhere
+        make = partial(self._replier, messages, stop, kwargs, cancel, session)
         try:
-            while isinstance(outcome, Job):
-                reply = await workspace.together("reply", outcome, lambda jobs: run_jobs(jobs, workspace))
-                outcome = await asyncio.to_thread(outcome.finish, reply)
+            outcome = await workspace.together("reply", make, lambda makers: answer(makers, workspace))
         except asyncio.CancelledError:
             cancel.cancel()
             raise
-        return ChatResult(generations=[ChatGeneration(message=outcome)])
+        return _result_of(outcome)
 
     def _stream(
         self,
@@ -219,7 +219,8 @@ class ChatVisionLLM(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         workspace = self._workspace(kwargs)
-        outcome = self._replier(messages, stop, kwargs, self._deadline(kwargs)).start()
+        replier = self._replier(messages, stop, kwargs, self._deadline(kwargs), self._session(kwargs))
+        outcome = workspace.run(replier.start)
         stripped = Stripped()
         while isinstance(outcome, Job):
             reply: GeneratedReply | None = None
@@ -230,7 +231,7 @@ class ChatVisionLLM(BaseChatModel):
                 elif isinstance(event, generation.ReplyDone):
                     reply = event.reply
             assert reply is not None, "a generation ends with its reply"
-            outcome = outcome.finish(reply)
+            outcome = workspace.run(outcome.finish, reply)
         yield from last_chunks(outcome, shown=stripped.any)
 
     def _replier(
@@ -239,9 +240,9 @@ class ChatVisionLLM(BaseChatModel):
         stop: list[str] | None,
         kwargs: Mapping[str, Any],
         cancel: CancelToken,
+        session: VisionSession,
     ) -> Replier:
         workspace = self._workspace(kwargs)
-        session = (self._shared or workspace).session()
         return Replier(
             workspace=workspace,
             session=session,
@@ -251,6 +252,9 @@ class ChatVisionLLM(BaseChatModel):
             cancel=cancel,
             name=str(kwargs.get("model", self.model)),
         )
+
+    def _session(self, kwargs: Mapping[str, Any]) -> VisionSession:
+        return (self._shared or self._workspace(kwargs)).session()
 
     def _deadline(self, kwargs: Mapping[str, Any]) -> Deadline:
         return Deadline(kwargs.get("timeout", self.timeout))
@@ -334,3 +338,9 @@ class ChatVisionLLM(BaseChatModel):
                 remedy="Bind the tool, or correct `force` and `forbid`.",
             )
         return force if force in fitting else fitting[0]
+
+
+def _result_of(outcome: Answered) -> ChatResult:
+    if isinstance(outcome, VisionLLMError):
+        raise outcome
+    return ChatResult(generations=[ChatGeneration(message=outcome)])

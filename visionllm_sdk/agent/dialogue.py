@@ -18,8 +18,11 @@ from visionllm_sdk.agent.sessions import VisionSession
 from visionllm_sdk.errors import ImageError, InputError
 from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.model.conversation import ForcedCall, Parts, Turn, forced_turn, image_parts
+from visionllm_sdk.regions import question_with_regions, region_block
 from visionllm_sdk.skills.arguments import ImageRules
 from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
+from visionllm_sdk.skills.history import Mark
+from visionllm_sdk.skills.marking import mark_in
 
 __all__ = ["OVERLAY", "Dialogue", "images_of", "read_dialogue"]
 
@@ -46,6 +49,7 @@ class Dialogue:
         turns: the last one is unanswered.
         images: in the order of their places in the turns.
         handles: one for each image.
+        marks: region prompts in the order of their tokens in the turns.
         system: text of the system messages; None if there is none.
         request: what the user said last.
         said: everything that the user said.
@@ -57,6 +61,7 @@ class Dialogue:
     turns: list[Turn] = field(default_factory=list)
     images: list[LoadedImage] = field(default_factory=list)
     handles: list[str] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
     system: str | None = None
     request: str = ""
     said: list[str] = field(default_factory=list)
@@ -71,11 +76,15 @@ class _Open:
     role: str
     images: int = 0
     texts: list[str] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
 
-    def turn(self, answer: Parts | None) -> Turn:
+    def turn(self, answer: Parts | None) -> tuple[Turn, list[Mark]]:
+        """The turn, and its region prompts in the order of their tokens."""
         is_report = self.role == "tool"
         text = merged_report(self.texts) if is_report else "\n".join(text for text in self.texts if text)
-        return Turn((*image_parts(self.images), text), answer, role="tool" if is_report else "user")
+        parts, order = question_with_regions(text, len(self.marks))
+        turn = Turn((*image_parts(self.images), *parts), answer, role="tool" if is_report else "user")
+        return turn, [self.marks[number] for number in order]
 
 
 def read_dialogue(
@@ -146,8 +155,7 @@ class _Reader:
             raise InputError(
                 "there is no message to answer", value=[], remedy="Pass at least one HumanMessage."
             )
-        last = self._open or _Open("human")
-        dialogue.turns.append(last.turn(None))
+        self._close(self._open or _Open("human"), None)
         dialogue.system = "\n".join(self._systems) if self._systems else None
         named = [handle for handle in _HANDLE.findall(dialogue.request) if handle in self._session.images]
         dialogue.focus = named or dialogue.focus
@@ -155,6 +163,7 @@ class _Reader:
 
     def _read_human(self, message: HumanMessage) -> None:
         texts, handles = self._content(message)
+        marks = self._marks_of(message, len(handles))
         if self._open is not None and self._open.role == "tool":
             self._answer(("",))
         self._dialogue.reports = []
@@ -162,6 +171,7 @@ class _Reader:
         self._open = self._open or _Open("human")
         self._open.images += len(handles)
         self._open.texts += texts
+        self._open.marks += marks
         said = "\n".join(texts)
         self._dialogue.said.append(said)
         self._dialogue.request = said if fresh else f"{self._dialogue.request}\n{said}".strip()
@@ -193,9 +203,20 @@ class _Reader:
 
     def _answer(self, answer: Parts) -> None:
         assert self._open is not None
-        self._dialogue.turns.append(self._open.turn(answer))
+        self._close(self._open, answer)
         self._open = None
         self._dialogue.reports = []
+
+    def _close(self, turn: _Open, answer: Parts | None) -> None:
+        closed, marks = turn.turn(answer)
+        self._dialogue.turns.append(closed)
+        self._dialogue.marks += marks
+
+    def _marks_of(self, message: HumanMessage, count: int) -> list[Mark]:
+        """Region prompts of a message whose `count` images have just joined the dialogue."""
+        images = self._dialogue.images
+        blocks = [region_block(inner) for block in message.content_blocks if (inner := _region(block))]
+        return [mark_in(block, images, len(images) - count, count) for block in blocks]
 
     def _content(self, message: BaseMessage) -> tuple[list[str], list[str]]:
         """Texts and image handles of a message; the images join the dialogue."""
@@ -206,7 +227,7 @@ class _Reader:
             if block["type"] in ("text", "text-plain"):
                 # Whoever writes a message must not be able to write the other speakers' lines.
                 texts.append(_ROLES.sub(lambda role: role.group().lower(), str(block.get("text", ""))))
-            elif block["type"] not in _IGNORED:
+            elif block["type"] not in _IGNORED and not (isinstance(message, HumanMessage) and _region(block)):
                 handle, image = self._seen(block)
                 handles.append(handle)
                 looked_at += [] if is_overlay(block) else [handle]
@@ -221,7 +242,7 @@ class _Reader:
             raise InputError(
                 "this model reads texts and images only",
                 value=_kind(block),
-                limit="text and image blocks",
+                limit="text, image and region blocks",
                 remedy="Leave the block out.",
             )
         return image
@@ -304,6 +325,12 @@ def _decode(data: str) -> bytes:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
         raise ImageError(f"the base64 text of an image is damaged: {error}", value=data[:40]) from error
+
+
+def _region(block: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The data of a region block; None if it is none."""
+    inner = block.get("value", {}) if block["type"] == "non_standard" else block
+    return inner if isinstance(inner, Mapping) and inner.get("type") == "region" else None
 
 
 def _kind(block: Mapping[str, Any]) -> str:

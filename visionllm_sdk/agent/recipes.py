@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from visionllm_sdk.agent.sessions import VisionSession, call_key
-from visionllm_sdk.errors import HandleError
+from visionllm_sdk.errors import HandleError, InputError
 from visionllm_sdk.generation import GenerationOptions, GenerationRequest
 from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.model.conversation import Parts
-from visionllm_sdk.model.prompt import Prompt
+from visionllm_sdk.model.prompt import Prompt, RegionPrompt, TiledImage
+from visionllm_sdk.regions import RegionBlock, region_block
 from visionllm_sdk.skills.engine import Engine
-from visionllm_sdk.skills.history import parts_of
+from visionllm_sdk.skills.history import Mark, parts_of
+from visionllm_sdk.skills.marking import encode_marks
 
 if TYPE_CHECKING:
     from langchain_core.messages import AIMessage
@@ -40,12 +42,14 @@ class Recipe:
         images: handles.
         reply: generated ids.
         request: what the user said.
+        marks: region prompts in the order of their tokens.
     """
 
     prompt: tuple[int, ...]
     images: tuple[str, ...]
     reply: tuple[int, ...]
     request: str = ""
+    marks: tuple[Mark, ...] = ()
 
     @classmethod
     def make(
@@ -74,23 +78,30 @@ class Recipe:
         if not isinstance(data, Mapping):
             return None
         prompt, reply = _all(data.get("prompt"), int), _all(data.get("reply"), int)
-        images = _all(data.get("images"), str)
-        if prompt is None or reply is None or images is None:
+        images, marks = _all(data.get("images"), str), _marks(data.get("regions", ()))
+        if prompt is None or reply is None or images is None or marks is None:
             return None
-        return cls(prompt=prompt, images=images, reply=reply, request=str(data.get("request", "")))
+        request = str(data.get("request", ""))
+        return cls(prompt=prompt, images=images, reply=reply, request=request, marks=marks)
 
     def dump(self) -> dict[str, Any]:
         """JSON-safe data."""
-        return {
+        data = {
             "prompt": list(self.prompt),
             "images": list(self.images),
             "reply": list(self.reply),
             "request": self.request,
         }
+        if self.marks:
+            data["regions"] = [
+                RegionBlock(region=one.region, image=one.image).model_dump(mode="json") for one in self.marks
+            ]
+        return data
 
     def key(self, digests: Sequence[str], number: int) -> str:
         """Identity of one call of the reply."""
-        return call_key(self.prompt, digests, self.reply, number)
+        marked = [f"{one.image} {one.region.model_dump_json()}" for one in self.marks]
+        return call_key(self.prompt, [*digests, *marked], self.reply, number)
 
     def reply_parts(self, engine: Engine) -> Parts:
         """The reply for a prompt. Only routing tokens and label tags become control tokens."""
@@ -119,6 +130,8 @@ class Recipe:
         """
         lacking = [handle for handle in self.images if handle not in images]
         known = all(-len(self.images) <= index < engine.model.tokenizer.vocab_size for index in self.prompt)
+        known &= all(one.image < len(self.images) for one in self.marks)
+        known &= self.prompt.count(engine.model.core.region_id) == len(self.marks)
         if lacking or not known or not self.reply:
             raise HandleError(
                 "the super-link cannot be computed again: the conversation has changed",
@@ -128,7 +141,8 @@ class Recipe:
             )
         loaded = [images[handle] for handle in self.images]
         with engine.turn():
-            prompt = self._expand(engine.see(loaded) if loaded else [], engine)
+            regions = encode_marks(engine, loaded, self.marks)
+            prompt = self._expand(engine.see(loaded) if loaded else [], regions, engine)
             options = GenerationOptions(
                 max_new_tokens=len(self.reply), processors=(_Replay(self, len(prompt.ids)),)
             )
@@ -137,13 +151,15 @@ class Recipe:
         digests = [image.digest for image in loaded]
         return [session.keep(call, key=self.key(digests, number)) for number, call in enumerate(reply.calls)]
 
-    def _expand(self, images: Sequence[Any], engine: Engine) -> Prompt:
+    def _expand(
+        self, images: Sequence[TiledImage], regions: Sequence[RegionPrompt], engine: Engine
+    ) -> Prompt:
         core = engine.model.core
         ids: list[int] = []
         for index in self.prompt:
             tokens = images[-1 - index].tiles * core.tokens_per_tile if index < 0 else 1
             ids += [core.layout.patch_id if index < 0 else index] * tokens
-        return Prompt(ids=ids, marks=[False] * len(ids), images=tuple(images))
+        return Prompt(ids=ids, marks=[False] * len(ids), images=tuple(images), regions=tuple(regions))
 
 
 class _Replay:
@@ -157,6 +173,17 @@ class _Replay:
         masked = torch.full_like(scores, -torch.inf)
         masked[0, self._reply[ids.shape[1] - self._start]] = 0.0
         return masked
+
+
+def _marks(values: Any) -> tuple[Mark, ...] | None:
+    """Region prompts from data; None if it was damaged."""
+    if not isinstance(values, list | tuple):
+        return None
+    try:
+        blocks = [region_block(value) for value in values]
+    except (InputError, TypeError, ValueError):
+        return None
+    return tuple(Mark(block.image or 0, block.region) for block in blocks)
 
 
 def _all(values: Any, kind: type[Item]) -> tuple[Item, ...] | None:

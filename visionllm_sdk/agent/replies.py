@@ -40,8 +40,12 @@ from visionllm_sdk.generation import (
 )
 from visionllm_sdk.model.conversation import Turn
 from visionllm_sdk.model.prompt import Prompt
+from visionllm_sdk.skills.marking import encode_marks
 
-__all__ = ["Binding", "Job", "Replier"]
+__all__ = ["PROVIDER", "Binding", "Job", "Replier"]
+
+PROVIDER: Final = "visionllm"
+"""Marks the messages of this model."""
 
 _ARGUMENT_TOKENS: Final = 512
 _ROUTED_TOKENS: Final = 128  # room for at least one label and its routing token
@@ -211,9 +215,10 @@ class Replier:
         return self._message(None, None, text="", calls=[_tool_call(skill.name, arguments)])
 
     def _recipe(self, prompt: Prompt, reply: GeneratedReply) -> Recipe:
-        return Recipe.make(
+        made = Recipe.make(
             prompt, self.dialogue.handles, reply.ids, self.dialogue.request, self.workspace.vlm.engine
         )
+        return replace(made, marks=tuple(self.dialogue.marks))
 
     def _tool_calls(self, prompt: Prompt, reply: GeneratedReply) -> list[ToolCall]:
         """Routed calls as tool calls, one for each image that is looked at."""
@@ -323,7 +328,10 @@ class Replier:
         if self.dialogue.system is not None:
             builder = replace(builder, system=self.dialogue.system)
         with engine.turn():
-            return builder.build(turns, engine.see(self.dialogue.images) if self.dialogue.images else [])
+            images = engine.see(self.dialogue.images) if self.dialogue.images else []
+            return builder.build(
+                turns, images, encode_marks(engine, self.dialogue.images, self.dialogue.marks)
+            )
 
     def _constrained(self, prompt: Prompt, grammar: Grammar) -> GenerationOptions:
         """Options under which the reply is a text of the grammar; it always comes to its end."""
@@ -387,8 +395,9 @@ class Replier:
             ),
             response_metadata={
                 "model_name": self.name,
-                "model_provider": "visionllm",
+                "model_provider": PROVIDER,
                 "finish_reason": finish,
+                "probability": reply.probability if reply else None,
             },
         )
 

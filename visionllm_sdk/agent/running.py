@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeAlias, TypeVar
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
 from visionllm_sdk import generation
-from visionllm_sdk.agent.replies import Job
+from visionllm_sdk.agent.replies import Job, Outcome, Replier
 from visionllm_sdk.agent.workspace import Workspace
-from visionllm_sdk.generation import CancelToken, GeneratedReply
+from visionllm_sdk.errors import VisionLLMError
+from visionllm_sdk.generation import CancelToken
 
-__all__ = ["Deadline", "Stripped", "job_events", "last_chunks", "run_jobs"]
+__all__ = ["Answered", "Deadline", "Stripped", "answer", "job_events", "last_chunks"]
 
-_ROWS_AT_ONCE: Final = 16
+T = TypeVar("T")
+Answered: TypeAlias = AIMessage | VisionLLMError
+"""The message that answers a dialogue, or why there is none."""
 
 
 class Deadline(CancelToken):
@@ -35,26 +39,44 @@ class Deadline(CancelToken):
         return late or super().cancelled
 
 
-def run_jobs(jobs: Sequence[Job], workspace: Workspace) -> list[GeneratedReply]:
-    """The replies of jobs, as one batch or a few."""
+def answer(makers: Sequence[Callable[[], Replier]], workspace: Workspace) -> list[Answered]:
+    """The messages of several dialogues: their images are seen, and their replies written, together.
+
+    What is wrong with one dialogue - an image that cannot be read, a time limit - is its own outcome, and
+    costs the others nothing.
+    """
     engine = workspace.vlm.engine
-    replies: list[GeneratedReply] = []
-    for start in range(0, len(jobs), _ROWS_AT_ONCE):
-        requests = [job.request for job in jobs[start : start + _ROWS_AT_ONCE]]
-        with engine.turn():
-            replies += engine.generator.generate(requests)
-    return replies
+    with engine.turn():
+        repliers = [_tried(make) for make in makers]
+        images = [image for one in repliers if isinstance(one, Replier) for image in one.dialogue.images]
+        if images:
+            engine.see(images)
+        outcomes: list[Outcome | VisionLLMError] = [
+            _tried(one.start) if isinstance(one, Replier) else one for one in repliers
+        ]
+        while jobs := {place: one for place, one in enumerate(outcomes) if isinstance(one, Job)}:
+            replies = engine.generator.generate([job.request for job in jobs.values()])
+            for (place, job), reply in zip(jobs.items(), replies, strict=True):
+                outcomes[place] = _tried(partial(job.finish, reply))
+    return [outcome for outcome in outcomes if not isinstance(outcome, Job)]
+
+
+def _tried(step: Callable[[], T]) -> T | VisionLLMError:
+    try:
+        return step()
+    except VisionLLMError as error:
+        return error
 
 
 def job_events(job: Job, workspace: Workspace) -> Iterator[generation.Event]:
     """The events of one job; others may use the model between two of them."""
-    engine = workspace.vlm.engine
-    events = engine.generator.stream([job.request])
-    while True:
-        with engine.turn():
-            event = next(events, None)
-        if event is None:
-            return
+    events = workspace.vlm.engine.generator.stream([job.request])
+
+    def further() -> generation.Event | None:
+        with workspace.vlm.engine.turn():
+            return next(events, None)
+
+    while (event := workspace.run(further)) is not None:
         yield event
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool, InjectedToolArg, ToolException
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.prebuilt.tool_node import ToolRuntime
 from pydantic import PrivateAttr, ValidationError
 
@@ -75,6 +76,7 @@ class VisionTool(BaseTool):
 
     _skill: Skill = PrivateAttr()
     _workspace: Workspace = PrivateAttr()
+    _told: tuple[str, dict[str, Any]] | None = PrivateAttr(default=None)
 
     def __init__(
         self, skill: Skill, workspace: Workspace, *, details: bool = False, overlay: bool = False
@@ -102,12 +104,18 @@ class VisionTool(BaseTool):
         """The model behind the tool, and its sessions."""
         return self._workspace
 
+    def as_function(self) -> dict[str, Any]:
+        """The tool as a planner reads it; agents ask for it again in every turn."""
+        if self._told is None or self._told[0] != self.description:
+            self._told = self.description, convert_to_openai_tool(self)
+        return self._told[1]
+
     def _run(
         self, runtime: Annotated[Any, InjectedToolArg()] = None, **arguments: Any
     ) -> tuple[str | list[str | dict[str, Any]], Result]:
         try:
             order = self._order(arguments, runtime)
-            return self._report(order, self._carry_out(order))
+            return self._report(order, self._workspace.run(self._carry_out, order))
         except VisionLLMError as error:
             raise _as_tool_error(error) from error
 
@@ -187,7 +195,7 @@ class VisionTool(BaseTool):
         if recipe is None:
             return
         images = {handle: session.images.get(handle) for handle in recipe.images if handle in session.images}
-        recipe.make_again(session, self._workspace.vlm.engine, images)
+        self._workspace.run(recipe.make_again, session, self._workspace.vlm.engine, images)
 
     # -- carrying it out -----------------------------------------------------------------------------------
 
@@ -225,20 +233,27 @@ class VisionTool(BaseTool):
 
     async def _carry_out_together(self, order: _Order) -> Result:
         """As `_carry_out`; calls that wait at the same time run as one batch."""
-        vlm = self._workspace.vlm
-        method = direct(self._skill, vlm)
-        if order.call is None and method is not None:
-            values, options = method_arguments(self._skill, order.image, order.arguments)
-            result: Result = await getattr(vlm, f"a{self._skill.name}")(*values, **options)
-            return result
-        if order.call is None:
-            return await asyncio.to_thread(self._carry_out, order)
+        if order.call is not None:
+            result: Result = await self._workspace.together("links", self._job(order), self._run_jobs)
+            return self._typed(result, order)
+        settings = self._skill.settings(order.arguments)
+        found: Result = await self._workspace.together(f"{self.name} {settings}", order, self._run_orders)
+        return found
 
-        def run(jobs: Sequence[ToolJob]) -> Sequence[Result]:
-            with vlm.engine.turn():
-                return vlm.engine.run(jobs)
+    def _run_jobs(self, jobs: Sequence[ToolJob]) -> Sequence[Result]:
+        engine = self._workspace.vlm.engine
+        with engine.turn():
+            return engine.run(jobs)
 
-        return self._typed(await self._workspace.together("tools", self._job(order), run), order)
+    def _run_orders(self, orders: Sequence[_Order]) -> Sequence[Result]:
+        """Orders of equal settings without super-links."""
+        method = direct(self._skill, self._workspace.vlm)
+        if method is None or len(orders) == 1:
+            return [self._carry_out(order) for order in orders]
+        calls = [method_arguments(self._skill, order.image, order.arguments) for order in orders]
+        columns = [list(column) for column in zip(*(values for values, _ in calls), strict=True)]
+        results: Sequence[Result] = method(*columns, **calls[0][1])
+        return results
 
     def _typed(self, result: Result, order: _Order) -> Result:
         """The count of what a routed call found, where counting was asked for."""

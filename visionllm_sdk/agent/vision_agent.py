@@ -14,9 +14,12 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool
+from pydantic import BaseModel, ValidationError
 
+from visionllm_sdk._result import Probability
+from visionllm_sdk.agent.replies import PROVIDER
 from visionllm_sdk.agent.workspace import thread_of
-from visionllm_sdk.errors import InputError
+from visionllm_sdk.errors import ArtifactError, InputError
 from visionllm_sdk.images import ImageSource, LoadedImage
 from visionllm_sdk.results import Alternative, Reply, RoutedCall, Usage, revive
 from visionllm_sdk.skills.arguments import check_message, each
@@ -172,29 +175,60 @@ def reply_of(messages: Sequence[BaseMessage]) -> Reply:
         calls=tuple(calls),
         finish_reason=_finish(spoken[-1]) if spoken else "stop",
         usage=_usage(spoken),
+        probability=_kept(spoken[-1]).probability if spoken else None,
     )
 
 
 def _calls(message: AIMessage, reports: Mapping[str, ToolMessage]) -> Iterator[RoutedCall]:
     """The tool calls of one message with their results."""
-    audit = {
-        (entry["tool"], tuple(entry["labels"])): entry
-        for entry in message.response_metadata.get("routing", ())
-    }
+    audit = {(entry.tool, entry.labels): entry for entry in _kept(message).routing}
     for call in message.tool_calls:
         report = reports.get(call["id"] or "")
         labels = _labels(call["args"])
-        entry = audit.get((call["name"], labels), {})
+        entry = audit.get((call["name"], labels))
         yield RoutedCall(
-            token=entry.get("token", ""),
+            token=entry.token if entry else "",
             tool=call["name"],
             labels=labels,
-            probability=entry.get("probability", 1.0),
-            alternatives=tuple(Alternative(**one) for one in entry.get("alternatives", ())),
+            probability=entry.probability if entry else 1.0,
+            alternatives=entry.alternatives if entry else (),
             result=_result_of(report),
             image=call["args"].get("image"),
             superlink=call["args"].get("superlink"),
         )
+
+
+class _Decision(BaseModel):
+    """A routing decision as its message keeps it."""
+
+    tool: str
+    labels: tuple[str, ...]
+    token: str
+    probability: Probability
+    alternatives: tuple[Alternative, ...]
+
+
+class _Kept(BaseModel):
+    """What a message of the model says about how it came about."""
+
+    routing: tuple[_Decision, ...] = ()
+    probability: Probability | None = None
+
+
+def _kept(message: AIMessage) -> _Kept:
+    """Raises ArtifactError where a store returned something else than the model wrote."""
+    if message.response_metadata.get("model_provider") != PROVIDER:
+        return _Kept()
+    try:
+        return _Kept.model_validate(message.response_metadata)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ArtifactError(
+            f"the record of a routing decision was changed or damaged: {place}: {first['msg']}",
+            value=message.id,
+            remedy="Ask again, or restore the message.",
+        ) from error
 
 
 def _result_of(report: ToolMessage | None) -> Any:

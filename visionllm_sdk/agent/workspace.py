@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from visionllm_sdk.agent.constrain import Vocabulary
 from visionllm_sdk.agent.sessions import Sessions, VisionSession
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
     from visionllm_sdk.skills import VisionLLM
 
 __all__ = ["Workspace"]
+
+T = TypeVar("T")
+_MOMENT: Final = 0.003
 
 
 class Workspace:
@@ -29,6 +35,9 @@ class Workspace:
         self.vlm = vlm
         self.sessions = sessions or Sessions()
         self._gatherer = Gatherer()
+        self._here = 0  # requests that wait or run, of all event loops
+        self._count = threading.Lock()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="visionllm")
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -42,9 +51,32 @@ class Workspace:
         """The session of the graph thread that runs now, or the one of everything outside of graphs."""
         return self.sessions.of(current_thread())
 
+    def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Do something with the model in the one thread that is kept for it.
+
+        Every new thread that computes would start a team of helpers of its own, and they would hinder one
+        another. Never call this while holding the engine: its thread may wait for it.
+        """
+        if threading.get_ident() == self._thread:
+            return work(*arguments)
+        return self._worker.submit(work, *arguments).result()
+
+    @cached_property
+    def _thread(self) -> int:
+        return self._worker.submit(threading.get_ident).result()
+
     async def together(self, kind: str, item: Any, run: Callable[[Sequence[Any]], Sequence[Any]]) -> Any:
         """The outcome of one item, computed together with items of its kind that wait at the same time."""
-        return await self._gatherer.submit(kind, item, run)
+        with self._count:
+            self._here += 1
+            company = self._here > 1
+        try:
+            if company:
+                await asyncio.sleep(_MOMENT)  # where there are two there may be more
+            return await self._gatherer.submit(kind, item, lambda items: self.run(run, items))
+        finally:
+            with self._count:
+                self._here -= 1
 
 
 def current_thread() -> str | None:

@@ -16,7 +16,7 @@ from tests.sdk.agent.conftest import asking, drawn
 from visionllm_sdk import Detections, Reply, VisionAgent, VisionLLM, revive
 from visionllm_sdk.agent import Workspace, tools_of
 from visionllm_sdk.agent.vision_agent import reply_of
-from visionllm_sdk.errors import ArtifactError, ImageError, InputError
+from visionllm_sdk.errors import ArtifactError, GenerationCancelled, ImageError, InputError
 
 FORCED: dict[str, Any] = {"force": "detect", "max_tokens": 20}
 
@@ -45,6 +45,7 @@ def test_three_lines(random_vlm: VisionLLM) -> None:
     assert call.result.labels == call.labels
     assert 0 < call.probability < 1
     assert call.alternatives
+    assert reply.probability is None or 0 < reply.probability <= 1  # None: there was one way to say it
     assert reply.usage is not None
     assert reply.usage.image_tokens == 2 * random_vlm.engine.model.core.tokens_per_tile  # two turns
     assert revive(reply.model_dump(mode="json")) == reply
@@ -92,6 +93,47 @@ async def test_conversations_at_once_are_not_mixed(random_vlm: VisionLLM) -> Non
         assert (result.width, result.height) == picture.size
         alone = agent.invoke("Find the star.", images=[picture])
         assert close(alone.results[0], result)
+
+
+async def test_one_bad_conversation_costs_the_others_nothing(
+    random_vlm: VisionLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture that cannot be read and a time limit are outcomes of their own; nothing is computed twice."""
+    sizes: list[int] = []
+    generator = random_vlm.engine.generator
+    whole = generator.generate
+    monkeypatch.setattr(
+        generator, "generate", lambda requests: sizes.append(len(requests)) or whole(requests)
+    )
+    model = random_vlm.as_chat_model(max_tokens=4)
+    broken = [{"type": "image", "base64": "AAAA", "mime_type": "image/png"}]
+    replies = await asyncio.gather(
+        model.ainvoke([asking("first", drawn(1))]),
+        model.ainvoke([HumanMessage(broken)]),  # type: ignore[arg-type]
+        model.ainvoke([asking("second", drawn(2))], timeout=1e-9),
+        model.ainvoke([asking("third", drawn(3))]),
+        return_exceptions=True,
+    )
+    assert [type(one) for one in replies] == [AIMessage, ImageError, GenerationCancelled, AIMessage]
+    assert sum(sizes) == 3
+
+
+async def test_conversations_at_once_share_batches(
+    random_vlm: VisionLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sixteen conversations take a few passes, not sixteen times as many."""
+    passes: list[int] = []
+    engine = random_vlm.engine
+    whole, run = engine.generator.generate, engine.run
+    monkeypatch.setattr(
+        engine.generator, "generate", lambda requests: passes.append(len(requests)) or whole(requests)
+    )
+    monkeypatch.setattr(engine, "run", lambda jobs: passes.append(len(jobs)) or run(jobs))
+    agent = VisionAgent(random_vlm, **FORCED)
+    replies = await asyncio.gather(*(agent.ainvoke("star", images=[drawn(n, 60 + n)]) for n in range(16)))
+    assert sum(passes) >= 3 * 16  # the call, the tool, the last words
+    assert len(passes) <= 12
+    assert [one.results[0].width for one in replies] == [60 + n for n in range(16)]  # type: ignore[attr-defined]
 
 
 def test_threads_are_continued(random_vlm: VisionLLM) -> None:
@@ -182,6 +224,29 @@ def test_tampered_artifacts_are_refused(random_vlm: VisionLLM) -> None:
         with pytest.raises(ArtifactError):
             reply_of(told({**artifact, **change}))
     assert reply_of(told({"somebody": "else's"})).calls[0].result is None
+
+
+@pytest.mark.parametrize(
+    "change", [{"probability": 7}, {"labels": 5}, {"token": None}, {"alternatives": [{"token": 3}]}]
+)
+def test_tampered_decisions_are_refused(change: dict[str, Any], random_vlm: VisionLLM) -> None:
+    decision = {
+        "tool": "detect",
+        "labels": ["star"],
+        "token": "[DET]",
+        "probability": 0.5,
+        "alternatives": [],
+    }
+    told = {"model_provider": "visionllm", "probability": 0.25}
+    reply = reply_of([AIMessage("ok", response_metadata={**told, "routing": [decision]})])
+    assert reply.probability == 0.25
+    message = AIMessage(
+        "ok",
+        response_metadata={**told, "routing": [{**decision, **change}]},
+        tool_calls=[{"name": "detect", "args": {"labels": ["star"]}, "id": "1", "type": "tool_call"}],
+    )
+    with pytest.raises(ArtifactError, match="routing decision was changed"):
+        reply_of([message])
 
 
 def test_tampered_recipes_are_refused(random_vlm: VisionLLM) -> None:

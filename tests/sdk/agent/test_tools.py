@@ -53,6 +53,11 @@ def test_tools_do_what_the_methods_do(
     assert message.status == "success"
     assert isinstance(message.artifact, kind)
     direct = getattr(random_vlm, name)(image, *arguments.values())
+    if isinstance(direct, Answer):  # what was read there is not read again here: sums are rounded otherwise
+        probability = message.artifact.probability
+        assert 0 < probability <= 1
+        assert probability == pytest.approx(direct.probability, rel=1e-3)
+        direct = direct.model_copy(update={"probability": probability})
     assert message.artifact == direct
     assert isinstance(message.content, str)
     assert message.content
@@ -176,6 +181,36 @@ def test_handles_of_another_thread_are_refused(random_vlm: VisionLLM, workspace:
         state = graph.invoke({"messages": messages}, {"configurable": {"thread_id": "b"}})
         assert state["messages"][-1].status == "error"
         assert "does not belong to this session" in state["messages"][-1].content
+
+
+def test_superlinks_of_another_thread_are_refused(random_vlm: VisionLLM, workspace: Workspace) -> None:
+    graph = graph_of(tools_of(random_vlm, workspace=workspace))
+    model = random_vlm.as_chat_model(max_tokens=24, force="detect")
+    message = model.invoke([asking("find the star", drawn(1))])
+    stolen = message.tool_calls[0]["args"]["superlink"]
+    assert stolen in random_vlm.workspace.session().links
+    messages = [
+        asking("look", drawn(1)),
+        planned({"name": "detect", "labels": ["star"], "superlink": stolen}),
+    ]
+    state = graph.invoke({"messages": messages}, {"configurable": {"thread_id": "b"}})
+    assert state["messages"][-1].status == "error"
+    assert "argument `superlink`" in state["messages"][-1].content
+    assert state["messages"][-1].artifact is None
+
+
+def test_two_hundred_calls_are_answered_one_by_one(random_vlm: VisionLLM, workspace: Workspace) -> None:
+    graph = graph_of(tools_of(random_vlm, workspace=workspace))
+    foreign = "img_1_0011223344556677"
+    calls = [{"name": "count", "label": "star", "image": foreign} for _ in range(198)]
+    asked = planned({"name": "count", "label": "star"}, *calls, {"name": "count", "label": ""})
+    state = graph.invoke(
+        {"messages": [asking("look", drawn(1)), asked]}, {"configurable": {"thread_id": "a"}}
+    )
+    reports = state["messages"][2:]
+    assert [one.tool_call_id for one in reports] == [str(number) for number in range(200)]
+    assert [one.status for one in reports] == ["success", *["error"] * 199]
+    assert len(workspace.sessions.of("a").images) == 1
 
 
 def test_the_latest_image_is_meant_where_none_is_named(random_vlm: VisionLLM, workspace: Workspace) -> None:

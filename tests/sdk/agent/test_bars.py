@@ -1,0 +1,81 @@
+"""What an agent must reach, on the embedded model; `benchmarks/agent*.py` measure the same at full size."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from typing import Any
+
+import pytest
+from langchain_core.messages import HumanMessage
+from langgraph.checkpoint.memory import InMemorySaver
+
+from benchmarks.agent import found_in, overhead, same, scene, share_of_second, throughput
+from benchmarks.agent_kills import measure as kill_and_resume
+from benchmarks.agent_requests import KINDS, answers, cases, has_artifacts, is_right
+from visionllm_sdk import VisionAgent, VisionLLM, load_image
+from visionllm_sdk.agent.vision_agent import image_block
+from visionllm_sdk.scenes import held_out_seeds
+
+pytestmark = pytest.mark.quality
+
+RIGHT = 0.6
+"""Share of right conversations below which something is broken; the bar of the 200 is 0.97."""
+
+
+def test_mixed_requests_end_with_the_right_artifacts(vlm: VisionLLM) -> None:
+    asked = cases(15)
+    assert {case.kind for case in asked} == set(KINDS)
+    replies = asyncio.run(answers(VisionAgent(vlm, checkpointer=InMemorySaver()), asked))
+    right = [is_right(reply, case) for reply, case in zip(replies, asked, strict=True)]
+    assert all(has_artifacts(reply, case) for reply, case in zip(replies, asked, strict=True))
+    assert statistics.mean(right) >= RIGHT
+
+
+@pytest.mark.timeout(600)
+def test_killed_and_resumed_in_a_new_process() -> None:
+    assert kill_and_resume(2) == (2, 2)
+
+
+def test_the_agent_finds_what_the_direct_call_finds(vlm: VisionLLM) -> None:
+    agent = VisionAgent(vlm, force="detect")
+    for seed in held_out_seeds(3, start=9000):
+        image, facts = scene(seed)
+        text = f"Detect {facts.objects[0].kind}"
+        found = found_in(agent.invoke(text, images=[image]))
+        assert found
+        assert same(found, found_in(vlm.chat(text, [image], force="detect")))
+
+
+def test_a_second_question_reads_only_what_is_new(vlm: VisionLLM) -> None:
+    """Neither the image nor what was said is computed again."""
+    model = vlm.as_chat_model(max_tokens=1)
+    seen: list[int] = []
+    hook = vlm.engine.model.core.vis_encoder.register_forward_hook(lambda *_: seen.append(1))
+    blocks: list[Any] = [image_block(load_image(scene(held_out_seeds(1)[0])[0]))]
+    history: list[Any] = [HumanMessage([*blocks, {"type": "text", "text": "What color is the star?"}])]
+    history.append(model.invoke(history))
+    passes = len(seen)
+    history.append(HumanMessage("And the circle?"))
+    usage: Any = model.invoke(history).usage_metadata
+    hook.remove()
+    assert len(seen) == passes
+    assert usage["input_tokens"] - usage["input_token_details"]["cache_read"] < 20
+
+
+@pytest.mark.slow
+def test_overhead_over_the_direct_call(vlm: VisionLLM) -> None:
+    assert overhead(vlm, 9).agent <= 0.015
+
+
+@pytest.mark.slow
+def test_a_second_question_is_cheap(vlm: VisionLLM) -> None:
+    shares = [share_of_second(vlm, scene(seed)[0]) for seed in held_out_seeds(5, start=600)]
+    assert statistics.median(shares) <= 0.4
+
+
+@pytest.mark.slow
+def test_conversations_at_once() -> None:
+    outcome = throughput()
+    assert outcome.mixed_up == 0
+    assert outcome.equal == 16
