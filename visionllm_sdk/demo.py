@@ -16,7 +16,7 @@ from rich.text import Text
 
 from visionllm_sdk.drawing import contact_sheet
 from visionllm_sdk.images import LoadedImage, load_image
-from visionllm_sdk.results import Detections, ImageResult, Reply, Result, SemanticMap
+from visionllm_sdk.results import Detections, ImageResult, Poses, Reply, Result, SemanticMap
 
 if TYPE_CHECKING:
     from visionllm_sdk.skills import VisionLLM
@@ -29,6 +29,8 @@ REQUESTS: Final = (
     "Describe the image.",
 )
 """What the agent is asked, one conversation each."""
+SKILL_REQUESTS: Final = {"pose": "Estimate the pose of the dog."}
+"""What it is asked besides, if the model has the skill."""
 
 _CELL: Final = 420
 _WIDTH: Final = 120
@@ -92,6 +94,10 @@ def _found(result: Result) -> str:
     if isinstance(result, Detections):
         boxes = [f"{d.label} {d.score:.2f} at ({d.box.center[0]:.0f}, {d.box.center[1]:.0f})" for d in result]
         return "\n".join(boxes) or "nothing"
+    if isinstance(result, Poses):
+        seen = [sum(point.visible for point in pose.keypoints) for pose in result]
+        poses = zip(result, seen, strict=True)
+        return "\n".join(f"{p.label} {p.score:.2f} with {n} keypoints" for p, n in poses) or "nothing"
     return str(result)
 
 
@@ -102,14 +108,15 @@ def run(vlm: VisionLLM, folder: Path, requests: Sequence[str] | None = None) -> 
         vlm: the model.
         folder: is created; gets `scene.png`, `annotated.png` (the first request), `steps.png` (all that
             found something), `replies.json` and `table.txt`.
-        requests: what to ask; `REQUESTS` if not given.
+        requests: what to ask; `REQUESTS` and the fitting `SKILL_REQUESTS` if not given.
 
     Raises:
         MissingExtraError: LangChain is not installed.
     """
     from visionllm_sdk.agent import VisionAgent
 
-    requests = REQUESTS if requests is None else requests
+    if requests is None:
+        requests = (*REQUESTS, *(text for skill, text in SKILL_REQUESTS.items() if skill in vlm.skills))
     image = demo_scene()
     agent = VisionAgent(vlm)
     steps = tuple(Step(request, agent.invoke(request, images=[image])) for request in requests)
