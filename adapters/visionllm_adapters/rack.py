@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,8 +74,8 @@ class AdapterRack:
         """Load an adapter folder; see `VisionLLM.load_adapter`."""
         folder = Path(path)
         manifest = read_manifest(folder)
-        chosen = folder.resolve().name if name is None else name
-        if not chosen.replace("-", "").replace("_", "").isalnum():
+        chosen = re.sub(r"[^\w-]", "-", folder.resolve().name) if name is None else name
+        if not re.fullmatch(r"[\w-]+", chosen):
             raise AdapterError(
                 "this is no name for an adapter",
                 value=chosen,
@@ -135,6 +136,7 @@ class AdapterRack:
         self.activate(None)
         del self._loaded[name]
         if self._loaded:
+            self._peft.set_adapter(next(iter(self._loaded)))
             self._peft.delete_adapter(name)
         elif self._peft is not None:
             self._peft.unload()
@@ -214,7 +216,7 @@ class AdapterRack:
         before = self._probe()
         own = dict(self._loaded[name].own)
         kept = [other for other in self._loaded if other != name]
-        for other in kept:
+        for other in kept:  # the one that stays is active
             self._peft.delete_adapter(other)
         self._peft.merge_and_unload()
         self._peft = None

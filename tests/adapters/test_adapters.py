@@ -17,20 +17,23 @@ from visionllm_adapters import evaluate, export_merged
 from visionllm_adapters.folder import LORA, MANIFEST, MODULES, read_manifest
 from visionllm_sdk import VisionLLM
 from visionllm_sdk.errors import AdapterError, InputError
+from visionllm_sdk.generation import GenerationOptions
 
 WORDS = ["cup", "plate"]
+SHORT = GenerationOptions(max_new_tokens=6)
 
 
 @pytest.fixture
 def pictures(labels: Path) -> list[Image.Image]:
-    return [Image.open(labels.parent / f"{number}.png").convert("RGB") for number in range(4)]
+    return [Image.open(labels.parent / f"{number}.png").convert("RGB") for number in range(3)]
 
 
 def everything(vlm: VisionLLM, pictures: Any, **settings: Any) -> list[Any]:
     """What a model says about pictures, to the last bit."""
     found = vlm.detect(pictures, WORDS, threshold=0.0, **settings)
-    answers = vlm.ask(pictures, "What is it?", **settings)
-    return [(one.model_dump(), answer.text) for one, answer in zip(found, answers, strict=True)]
+    questions = ["What is it?"] * len(pictures)
+    replies = vlm.chat(questions, [[one] for one in pictures], options=SHORT, forbid="detect", **settings)
+    return [(one.model_dump(), reply.text) for one, reply in zip(found, replies, strict=True)]
 
 
 def test_the_folder_is_one_of_peft(adapter: Path, tiny_vlm: VisionLLM) -> None:
@@ -60,8 +63,8 @@ def test_nothing_is_left_of_an_adapter_but_by_name(
     with_it = everything(tiny_vlm, pictures, adapter=name)
     assert with_it != before
     assert everything(tiny_vlm, pictures) == before
-    mixed = everything(tiny_vlm, pictures, adapter=[None, name, name, None])
-    for got, wanted in zip(mixed, [before[0], with_it[1], with_it[2], before[3]], strict=True):
+    mixed = everything(tiny_vlm, pictures, adapter=[None, name, None])
+    for got, wanted in zip(mixed, [before[0], with_it[1], before[2]], strict=True):
         assert got[1] == wanted[1]
         boxes = [
             np.array([list(d["box"].values())[1:] for d in one[0]["detections"]]) for one in (got, wanted)
@@ -92,12 +95,12 @@ def test_two_adapters_side_by_side(adapter: Path, tiny_vlm: VisionLLM, pictures:
 
 def test_conversations_choose_one(adapter: Path, tiny_vlm: VisionLLM, pictures: list[Image.Image]) -> None:
     name = tiny_vlm.load_adapter(adapter)
-    plain = tiny_vlm.chat("What is it?", pictures[0]).text
-    taught = tiny_vlm.chat("What is it?", pictures[0], adapter=name).text
-    assert tiny_vlm.chat("What is it?", pictures[0]).text == plain
-    events = list(tiny_vlm.stream("What is it?", pictures[0], adapter=name))
+    plain = tiny_vlm.chat("What is it?", pictures[0], options=SHORT).text
+    taught = tiny_vlm.chat("What is it?", pictures[0], adapter=name, options=SHORT).text
+    assert tiny_vlm.chat("What is it?", pictures[0], options=SHORT).text == plain
+    events = list(tiny_vlm.stream("What is it?", pictures[0], adapter=name, options=SHORT))
     assert events[-1].reply.text == taught  # type: ignore[union-attr]
-    both = tiny_vlm.chat(["What is it?"] * 2, [pictures[0]] * 2, adapter=[name, None])
+    both = tiny_vlm.chat(["What is it?"] * 2, [pictures[0]] * 2, adapter=[name, None], options=SHORT)
     assert [reply.text for reply in both] == [taught, plain]
 
 

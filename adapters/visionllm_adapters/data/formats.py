@@ -56,6 +56,13 @@ def read_data(
     return _read_json_file(path, pictures)
 
 
+def has_own_split(source: str | os.PathLike[str], split: str = "val") -> bool:
+    """Whether a set holds a part to be validated on beside the one to be learnt."""
+    path = Path(source)
+    described = path.suffix in {".yaml", ".yml"} and path.is_file()
+    return (described or (path.is_dir() and not hub.is_saved(path))) and yolo.has_split(path, split)
+
+
 def _read_folder(path: Path, split: str) -> DataSet:
     if hub.is_saved(path):
         return hub.read_hub(path, split=split)

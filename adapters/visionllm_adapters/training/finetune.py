@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from visionllm_adapters.base import base_fingerprint
 from visionllm_adapters.data.check import check
-from visionllm_adapters.data.formats import Source, read_data
+from visionllm_adapters.data.formats import Source, has_own_split, read_data
 from visionllm_adapters.data.records import DataSet
 from visionllm_adapters.folder import Manifest, check_target, write_folder
 from visionllm_adapters.reporting.report import FinetuneReport, SkillChange
@@ -63,7 +63,8 @@ def finetune(
         data: annotations of any format of `read_data`.
         output: folder of the adapter; must not exist.
         images: folder of the pictures.
-        val: what the result is measured on; without it, the training pictures themselves.
+        val: what the result is measured on; without it, the set's own split `val`, else the training pictures
+            themselves.
         val_images: folder of its pictures; that of the training pictures if not given.
         skill: what to teach, one skill or several: `detect`, `ground`, `pose`, `vqa`, `caption`.
         model: name or folder of the base; None is the embedded model.
@@ -152,15 +153,15 @@ class _Job:
         room = Classroom(model=model, flip=settings.flip, zoom=settings.zoom)
         lessons: list[Lesson] = [LESSONS[name](self.train, room) for name in self.skills]
         tools = list(dict.fromkeys(tool for lesson in lessons for tool in lesson.tools))
-        if settings.replay and "detect" in model.registry and "detect" not in tools:
-            fit_losses(model, ["detect"], settings)
-        learning = prepare(model, settings, tools)
-        fit_losses(model, tools, settings)
+        judged = "detect" in model.registry and bool(settings.replay) and "detect" not in tools
+        judges = [*tools, *(["detect"] if judged else [])]
+        learning = prepare(model, settings, tools, judges=judges)
+        fit_losses(model, judges, settings)
         schedule = Schedule(
             lessons, room, batch=settings.batch, replay=settings.replay or 0.0, seed=settings.seed
         )
         parts = Ingredients(
-            trainee=Trainee(model, tools),
+            trainee=Trainee(model, judges),
             learning=learning,
             schedule=schedule,
             settings=settings,
@@ -246,6 +247,8 @@ def _data(
 ) -> tuple[DataSet, DataSet]:
     """Both sets, checked before any time is spent; the training set twice if there is no other."""
     train = read_data(data, images=images).usable(skip_faulty=skip_faulty)
+    if val is None and isinstance(data, str | os.PathLike) and has_own_split(data):
+        val = data
     if val is None:
         check(train, sheet=0).raise_if_broken()
         return train, train

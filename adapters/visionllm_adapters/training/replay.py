@@ -14,6 +14,7 @@ from visionllm_sdk.model.tokenizer import Control
 from visionllm_sdk.scenes import SceneOptions, render, sample_scene, training_seed, truth
 from visionllm_sdk.scenes.facts import SceneFacts
 from visionllm_sdk.scenes.language import MAKERS, Exchange, Link, tool_result
+from visionllm_sdk.scenes.phrases import TRAINING
 from visionllm_sdk.scenes.truth import SceneTruth
 from visionllm_tools.detection.options import DetectionTruth
 
@@ -35,11 +36,11 @@ def replayed(room: Classroom, random: Random) -> Example:
     facts = known.facts()
     for _ in range(_TRIES):
         kind = random.choice(_KINDS)
-        asked = MAKERS[kind](facts, random)
+        asked = MAKERS[kind](facts, random, TRAINING)
         if asked is not None and len(asked.links) <= room.most_labels:
             break
     else:
-        asked = MAKERS["caption"](facts, random)
+        asked = MAKERS["caption"](facts, random, TRAINING)
         assert asked is not None
     turns = [Turn((*image_parts(1), asked.question), _answer(asked, room))]
     if asked.links and room.model.config.sdk.tool_turns:

@@ -58,7 +58,9 @@ def _is_projector(key: str) -> bool:
     return any(part in _PROJECTORS for part in key.split("."))
 
 
-def prepare(model: Model, settings: FinetuneSettings, tools: Sequence[str]) -> Learning:
+def prepare(
+    model: Model, settings: FinetuneSettings, tools: Sequence[str], *, judges: Sequence[str] = ()
+) -> Learning:
     """Freeze a model but for what the settings let learn.
 
     Low-rank updates go into the layers of the language model by a full expression; the embeddings of the
@@ -69,14 +71,14 @@ def prepare(model: Model, settings: FinetuneSettings, tools: Sequence[str]) -> L
         model: is changed.
         settings: say what.
         tools: names of the tools whose skills are taught.
+        judges: further tools whose losses count, so that their super-links keep their meaning.
 
     Raises:
         MissingExtraError: `peft` is not installed.
     """
     model.core.requires_grad_(False)
-    for name in model.tools:
-        if name in tools:
-            model.tools[name].decoder.requires_grad_(False)
+    for name in (*tools, *judges):
+        model.tools[name].decoder.requires_grad_(False)
     tables = {model.registry.by_name(name).table.name for name in tools}
     with peft_library() as peft:
         wrapped = peft.get_peft_model(model.core.llm, _lora_config(peft, model, settings, tools))
@@ -88,7 +90,6 @@ def prepare(model: Model, settings: FinetuneSettings, tools: Sequence[str]) -> L
         _free(model.tools[name].decoder, settings.chosen.decoder)
     if settings.checkpointing:
         model.core.llm.gradient_checkpointing_enable({"use_reentrant": False})
-        model.core.llm.enable_input_require_grads()
     return Learning(peft=wrapped, whole=trained_keys(model, tools))
 
 

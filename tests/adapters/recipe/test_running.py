@@ -79,6 +79,12 @@ def test_aids_come_back(tmp_path: Path) -> None:
     other = nn.Linear(2, 2)
     warm_start(tmp_path, aids=tmp_path / "aids.safetensors", names=other)
     assert torch.allclose(names.weight, other.weight, atol=1e-3)
+    kept = nn.Linear(2, 2)
+    before = kept.weight.clone()
+    warm_start(
+        tmp_path, aids=tmp_path / "aids.safetensors", optional={"names": other, "region_encoder": kept}
+    )
+    assert torch.equal(kept.weight, before)
     with pytest.raises(CheckpointError, match="llm"):
         warm_start(tmp_path, aids=tmp_path / "aids.safetensors", llm=other)
     assert part({"a.b": names.weight, "c": names.bias}, "a.").keys() == {"b"}
