@@ -238,6 +238,7 @@ def test_bad_wishes(
         (Image.new("RGB", (32, 32)), "", {}, "instruction is empty"),
         (Image.new("RGB", (32, 32)), "blue", {"image_guidance": math.inf}, "image_guidance"),
         (Image.new("RGB", (32, 32)), "blue", {"image_guidance": 0.5}, "image_guidance"),
+        (Image.new("RGB", (32, 32)), "blue", {"image_guidance": 2.0}, "does nothing without guidance"),
         ([Image.new("RGB", (32, 32))], ["a", "b"], {}, "one entry for every image"),
     ],
 )

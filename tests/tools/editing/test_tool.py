@@ -67,7 +67,7 @@ def test_the_image_reaches_the_denoiser(tool: EditingTool) -> None:
 
 def test_image_guidance_changes_the_result(tool: EditingTool) -> None:
     image = picture(32, 32)
-    one, other = tool.run([request(image, image_guidance=1.0), request(image, image_guidance=4.0)])
+    one, other = tool.run([request(image, guidance=2.0, image_guidance=value) for value in (1.0, 4.0)])
     assert other.image_guidance == 4.0
     assert np.abs(np.asarray(one.image, int) - np.asarray(other.image, int)).max() > 1
 

@@ -110,7 +110,9 @@ def test_a_negative_prompt_comes_as_a_super_link(tool: GenerationTool) -> None:
     assert away.negative_prompt == "blue"
     assert np.abs(pixels(plain.image) - pixels(away.image)).max() > 1
     with pytest.raises(ToolError, match="negative prompt"):
-        tool.run([request(negative_prompt="blue")])
+        tool.run([request(guidance=4.0, negative_prompt="blue")])
+    with pytest.raises(InputError, match="does nothing without guidance"):
+        tool.run([request(guidance=1.0, negative_prompt="blue", context=(link("[GEN]", 9),))])
 
 
 def test_sizes(tool: GenerationTool) -> None:

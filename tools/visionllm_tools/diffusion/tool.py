@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from visionllm_sdk.errors import ConfigError, DataError, ToolError
+from visionllm_sdk.errors import ConfigError, DataError, InputError, ToolError
 from visionllm_sdk.results import Picture
 from visionllm_sdk.tool import RoutedTool, SuperLink, ToolLoss, ToolRequest
 from visionllm_tools.diffusion.captions import caption_ids
@@ -28,6 +28,7 @@ PictureT = TypeVar("PictureT", bound=Picture)
 Request = ToolRequest[Any]
 
 _DRAWN_SEEDS: Final = 2**32
+_NEED_GUIDANCE: Final = ("negative_prompt", "image_guidance")
 
 
 class SafetyChecker(Protocol):
@@ -115,7 +116,8 @@ class DiffusionTool(RoutedTool[OptionsT, PictureT]):
         """Make pictures; see `RoutedTool.run`. Requests with the same settings run together.
 
         Raises:
-            InputError: a size or a sampler that this checkpoint cannot do.
+            InputError: a size or a sampler that this checkpoint cannot do, or a negative prompt or image
+                guidance without guidance above 1.
             ToolError: super-links of another width, several of them in one request, or no input image.
             GenerationCancelled: all requests that run together were cancelled.
         """
@@ -169,10 +171,19 @@ class DiffusionTool(RoutedTool[OptionsT, PictureT]):
 
     def _plan(self, options: PictureOptions, size: tuple[int, int], image_guidance: float | None) -> Plan:
         parts = self.config.parts
+        guidance = self.config.cfg_scale if options.guidance is None else options.guidance
+        for name in _NEED_GUIDANCE:
+            if guidance <= 1 and getattr(options, name, None) is not None:
+                raise InputError(
+                    f"{name} does nothing without guidance",
+                    value=f"guidance {guidance}",
+                    limit="guidance above 1",
+                    remedy=f"Pass guidance=2.0 or more with it, or leave {name} out.",
+                )
         return Plan(
             size=size,
             steps=parts.steps if options.steps is None else options.steps,
-            guidance=self.config.cfg_scale if options.guidance is None else options.guidance,
+            guidance=guidance,
             image_guidance=image_guidance,
             sampler=options.sampler,
         )
