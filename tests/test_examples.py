@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from visionllm_sdk.results import Picture
 from visionllm_sdk.scenes import held_out_seeds, render, sample_scene
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+EMBEDDED = Path(__file__).parents[1] / "visionllm_sdk" / "embedded"
 
 
 def play(name: str, *arguments: str) -> None:
@@ -52,3 +54,15 @@ def test_folder_to_coco(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     ids = [annotation["id"] for annotation in coco["annotations"]]
     assert ids == list(range(1, len(ids) + 1))
     assert ids
+
+
+@pytest.mark.skipif(
+    not json.loads((EMBEDDED / "config.json").read_text()).get("use_sd"),
+    reason="the shipped model cannot draw",
+)
+def test_drawing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    play("drawing.py", str(tmp_path / "drawn.png"))
+    shown = capsys.readouterr().out
+    assert "drawn: a red circle left of a blue star" in shown
+    picture = Picture.from_png((tmp_path / "drawn.png").read_bytes())
+    assert picture.seed == 0
