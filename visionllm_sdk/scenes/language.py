@@ -177,22 +177,24 @@ def _listed(labels: Sequence[str], rng: Random) -> str:
     return ", ".join(written) if rng.random() < 0.5 else enumerate_words(written)
 
 
-def _foreign_word(rng: Random) -> str:
+def _foreign_word(rng: Random, made_up: float) -> str:
     word = rng.choice(NOUNS)
-    if rng.random() < 0.25:
+    if rng.random() < made_up:
         word = "".join(
             rng.choice("bcdfghklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(2, 4))
         )
     return f"{rng.choice(COLOURS)} {word}" if rng.random() < 0.15 else word
 
 
-def request_labels(scene: SceneFacts, rng: Random, count: int) -> list[tuple[str, Label | None]]:
-    """`count` different labels, present, absent and foreign ones mixed."""
+def request_labels(
+    scene: SceneFacts, rng: Random, count: int, *, made_up: float = 0.25
+) -> list[tuple[str, Label | None]]:
+    """`count` different labels, present, absent and foreign ones mixed; `made_up` is a share of the foreign."""
     chosen: dict[str, Label | None] = {}
     while len(chosen) < count:
         roll = rng.random()
         if roll < 0.2:
-            chosen.setdefault(_foreign_word(rng), None)
+            chosen.setdefault(_foreign_word(rng, made_up), None)
             continue
         if roll < 0.65 and scene.objects:
             label = label_of(rng.choice(scene.objects), rng)
@@ -213,7 +215,8 @@ def linked_reply(links: Sequence[Link]) -> tuple[str | Link, ...]:
 
 def _request(kind: str, token: RoutingToken, scene: SceneFacts, rng: Random, phrases: Phrases) -> Exchange:
     count = rng.randint(5, 12) if rng.random() < 0.06 else rng.choice((1, 1, 1, 2, 2, 3, 4))
-    labels = request_labels(scene, rng, count)
+    # To copy letter by letter is learnt slowly: training meets more words that nobody says.
+    labels = request_labels(scene, rng, count, made_up=0.5 if phrases is TRAINING else 0.25)
     sentence = _decorated(rng.choice(phrases[kind]).format(x=_listed([text for text, _ in labels], rng)), rng)
     return Exchange(kind, sentence, linked_reply([Link(token, text, label) for text, label in labels]))
 
