@@ -189,7 +189,7 @@ def _foreign_word(rng: Random, made_up: float) -> str:
 def request_labels(
     scene: SceneFacts, rng: Random, count: int, *, made_up: float = 0.25
 ) -> list[tuple[str, Label | None]]:
-    """`count` different labels, present, absent and foreign ones mixed; `made_up` is a share of the foreign."""
+    """`count` different labels, present, absent and foreign ones (a share of them `made_up`)."""
     chosen: dict[str, Label | None] = {}
     while len(chosen) < count:
         roll = rng.random()
