@@ -27,6 +27,7 @@ from visionllm_sdk.cli.options import (
     split_keypoints,
     split_labels,
 )
+from visionllm_sdk.cli.regions import RegionOption, describe, read_regions
 
 if TYPE_CHECKING:
     from visionllm_sdk.results import Result
@@ -146,10 +147,16 @@ def pose(
     )  # fmt: skip
 
 
-@app.command(epilog=_examples('ask scene.png "What colour is the largest object?"'))
+@app.command(
+    epilog=_examples(
+        'ask scene.png "What colour is the largest object?"',
+        'ask scene.png "Is <region> left of <region>?" -r point:20,30 -r box:80,10,120,60',
+    )
+)
 def ask(
     image: ImageArgument,
     question: Annotated[str, typer.Argument(help="A question about the image.", show_default=False)],
+    region: RegionOption = None,
     as_json: JsonOption = False,
     model: ModelOption = None,
     device: DeviceOption = None,
@@ -157,8 +164,9 @@ def ask(
 ) -> None:
     """Answer a question about the image in a word or a phrase."""
     _perceive(
-        lambda vlm, images: vlm.ask(images, question), [image], as_json, None, model, device, allow_urls
-    )
+        lambda vlm, images: vlm.ask(images, question, read_regions(region)),
+        [image], as_json, None, model, device, allow_urls,
+    )  # fmt: skip
 
 
 @app.command(epilog=_examples("caption scene.png", "caption photos/*.png --json"))
@@ -303,6 +311,7 @@ app.command(
     )
 )(generate)
 app.command(epilog=_examples('edit scene.png "make the star yellow" --save edited.png'))(edit)
+app.command(epilog=_examples("describe scene.png --region box:10,20,60,80 --region point:100,40"))(describe)
 app.command(epilog=_examples("convert ./VisionLLMv2", "convert ./VisionLLMv2 ./VisionLLMv2-new"))(convert)
 
 

@@ -60,6 +60,16 @@ BARS: Final[tuple[Bar, ...]] = (
         for kind in ("person", "dog")
         for figure, least in (("oks_ap", 0.75), ("oks_ap50", 0.93), ("pck", 0.95))
     ),
+    *(
+        Bar("region_recognition", f"prompt.{kind}.accuracy", at_least=least)
+        for kind, least in (("mask", 0.97), ("box", 0.97), ("point", 0.92), ("scribble", 0.92))
+    ),
+    Bar("region_description", "f1", at_least=0.95),
+    *(
+        Bar("interactive_segmentation", f"prompt.{kind}.miou", at_least=least)
+        for kind, least in (("mask", 0.85), ("box", 0.85), ("point", 0.78), ("scribble", 0.78))
+    ),
+    Bar("in_context_segmentation", "miou", at_least=0.80),
     Bar("generation", "kind.one object.objects", at_least=0.95),
     Bar("generation", "kind.two objects.right", at_least=0.85),
     Bar("generation", "background", at_least=0.97),

@@ -12,7 +12,7 @@ from visionllm_sdk.errors import InputError
 from visionllm_sdk.geometry import Box, Mask, Point, Scribble
 from visionllm_sdk.scenes.dice import Dice
 from visionllm_sdk.scenes.render import Mask as Pixels
-from visionllm_sdk.scenes.truth import SceneTruth
+from visionllm_sdk.scenes.truth import SceneTruth, mask_boxes
 
 RegionKind = Literal["mask", "box", "point", "scribble"]
 REGION_KINDS: Final[tuple[RegionKind, ...]] = ("mask", "box", "point", "scribble")
@@ -36,36 +36,50 @@ def region_prompt(
     Raises:
         InputError: when nothing of the object is visible.
     """
-    mask = known.masks[index]
-    if not mask.any():
+    if not known.masks[index].any():
         raise InputError("nothing of this object is visible", value=index, remedy="Choose another object.")
-    return _DRAWERS[kind](Dice(seed, stream=REGION_STREAM), known, index, careless)
+    return draw_prompt(known.masks[index], kind, seed=seed, careless=careless)
 
 
-def _exact(dice: Dice, known: SceneTruth, index: int, careless: float) -> Mask:
-    return Mask.from_numpy(known.masks[index])
+def draw_prompt(
+    mask: Pixels, kind: RegionKind, *, seed: int, careless: float = 0.04
+) -> Box | Mask | Point | Scribble:
+    """A region prompt on what a mask marks; see `region_prompt`.
+
+    Args:
+        mask: (H, W) bool, not empty.
+        kind: one of `REGION_KINDS`.
+        seed: fixes where the user points.
+        careless: how far the sides of a drawn box may be off, as a share of its own sides.
+    """
+    return _DRAWERS[kind](Dice(seed, stream=REGION_STREAM), mask, careless)
 
 
-def _box(dice: Dice, known: SceneTruth, index: int, careless: float) -> Box:
-    x1, y1, x2, y2 = (float(value) for value in known.boxes[index])
+def _exact(dice: Dice, mask: Pixels, careless: float) -> Mask:
+    return Mask.from_numpy(mask)
+
+
+def _box(dice: Dice, mask: Pixels, careless: float) -> Box:
+    x1, y1, x2, y2 = (float(value) for value in mask_boxes(mask[None])[0])
+    height, width = mask.shape
     wide, high = careless * (x2 - x1), careless * (y2 - y1)
     return Box(
         max(x1 + dice.uniform(-wide, wide), 0.0),
         max(y1 + dice.uniform(-high, high), 0.0),
-        min(x2 + dice.uniform(-wide, wide), known.spec.width),
-        min(y2 + dice.uniform(-high, high), known.spec.height),
+        min(x2 + dice.uniform(-wide, wide), width),
+        min(y2 + dice.uniform(-high, high), height),
     )
 
 
-def _point(dice: Dice, known: SceneTruth, index: int, careless: float) -> Point:
-    inner = _inner(known.masks[index])
+def _point(dice: Dice, mask: Pixels, careless: float) -> Point:
+    inner = _inner(mask)
     x, y = _pixel(dice, inner)
     return Point(x + 0.5, y + 0.5)
 
 
-def _scribble(dice: Dice, known: SceneTruth, index: int, careless: float) -> Scribble:
+def _scribble(dice: Dice, mask: Pixels, careless: float) -> Scribble:
     """A walk that keeps its direction roughly and never leaves the object, the longest of a few."""
-    inner = _inner(known.masks[index])
+    inner = _inner(mask)
     rows, columns = np.nonzero(inner)
     step = max(max(np.ptp(rows), np.ptp(columns)) / 10, 1.0)
     walks = [_walk(dice, inner, step) for _ in range(4)]
@@ -121,7 +135,7 @@ def _pixel(dice: Dice, mask: Pixels) -> tuple[int, int]:
     return int(columns[place]), int(rows[place])
 
 
-_Drawer = Callable[[Dice, SceneTruth, int, float], Box | Mask | Point | Scribble]
+_Drawer = Callable[[Dice, Pixels, float], Box | Mask | Point | Scribble]
 _DRAWERS: Final[dict[RegionKind, _Drawer]] = {
     "mask": _exact,
     "box": _box,

@@ -123,8 +123,9 @@ class VisionLLM(PoseSkills, RegionSkills, DrawingSkills, AdapterSkills, ForAgent
 
     @property
     def skills(self) -> tuple[str, ...]:
-        """Names of the typed methods with a routed tool that this checkpoint carries out."""
-        return tuple(name for name, token in SKILL_TOKENS.items() if token in self.engine.routing_tokens)
+        """Names of the typed methods that this checkpoint carries out, beside those of words alone."""
+        routed = [name for name, token in SKILL_TOKENS.items() if token in self.engine.routing_tokens]
+        return (*routed, *(self.region_skills if self.engine.model.core.region_encoder is not None else ()))
 
     # -- forced routing: one forward pass, no decoding -----------------------------------------------------
 

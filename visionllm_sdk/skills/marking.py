@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from visionllm_sdk.errors import InputError, RegionError
+from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.model.prompt import RegionPrompt
 from visionllm_sdk.regions import Region, RegionBlock, check_region, question_with_regions, region_number
 from visionllm_sdk.results import Detections
@@ -50,19 +51,25 @@ def _marks(regions: Any, talk: Conversation, first: int, count: int) -> tuple[Ma
     marks: list[Mark] = []
     for number, region in enumerate(given):
         try:
-            marks.append(_mark(region, talk, first, count))
+            marks.append(mark_in(region, talk.images, first, count))
         except InputError as error:
             raise error.at(f"region {number}") from error
     return tuple(marks)
 
 
-def _mark(region: Any, talk: Conversation, first: int, count: int) -> Mark:
+def mark_in(region: Region | RegionBlock, images: Sequence[LoadedImage], first: int, count: int) -> Mark:
+    """A region prompt of a message whose `count` images are those from the `first` on.
+
+    Without images of its own, a message speaks of those before it.
+
+    Raises:
+        RegionError: there is no such image, or the region does not fit it.
+    """
     wanted = region.image if isinstance(region, RegionBlock) else None
     region = region.region if isinstance(region, RegionBlock) else region
-    # Without images of its own, a message speaks of those before it.
     start, there = (first, count) if count else (0, first)
     if not there:
-        raise RegionError("there is no image to mark a region in", remedy="Pass images=[...].")
+        raise RegionError("there is no image to mark a region in", remedy="Pass the image, too.")
     if wanted is not None and wanted >= there:
         raise RegionError(
             "a region lies in an image that is not there",
@@ -71,8 +78,27 @@ def _mark(region: Any, talk: Conversation, first: int, count: int) -> Mark:
             remedy="Count the images of its message from 0, or leave it out for the last one.",
         )
     place = start + (there - 1 if wanted is None else wanted)
-    image = talk.images[place]
+    image = images[place]
     return Mark(place, check_region(region, (image.width, image.height)))
+
+
+def encode_marks(engine: Engine, images: Sequence[LoadedImage], marks: Sequence[Mark]) -> list[RegionPrompt]:
+    """Encoded region prompts on a conversation's images; equal ones are encoded once.
+
+    Raises:
+        InputError: the checkpoint has no region encoder.
+    """
+    if not marks:
+        return []
+    marked = [images[one.image] for one in marks]
+    places = [
+        Place(seen, (image.width, image.height), one.region)
+        for seen, image, one in zip(engine.see(marked, pointed=True), marked, marks, strict=True)
+    ]
+    return [
+        replace(prompt, image=one.image)
+        for prompt, one in zip(engine.pointer.prompts(places), marks, strict=True)
+    ]
 
 
 def region_prompts(engine: Engine, talks: Sequence[Conversation]) -> list[list[RegionPrompt]]:
@@ -81,17 +107,7 @@ def region_prompts(engine: Engine, talks: Sequence[Conversation]) -> list[list[R
     Raises:
         InputError: the checkpoint has no region encoder.
     """
-    ordered = [list(_in_order(talk)) for talk in talks]
-    images = [talk.images[one.image] for talk, marks in zip(talks, ordered, strict=True) for one in marks]
-    if not images:
-        return [[] for _ in talks]
-    regions = [one.region for marks in ordered for one in marks]
-    places = [
-        Place(seen, (image.width, image.height), region)
-        for seen, image, region in zip(engine.see(images, pointed=True), images, regions, strict=True)
-    ]
-    prompts = iter(engine.pointer.prompts(places))
-    return [[replace(next(prompts), image=one.image) for one in marks] for marks in ordered]
+    return [encode_marks(engine, talk.images, _in_order(talk)) for talk in talks]
 
 
 def _in_order(talk: Conversation) -> list[Mark]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Any, Final, TypeVar
 
@@ -31,7 +31,7 @@ from visionllm_sdk.regions import Box, Mask, Point, Region, Scribble, region_nam
 from visionllm_sdk.results import Detection, Detections, RegionDescription, RegionLabel
 from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
 from visionllm_sdk.skills.pointing import Place
-from visionllm_sdk.tool import ForcedLayout
+from visionllm_sdk.tool import ForcedLayout, RoutingToken
 
 Item = TypeVar("Item")
 
@@ -94,7 +94,7 @@ def look(engine: Engine, items: Sequence[Marked]) -> list[_Seen]:
 def describe(engine: Engine, items: Sequence[Marked]) -> list[list[RegionDescription]]:
     """A sentence on every region; all regions are described side by side."""
     with engine.turn():
-        question = _question(engine, "describe", region_list([region_name(0)]))
+        question = worded(_layout(engine, "describe"), region_list([region_name(0)]))
         turn = Turn((*image_parts(), *question))
         prompts = [
             engine.generator.builder.build([turn], [seen.image], [prompt])
@@ -160,7 +160,7 @@ def classify(
 
 def _named(engine: Engine, seen: _Seen, labels: Sequence[str]) -> list[Prompt]:
     """One prompt for every region and label, with the label as its answer."""
-    question = (*image_parts(), *_question(engine, "recognise", region_list([region_name(0)])))
+    question = (*image_parts(), *worded(_layout(engine, "recognise"), region_list([region_name(0)])))
     built = [
         engine.generator.builder.build([Turn(question, (label,))], [seen.image], seen.prompts[:1])
         for label in labels
@@ -267,16 +267,7 @@ def _in_context(engine: Engine, example: _Seen, target: TiledImage) -> ForcedReq
     # The released model numbers regions only where there may be several.
     own = "in_context" in engine.model.config.sdk.layouts
     name = region_name(0) if own else "region"
-    layout = _layout(engine, "in_context")
-    slot = (*image_parts(), *_question(engine, "in_context", region_list([name])))
-    call = ForcedCall(
-        token=engine.token(SKILL_TOKENS["detect"]),
-        labels=(name,),
-        layout=ForcedLayout(
-            question="{labels}", answer=layout.answer, item=layout.item, separator=layout.separator
-        ),
-        slot=slot,
-    )
+    call = in_context_call(engine.token(SKILL_TOKENS["detect"]), _layout(engine, "in_context"), name)
     return ForcedRequest(calls=(call,), images=(example.image, target), regions=example.prompts)
 
 
@@ -352,14 +343,23 @@ def _layout(engine: Engine, name: str) -> ForcedLayout:
     return engine.model.config.sdk.layouts.get(name, LAYOUTS[name])
 
 
-def _question(engine: Engine, name: str, regions: Parts) -> Parts:
+def worded(layout: ForcedLayout, regions: Parts) -> Parts:
     """The question of a layout; ``{labels}`` stands for regions, ``{image}`` for a further image."""
     slots = {"labels": regions, "image": image_parts()}
-    pieces = _SLOT.split(_layout(engine, name).question)
     parts: list[Part] = []
-    for place, piece in enumerate(pieces):
+    for place, piece in enumerate(_SLOT.split(layout.question)):
         parts += slots[piece] if place % 2 else [piece]
     return tuple(part for part in parts if part)
+
+
+def in_context_call(token: RoutingToken, layout: ForcedLayout, name: str) -> ForcedCall:
+    """Question and answer about a second image, by the region of that name in the first."""
+    return ForcedCall(
+        token=token,
+        labels=(name,),
+        layout=replace(layout, question="{labels}"),
+        slot=(*image_parts(), *worded(layout, region_list([name]))),
+    )
 
 
 def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.images import ImageSource, LoadedImage
@@ -40,6 +40,7 @@ class RegionSkills(AsyncSkills):
 
     engine: Engine
     rules: ImageRules
+    region_skills: ClassVar[tuple[str, ...]] = ("describe", "classify", "segment_regions", "segment_like")
 
     @overload
     def describe(self, image: list[S] | tuple[S, ...], regions: Any) -> list[list[RegionDescription]]: ...

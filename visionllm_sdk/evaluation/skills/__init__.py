@@ -11,6 +11,12 @@ from visionllm_sdk.evaluation.skills.detection import DetectionSkill
 from visionllm_sdk.evaluation.skills.drawing import EditingSkill, GenerationSkill
 from visionllm_sdk.evaluation.skills.grounding import GroundingSkill
 from visionllm_sdk.evaluation.skills.posing import PoseSkill
+from visionllm_sdk.evaluation.skills.regions import (
+    DescriptionSkill,
+    InContextSkill,
+    InteractiveSkill,
+    RecognitionSkill,
+)
 from visionllm_sdk.evaluation.skills.routing import RoutingSkill
 from visionllm_sdk.evaluation.skills.segmentation import SegmentationSkill
 from visionllm_sdk.evaluation.skills.vqa import VqaSkill
@@ -26,6 +32,10 @@ SKILLS: Final[dict[str, type[Skill]]] = {
         CaptionSkill,
         RoutingSkill,
         PoseSkill,
+        RecognitionSkill,
+        DescriptionSkill,
+        InteractiveSkill,
+        InContextSkill,
         GenerationSkill,
         EditingSkill,
     )

@@ -1,0 +1,68 @@
+"""`visionllm describe`, and `--region` of `ask`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visionllm_sdk.cli.entry import run
+from visionllm_sdk.results import Answer, Box, Mask, Point, revive
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def scene(tmp_path: Path, picture: Image.Image) -> str:
+    path = tmp_path / "scene.png"
+    picture.save(path)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def model(random_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISIONLLM_MODEL", str(random_checkpoint))
+
+
+def test_describe_with_labels(scene: str, tmp_path: Path, capsys: Captured) -> None:
+    pixels = np.zeros((40, 60), dtype=np.uint8)
+    pixels[:20] = 255
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    save = tmp_path / "out" / "marked.png"
+    words = ["describe", scene, "-r", "box:1,2,30,20", "--region", "point:60,40", "-r"]
+    words += [f"mask:{tmp_path / 'mask.png'}", "--labels", "star, dog", "--save", str(save)]
+    assert run([*words, "--json"]) == 0
+    found = revive(json.loads(capsys.readouterr().out))
+    assert [one.region for one in found] == [Box(1, 2, 30, 20), Point(60, 40), Mask.from_numpy(pixels)]
+    assert {one.label for one in found} <= {"star", "dog"}
+    assert Image.open(save).size == (60, 40)
+
+
+def test_describe_prints_a_table(scene: str, capsys: Captured) -> None:
+    assert run(["describe", scene, "-r", "scribble:1,1;20,20;5,9", "-l", "star"]) == 0
+    shown = capsys.readouterr().out
+    assert "scribble of 3 points" in shown
+    assert "star (1.00)" in shown
+
+
+def test_ask_about_regions(scene: str, capsys: Captured) -> None:
+    assert run(["ask", scene, "What is <region>?", "--region", "point:5,5", "--json"]) == 0
+    assert isinstance(revive(json.loads(capsys.readouterr().out)), Answer)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "there is no region"),
+        (["-r", "circle:1,2"], "region 0: this is not a region prompt"),
+        (["-r", "point:1,1", "-r", "box:1,2,3"], "region 1: a region prompt has the wrong numbers"),
+        (["-r", "point:100,1"], "region 0: the point lies outside the image"),
+        (["-r", "mask:nowhere.png"], "the image file does not exist"),
+    ],
+)
+def test_bad_regions(scene: str, words: list[str], message: str, capsys: Captured) -> None:
+    assert run(["describe", scene, *words]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
