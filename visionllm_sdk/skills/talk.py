@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias, TypedDict
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from visionllm_sdk import generation
+from visionllm_sdk.adapters import AdapterChoice
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.generation import (
     CancelToken,
@@ -31,6 +32,7 @@ from visionllm_sdk.skills.wording import report
 CAPTION_REQUEST: Final = "describe the image"
 _ROWS_AT_ONCE = 16
 _CLOSING_TOKENS = 96
+_PICTURE_OPTIONS = ("seed", "steps", "guidance", "watch")
 _FINISH: Final[Mapping[str, Literal["stop", "length", "cancelled"]]] = {
     "stop": "stop",
     "length": "length",
@@ -71,9 +73,14 @@ class ChatSettings(TypedDict, total=False):
         force: routing token or skill (``"[DET]"``, ``"detect"``) that the reply must use.
         forbid: routing tokens or skills that it must not use.
         threshold: lowest score of what tools return; None takes the checkpoint's own.
+        seed: of the noise of produced pictures; None draws one.
+        steps: denoising steps of produced pictures; None takes the checkpoint's own number.
+        guidance: how closely produced pictures follow the words; None takes the checkpoint's own.
+        watch: is called after every denoising step, also while streaming; its argument draws previews.
         regions: region prompts of the message; for a list of messages one such entry for each.
         options: limits and sampling.
         cancel: stops the request from another thread.
+        adapter: name of a loaded adapter to answer with; for a list of messages also one for each.
     """
 
     system: str | None
@@ -81,8 +88,13 @@ class ChatSettings(TypedDict, total=False):
     forbid: str | Sequence[str]
     threshold: float | None
     regions: Regions | Sequence[Regions | None] | None
+    seed: int | None
+    steps: int | None
+    guidance: float | None
+    watch: Callable[[Any], None] | None
     options: GenerationOptions | None
     cancel: CancelToken | None
+    adapter: AdapterChoice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +137,11 @@ def talk_settings(engine: Engine, settings: ChatSettings) -> TalkSettings:
         raise InputError("unknown setting", value=unknown[0], limit=known, remedy="Correct its name.")
     return TalkSettings(
         generation=_routing(engine, settings),
-        tool_options={"threshold": check_threshold(settings.get("threshold"))},
+        tool_options={
+            "threshold": check_threshold(settings.get("threshold")),
+            **{name: settings.get(name) for name in _PICTURE_OPTIONS},
+            "cancel": settings.get("cancel"),
+        },
         system=settings.get("system"),
         cancel=settings.get("cancel"),
     )
@@ -247,7 +263,10 @@ def answer(engine: Engine, talks: Sequence[Conversation], settings: TalkSettings
     if not engine.model.config.sdk.tool_turns:
         settings = replace(settings, generation=replace(settings.generation, tokens=(), require=None))
     replies = chat(engine, talks, settings)
-    return [Answer(text=reply.text, question=talk.text) for reply, talk in zip(replies, talks, strict=True)]
+    return [
+        Answer(text=reply.text, question=talk.text, probability=reply.probability)
+        for reply, talk in zip(replies, talks, strict=True)
+    ]
 
 
 def short(question: str) -> str:
@@ -392,4 +411,5 @@ def _reply(
             image_tokens=patches,
             output_tokens=len(draft.ids) + (len(ending.ids) if ending else 0),
         ),
+        probability=last.probability,
     )
