@@ -19,12 +19,12 @@ Regions: TypeAlias = Region | RegionBlock | Sequence[Region | RegionBlock]
 """Region prompts of one message; a block may say in which of the message's images it lies."""
 
 
-def mark(talk: Conversation, regions: Regions | None) -> Conversation:
+def mark(talk: Conversation, regions: Any) -> Conversation:
     """The conversation with the region prompts of its message and of its earlier turns.
 
     Args:
         talk: the conversation.
-        regions: of the message; None for none.
+        regions: of the message, one or several, as `Regions` says; None for none.
 
     Raises:
         RegionError: a region without an image, or one that does not fit it.

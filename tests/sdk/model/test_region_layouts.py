@@ -13,27 +13,26 @@ from visionllm_sdk.model.conversation import (
     forced_turn,
     region_list,
 )
-from visionllm_sdk.model.prompt import IGNORED, Prompt, RegionPrompt
+from visionllm_sdk.model.prompt import Prompt, RegionPrompt
 from visionllm_sdk.skills.regional import in_context_call
 from visionllm_sdk.tool import RoutingToken
 
 DET = RoutingToken(text="[DET]")
 
 
-def built(turn: Turn, name: str) -> tuple[Prompt, list[int], list[int]]:
-    """A row of a recording laid out by us; its recorded ids, and which of them are supervised."""
+def built(turn: Turn, name: str) -> tuple[Prompt, list[int]]:
+    """A row of a recording laid out by us, and its recorded ids."""
     values = golden(name)
     batch = golden_batch(name, values)
     prompt = reference_model("tiny_core").prompt_builder().build([turn], batch.images[0], batch.regions[0])
     size = int(batch.mask[0].sum())
-    return prompt, batch.ids[0, :size].tolist(), (batch.labels[0, :size] != IGNORED).tolist()
+    return prompt, batch.ids[0, :size].tolist()
 
 
 def test_in_context_segmentation() -> None:
     call = in_context_call(DET, IN_CONTEXT_LAYOUT, "region")
-    prompt, ids, marks = built(forced_turn([call], images=0), "golden_mm_incontext")
+    prompt, ids = built(forced_turn([call], images=0), "golden_mm_incontext")
     assert prompt.ids == ids
-    assert prompt.marks == marks
     assert [image.tiles for image in prompt.images] == [3, 1]
     assert prompt.regions[0].image == 0
 
@@ -41,7 +40,7 @@ def test_in_context_segmentation() -> None:
 def test_interactive_segmentation() -> None:
     names = ("region1", "region2")
     call = ForcedCall(token=DET, labels=names, layout=INTERACTIVE_LAYOUT, slot=region_list(names))
-    prompt, ids, _ = built(forced_turn([call]), "golden_mm_interactive_anyres")
+    prompt, ids = built(forced_turn([call]), "golden_mm_interactive_anyres")
     assert prompt.ids == ids
 
 
