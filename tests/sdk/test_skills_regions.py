@@ -16,6 +16,7 @@ from visionllm_sdk.regions import Box, Mask, Point, Region, RegionBlock, Scribbl
 from visionllm_sdk.results import Answer, Detection, Detections, RegionDescription, RegionLabel, Reply
 from visionllm_sdk.scenes import render, sample_scene
 from visionllm_sdk.skills import PastTurn, ReplyDone
+from visionllm_sdk.skills.marking import number_regions
 from visionllm_sdk.skills.regional import agreement
 
 if TYPE_CHECKING:
@@ -316,3 +317,15 @@ def test_agreement_of_prompts_and_detections() -> None:
         assert agreement(Point(2, 6), one) == 0
         assert agreement(Scribble([(12, 6), (2, 6)]), one) == 0.5
     assert agreement(Point(30, 20), found) == 0
+
+
+def test_results_of_routed_calls_are_numbered() -> None:
+    box = Box(0, 0, 5, 5)
+    names = ("region2", "star", "region9")
+    found = Detections(
+        width=9, height=9, detections=tuple(Detection(label=name, score=0.5, box=box) for name in names)
+    )
+    assert [one.region for one in number_regions(found)] == [1, None, 8]
+    assert [one.region for one in number_regions(found, 2)] == [1, None, None]
+    answer = Answer(text="region1")
+    assert number_regions(answer) is answer

@@ -256,10 +256,12 @@ class VisionTool(BaseTool):
         return results
 
     def _typed(self, result: Result, order: _Order) -> Result:
-        """The count of what a routed call found, where counting was asked for."""
+        """What a routed call found: with the regions that it answers, or as a count where that was asked for."""
         from visionllm_sdk.results import Detections
+        from visionllm_sdk.skills.marking import number_regions
         from visionllm_sdk.skills.perception import as_count
 
+        result = number_regions(result)
         if self._skill.name == "count" and isinstance(result, Detections):
             return as_count(result, self._skill.labels(order.arguments)[0])
         return result

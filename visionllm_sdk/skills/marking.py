@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from visionllm_sdk.errors import InputError, RegionError
 from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.model.prompt import RegionPrompt
 from visionllm_sdk.regions import Region, RegionBlock, check_region, question_with_regions, region_number
-from visionllm_sdk.results import Detections
+from visionllm_sdk.results import Detections, Result
 from visionllm_sdk.skills.engine import Engine
 from visionllm_sdk.skills.history import Conversation, Mark
 from visionllm_sdk.skills.pointing import Place
 
+ResultT = TypeVar("ResultT", bound=Result)
 Regions: TypeAlias = Region | RegionBlock | Sequence[Region | RegionBlock]
 """Region prompts of one message; a block may say in which of the message's images it lies."""
 
@@ -120,14 +121,24 @@ def _in_order(talk: Conversation) -> list[Mark]:
     ]
 
 
-def tell_regions(result: Any, talk: Conversation) -> Any:
+def tell_regions(result: ResultT, talk: Conversation) -> ResultT:
     """A result in which each detection says which region of the message it answers."""
     count = len(talk.marks[-1]) if talk.marks else 0
-    if not count or not isinstance(result, Detections):
+    return number_regions(result, count) if count else result
+
+
+def number_regions(result: ResultT, count: int | None = None) -> ResultT:
+    """A result whose detections under the names of regions say which region that is.
+
+    Args:
+        result: of a routed call.
+        count: number of regions that the message has; None if there is no telling.
+    """
+    if not isinstance(result, Detections):
         return result
     told = []
     for one in result.detections:
         number = region_number(one.label)
-        known = number is not None and number < count
+        known = number is not None and (count is None or number < count)
         told.append(one.model_copy(update={"region": number}) if known else one)
     return result.model_copy(update={"detections": tuple(told)})
