@@ -87,6 +87,7 @@ def training_aids(runs: Path) -> dict[str, dict[str, torch.Tensor]]:
         "dense": saved_module(runs / "detector" / "last.pt", "dense"),
         "heads": saved_module(runs / "vision" / "last.pt", "heads"),
         "symbols": part(student, "model.symbols."),
+        "region_symbols": part(student, "model.region_symbols."),
         "reader": part(student, "model.reader."),
     }
 
