@@ -256,7 +256,7 @@ class VisionTool(BaseTool):
         return results
 
     def _typed(self, result: Result, order: _Order) -> Result:
-        """What a routed call found: with the regions that it answers, or as a count where one was asked for."""
+        """What a routed call found: with the regions it answers, or as a count where one was asked for."""
         from visionllm_sdk.results import Detections
         from visionllm_sdk.skills.marking import number_regions
         from visionllm_sdk.skills.perception import as_count
