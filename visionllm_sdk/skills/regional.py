@@ -47,6 +47,8 @@ _SLOT: Final = re.compile(r"\{(\w+)\}")
 _ROWS_AT_ONCE: Final = 32
 _PAIRS_AT_ONCE: Final = 16
 _DESCRIPTION_TOKENS: Final = 64
+_REGIONS_A_QUESTION: Final = 8
+"""No question in training marks more things at once."""
 _CANDIDATES: Final = 3
 """Detections of each region among which the prompt itself decides."""
 _CLOSE: Final = 0.5
@@ -183,7 +185,7 @@ def _likeliest(region: Region, labels: Sequence[str], scores: Sequence[float]) -
 
 def segment(engine: Engine, items: Sequence[Marked]) -> list[Detections]:
     """What is marked by every region: one detection each, in order."""
-    most = engine.model.config.sdk.max_forced_labels
+    most = min(engine.model.config.sdk.max_forced_labels, _REGIONS_A_QUESTION)
     with engine.turn():
         requests, jobs = [], list[tuple[int, tuple[Region, ...]]]()
         for number, (item, seen) in enumerate(zip(items, look(engine, items), strict=True)):
