@@ -80,6 +80,7 @@ def prepare(
     for name in (*tools, *judges):
         model.tools[name].decoder.requires_grad_(False)
     tables = {model.registry.by_name(name).table.name for name in tools}
+    torch.manual_seed(settings.seed)  # low-rank updates start at random: every process, every run alike
     with peft_library() as peft:
         wrapped = peft.get_peft_model(model.core.llm, _lora_config(peft, model, settings, tools))
     for table in sorted(tables):
