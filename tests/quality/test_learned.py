@@ -66,7 +66,10 @@ def held(bar: Bar, reached: float) -> Bar:
 @pytest.mark.parametrize("bar", BARS, ids=lambda bar: f"{bar.skill}-{bar.figure}")
 def test_no_skill_is_lost(measure: Measure, reached: dict[str, dict[str, float]], bar: Bar) -> None:
     margin = PART_MARGIN if "." in bar.figure else MARGIN
-    limit = held(bar, reached["held_out"][f"{bar.skill}.{bar.figure}"])
+    before = reached["held_out"].get(f"{bar.skill}.{bar.figure}")
+    if before is None:
+        pytest.skip("the shipped checkpoint was measured without this skill")
+    limit = held(bar, before)
     result = limit.eased(margin).judge(measure(bar.skill))
     assert result.passed, result
 
