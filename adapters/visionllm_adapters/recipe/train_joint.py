@@ -39,6 +39,14 @@ from visionllm_sdk.model.vision import VisionEncoder
 
 WORDS_ONLY: Final = ("detect", "segment", "mixed", "small_talk", "pose", "generate")
 REGION_SHAPE: Final[dict[str, Any]] = {"kernels": (4, 2), "stem_widths": (32, 64), "place": True}
+_LATER_IN_MODEL: Final = (
+    "emb_embeddings_pose",
+    "emb_embeddings_gen",
+    "emb_embeddings_edit",
+    "region_symbols",
+)
+_LATER: Final = ("region_encoder", "projection_llava", "projection_kpt_llava", "sd", "ip2p")
+"""Parts that a finished model may not have yet."""
 _WIDTH: Final = 256
 
 
@@ -204,6 +212,10 @@ def start(
             vis_encoder=encoder,
             names=teachers.names,
             patch2query=student.patch2query,
+            optional={
+                **{name: model.get_submodule(name) for name in _LATER_IN_MODEL},
+                **{name: student.get_submodule(name) for name in _LATER},
+            },
         )
         return {}
     eyes = saved_module(arguments.vision, "eyes")

@@ -18,8 +18,12 @@ from visionllm_sdk.errors import CheckpointError
 
 State = dict[str, Tensor]
 AIDS: Final = Path(__file__).parent / "aids.safetensors"
-_AID_NAMES: Final = ("names", "dense", "heads", "symbols", "reader")
-_SHIPPED_UNDER: Final = {"patch2query": "gdino.patch2query."}
+_AID_NAMES: Final = ("names", "dense", "heads", "symbols", "region_symbols", "reader")
+_SHIPPED_UNDER: Final = {
+    "patch2query": "gdino.patch2query.",
+    "projection_llava": "unipose.projection_llava.",
+    "projection_kpt_llava": "unipose.projection_kpt_llava.",
+}
 """Where a module's weights lie in the shipped checkpoint, if not under its own name."""
 
 
@@ -75,12 +79,16 @@ def save_aids(aids: Mapping[str, Mapping[str, Tensor]], path: Path = AIDS) -> No
     save_file({key: value.contiguous() for key, value in half.items()}, path)
 
 
-def warm_start(folder: Path, *, aids: Path = AIDS, **modules: nn.Module) -> None:
+def warm_start(
+    folder: Path, *, aids: Path = AIDS, optional: Mapping[str, nn.Module] | None = None, **modules: nn.Module
+) -> None:
     """Load modules, by name, from a shipped checkpoint and the training aids.
 
     Args:
         folder: checkpoint in the released layout.
         aids: file of `save_aids`.
+        optional: modules that keep their random weights where the checkpoint lacks theirs; of a decoder only
+            some parts may be wanted.
         modules: `llm`, `vis_encoder`, `vl_bridge`, `emb_embeddings_det`, `gdino`, `patch2query`, or an aid.
 
     Raises:
@@ -100,3 +108,9 @@ def warm_start(folder: Path, *, aids: Path = AIDS, **modules: nn.Module) -> None
                 remedy="Point --warm to a whole checkpoint.",
             )
         module.load_state_dict(state)
+    for name, module in (optional or {}).items():
+        source = extra if name in _AID_NAMES else shipped
+        state = part(source, _SHIPPED_UNDER.get(name, f"{name}."))
+        wanted = module.state_dict()
+        if wanted.keys() <= state.keys():
+            module.load_state_dict({key: state[key] for key in wanted})
