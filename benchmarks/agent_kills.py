@@ -91,9 +91,15 @@ def undisturbed(model: str | None, database: str, numbers: Sequence[int]) -> lis
     ]
 
 
-def measure(count: int, model: str | None = None) -> tuple[int, int]:
-    """How many conversations were killed, and how many of them ended as if nothing had happened."""
-    context = multiprocessing.get_context("forkserver")
+def measure(count: int, model: str | None = None, *, method: str = "forkserver") -> tuple[int, int]:
+    """How many conversations were killed, and how many of them ended as if nothing had happened.
+
+    Args:
+        count: of conversations.
+        model: a checkpoint; None is the embedded one.
+        method: how processes start; "forkserver" imports everything but once, "spawn" every time.
+    """
+    context: Any = multiprocessing.get_context(method)
     context.set_forkserver_preload(_HEAVY)
     killed = same = 0
     with tempfile.TemporaryDirectory() as folder:
