@@ -86,6 +86,8 @@ def test_the_other_methods(random_vlm: VisionLLM, scenes: list[Image.Image]) -> 
 def test_words(random_vlm: VisionLLM, scenes: list[Image.Image]) -> None:
     answer = assert_type(random_vlm.ask(scenes[0], " How many stars? "), Answer)
     assert answer.question == "How many stars?"
+    assert answer.probability is not None
+    assert 0 < answer.probability <= 1
     answers = random_vlm.ask(scenes[:2], ["How many stars?", "What colour is the ring?"])
     assert [one.question for one in answers] == ["How many stars?", "What colour is the ring?"]
     assert answers[0].text == answer.text  # greedy: the same alone and in a batch
