@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from visionllm_adapters.recipe.decoders import Shipped, shipped_decoders
+from visionllm_adapters.recipe.region_config import with_regions
 from visionllm_adapters.recipe.train_language import LLM_SHAPE
 from visionllm_adapters.recipe.train_vision import VISION
 from visionllm_adapters.recipe.vocabulary import SYSTEM
@@ -59,8 +60,12 @@ def assemble(runs: Path) -> Model:
     pieces = (runs / "vocabulary" / "tokenizer.model").read_bytes()
     first = TextTokenizer(pieces, {}).vocab_size
     tokenizer = TextTokenizer(pieces, {token: first + i for i, token in enumerate(CONTROL_TOKENS)})
-    config = ModelConfig.from_released(released_config(tokenizer.vocab_size, decoders))
+    regions = part(joint, "region_encoder.")
+    released = released_config(tokenizer.vocab_size, decoders)
+    config = ModelConfig.from_released(with_regions(released) if regions else released)
     core = build_core(config, tokenizer)
+    if core.region_encoder is not None:
+        core.region_encoder.load_state_dict(regions)
     core.vis_encoder.load_state_dict(part(vision, "vis_encoder."))
     core.vl_bridge.load_state_dict(part(joint, "vl_bridge."))
     core.llm.load_state_dict(part(joint, "model.llm."))
