@@ -148,7 +148,7 @@ def test_cancelling_stops_after_the_current_step(tool: GenerationTool) -> None:
         if progress.step == 2:
             cancel.cancel()
 
-    with pytest.raises(GenerationCancelled, match="after step 3 of 6"):
+    with pytest.raises(GenerationCancelled, match="after step 2 of 6"):
         tool.run([request(steps=6, watch=watch, cancel=cancel)])
     assert steps == [1, 2]
 
