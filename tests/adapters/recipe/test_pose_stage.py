@@ -127,4 +127,4 @@ def test_scores_of_the_truth_and_of_nothing(scenes: list[Scene]) -> None:
     )
     assert lost["pck"] == 0
     assert lost["oks"] < 0.01
-    assert lost["seen_ok"] == 0
+    assert lost["seen_ok"] < 0.1
