@@ -27,7 +27,7 @@ def anchor_embedding(anchors: Tensor, *, width: int) -> Tensor:
 def label_embedding(mask: Tensor, *, width: int, dtype: torch.dtype) -> Tensor:
     """Embed the order of the labels; absent ones stand at position 0. (B, N) bool -> (B, N, width)."""
     order = torch.arange(mask.shape[1], device=mask.device)
-    return sine((order * mask).to(dtype), width=width)
+    return sine((order * mask).float(), width=width).to(dtype)  # angles need all their digits
 
 
 def valid_ratios(mask: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ def lay_out(
     pyramid = Pyramid(
         tokens=torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1),
         shapes=shapes,
-        ratios=torch.stack([valid_ratios(mask) for mask in masks], dim=1).to(maps[0].dtype),
+        ratios=torch.stack([valid_ratios(mask) for mask in masks], dim=1),  # float32: places must be exact
         padding=~torch.cat([mask.flatten(1) for mask in masks], dim=1) if padded else None,
     )
     return pyramid, torch.cat(positions, dim=1).to(maps[0].dtype)

@@ -61,9 +61,11 @@ class GridMaps:
         for level, values in enumerate(self.maps):
             height, width = values.shape[-2:]
             grid = torch.stack([x[level] * (2 / width) - 1, y[level] * (2 / height) - 1], dim=-1)
-            found = F.grid_sample(values, grid.to(values.dtype), padding_mode="zeros", align_corners=False)
+            # In half precision a place of a large map would be off by most of a cell.
+            exact = torch.promote_types(values.dtype, torch.float32)
+            found = F.grid_sample(values.to(exact), grid.to(exact), padding_mode="zeros", align_corners=False)
             sums.append((found * weights[level][:, None]).sum(-1))  # (B * heads, C, Q)
-        total = torch.stack(sums).sum(0)
+        total = torch.stack(sums).sum(0).to(self.maps[0].dtype)
         return total.unflatten(0, (-1, self.heads)).permute(0, 3, 1, 2).flatten(2)
 
     def _by_level(self, part: Tensor) -> Tensor:

@@ -56,11 +56,12 @@ class Decoder(nn.Module):
         found = []
         for layer, head in zip(self.layers, self.bbox_embed, strict=True):
             on_levels = reference[:, :, None] * ratios  # (B, Q, L, 4)
-            positions = self.reference_points_head(anchor_embedding(on_levels[:, :, 0], width=width // 2))
+            embedded = anchor_embedding(on_levels[:, :, 0], width=width // 2)
+            positions = self.reference_points_head(embedded.to(queries.dtype))
             assert isinstance(layer, DeformableDecoderLayer)
             queries = layer.decode(
                 queries,
-                positions=positions.to(queries.dtype),
+                positions=positions,
                 boxes=on_levels,
                 pyramid=pyramid,
                 labels=labels,

@@ -190,7 +190,7 @@ class PoseDecoder(nn.Module):
         embedded = anchor_embedding(on_levels[:, :, 0], width=state.queries.shape[-1] // 2)
         return layer.decode(
             state.queries,
-            positions=self.ref_point_head(embedded).to(state.queries.dtype),
+            positions=self.ref_point_head(embedded.to(state.queries.dtype)),
             boxes=on_levels,
             pyramid=context.pyramid,
             labels=context.labels,
