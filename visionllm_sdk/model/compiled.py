@@ -7,6 +7,7 @@ and the steps that carry super-link queries run as before, over the same cache.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,8 +26,17 @@ class CompiledStep:
     """
 
     def __init__(self, language: LlamaForCausalLM, *, backend: str = "inductor") -> None:
-        mode: dict[str, Any] = {"mode": "reduce-overhead"} if backend == "inductor" else {}
-        self._forward = torch.compile(language.model.forward, dynamic=False, backend=backend, **mode)
+        self._language = language
+        self._backend = backend
+        self._forward: Callable[..., Any] | None = None
+
+    def _compiled(self) -> Callable[..., Any]:
+        """The compiled forward pass; the compiler itself is large, and imported on first use."""
+        if self._forward is None:
+            mode: dict[str, Any] = {"mode": "reduce-overhead"} if self._backend == "inductor" else {}
+            forward = self._language.model.forward
+            self._forward = torch.compile(forward, dynamic=False, backend=self._backend, **mode)
+        return self._forward
 
     def fits(self, embeddings: Tensor, cache: RowCache) -> bool:
         """Whether a step is one position of one row over a cache of fixed size. embeddings: (B, T, C)"""
@@ -44,8 +54,10 @@ class CompiledStep:
         Returns:
             (1, 1, C); valid until the next call.
         """
-        torch.compiler.cudagraph_mark_step_begin()
-        output = self._forward(
+        forward = self._compiled()
+        if embeddings.is_cuda:
+            torch.compiler.cudagraph_mark_step_begin()
+        output = forward(
             inputs_embeds=embeddings,
             attention_mask=seen,
             position_ids=positions,

@@ -56,7 +56,7 @@ class KeyRule:
         split: released tensor to the module's tensors.
         join: the module's tensors to the released tensor.
         computed: the module computes this tensor by itself and keeps it as a buffer outside its state: it is
-            written, but not read.
+            written, but not read. Without module keys it is known, and neither read nor written.
     """
 
     released: str
@@ -64,6 +64,13 @@ class KeyRule:
     split: Split = _same
     join: Join = _only
     computed: bool = False
+
+
+# Older versions of the library stored what it computes: such keys are known, and not read.
+_COMPUTED = [
+    KeyRule("llm.model.layers.{i}.self_attn.rotary_emb.inv_freq", (), computed=True),
+    KeyRule("vis_encoder.vision_model.embeddings.position_ids", (), computed=True),
+]
 
 
 def _intern_vit_rules() -> list[KeyRule]:
@@ -158,7 +165,7 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 def core_key_table(config: ModelConfig) -> KeyTable:
     """The key table of the core of a configuration."""
-    rules: list[KeyRule] = []
+    rules = list(_COMPUTED)
     if config.vision["model_type"] == "intern_vit_6b":
         rules += _intern_vit_rules()
     if config.language["model_type"] == "internlm2":

@@ -150,7 +150,14 @@ def placement(
             limit=", ".join(LoadingSettings.__annotations__),
             remedy="Correct the names.",
         )
-    parts = settings.get("device_map", {})
+    parts: object = settings.get("device_map", {})
+    if not isinstance(parts, Mapping):
+        raise ConfigError(
+            "device_map says for each part where it goes",
+            value=parts,
+            limit="'language', 'decoders' or a tool's name, with a device",
+            remedy="Write {'decoders': 'cuda:1'}, or use device='cuda' for everything.",
+        )
     return Placement(
         device=torch_device(device),
         dtype=torch_dtype(dtype),

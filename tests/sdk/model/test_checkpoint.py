@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tests.sdk.model.reference import GOLDENS, TOLERANCE, error, golden, golden_batch, reference_model
 from visionllm_sdk.errors import CheckpointError
 from visionllm_sdk.model.assembly import load_model
-from visionllm_sdk.model.checkpoint import Target, WeightFiles, load_weights, save_weights
+from visionllm_sdk.model.checkpoint import Target, WeightFiles, collect_weights, load_weights, save_weights
 from visionllm_sdk.model.config import ModelConfig
 from visionllm_sdk.model.core import build_core
 from visionllm_sdk.model.keys import core_key_table
@@ -170,6 +170,17 @@ def test_shared_tensors_stay_shared(tmp_path: Path, shard_bytes: int):
     assert torch.equal(target.first.weight, source.first.weight)
     assert target.steps == 3
     assert target.first.weight.requires_grad
+
+
+def test_what_older_libraries_stored_needlessly_is_passed_over(folder: Path):
+    needless = {
+        "llm.model.layers.1.self_attn.rotary_emb.inv_freq": torch.zeros(8),
+        "vis_encoder.vision_model.embeddings.position_ids": torch.zeros(1, 5, dtype=torch.long),
+    }
+    change(folder, lambda tensors: tensors.update(needless))
+    model = load_model(folder, registry=NO_TOOLS)
+    assert model.core.llm.model.rotary_emb.inv_freq.any()
+    assert not set(needless) & set(collect_weights(model.targets())[0])
 
 
 def test_another_owner_of_keys_is_reported_not_refused(folder: Path):

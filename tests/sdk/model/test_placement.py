@@ -50,6 +50,8 @@ def test_the_facade_passes_its_settings_on(random_checkpoint: Path) -> None:
     assert vlm.engine.model.placement.offload
     with pytest.raises(ConfigError, match=r"unknown settings of loading.*ofload"):
         VisionLLM.from_pretrained(random_checkpoint, ofload=True)
+    with pytest.raises(ConfigError, match="device_map says for each part"):
+        VisionLLM.from_pretrained(random_checkpoint, device_map="auto")
     with pytest.raises(ConfigError, match="cannot run on this device"):
         VisionLLM.from_pretrained(random_checkpoint, device_map={"detect": "cuda:9"})
 
