@@ -47,6 +47,7 @@ class RegionEncoder(nn.Module):
     ) -> None:
         super().__init__()
         first, second = stem_widths
+        self.cell = kernels[0] * kernels[1]
         self.mask_embedding = nn.Sequential(
             nn.Conv2d(4, first, kernel_size=kernels[0], stride=kernels[0]),
             ChannelNorm(first, eps=1e-6),
@@ -88,16 +89,38 @@ class RegionEncoder(nn.Module):
             )
         owners = torch.arange(len(masks), device=pixels.device) if owners is None else owners
         masks = masks.to(pixels.dtype)
-        total = self.mask_embedding(torch.cat([pixels[owners], masks[:, None]], dim=1))  # (R, V, g, g)
-        pooled = []
+        grid = (masks.shape[1] // self.cell, masks.shape[2] // self.cell)
+        weights = mask_weights(masks, grid)  # (R, g, g)
+        pooled = self._embed_masks(pixels, masks, owners, weights)  # (R, V)
+        levels_seen = []
         for lateral, level in zip(self.laterals, levels, strict=True):
             feature = lateral(level)  # (N, V, h, w)
-            if feature.shape[-2:] != total.shape[-2:]:
-                feature = F.interpolate(feature, total.shape[-2:], mode="bilinear", align_corners=False)
-            total = total + feature[owners]
-            pooled.append(average_under_mask(total, masks))
-        embedded: Tensor = self.up_dim(torch.stack(pooled)).mean(0)
+            if tuple(feature.shape[-2:]) != grid:
+                feature = F.interpolate(feature, grid, mode="bilinear", align_corners=False)
+            pooled = pooled + _pool_shared(feature, weights, owners)
+            levels_seen.append(pooled)
+        embedded: Tensor = self.up_dim(torch.stack(levels_seen)).mean(0)
         return embedded if self.place is None else embedded + self.place(_waves(mask_boxes(masks)))
+
+    def _embed_masks(self, pixels: Tensor, masks: Tensor, owners: Tensor, weights: Tensor) -> Tensor:
+        """The average of the mask embedding under each mask. (R, V)
+
+        Its convolutions do not overlap, so that each cell depends on its own pixels alone: only cells that
+        count are computed.
+        """
+        region, row, column = weights.nonzero(as_tuple=True)  # each (M,)
+        seen = _cells(pixels, self.cell)[owners[region], row, column]  # (M, 3, c, c)
+        marked = _cells(masks[:, None], self.cell)[region, row, column]  # (M, 1, c, c)
+        embedded = self.mask_embedding(torch.cat([seen, marked], dim=1)).flatten(1)  # (M, V)
+        parts = embedded * weights[region, row, column, None]
+        return parts.new_zeros(len(masks), parts.shape[1]).index_add(0, region, parts)
+
+
+def _cells(maps: Tensor, size: int) -> Tensor:
+    """Maps cut into square cells. (N, C, H, W) -> (N, H / size, W / size, C, size, size)"""
+    rows, columns = maps.shape[2] // size, maps.shape[3] // size
+    whole = maps[:, :, : rows * size, : columns * size]
+    return whole.unflatten(3, (columns, size)).unflatten(2, (rows, size)).permute(0, 2, 4, 1, 3, 5)
 
 
 def mask_boxes(masks: Tensor) -> Tensor:
@@ -129,8 +152,6 @@ def _waves(values: Tensor) -> Tensor:
 def average_under_mask(maps: Tensor, masks: Tensor) -> Tensor:
     """Mean of bilinear samples of a coarse map at all mask pixels.
 
-    Bilinear sampling is separable, so the sum over pixels is a weighting of the map's cells: W = Ay^T M Ax.
-
     Args:
         maps: feature maps. (R, V, h, w)
         masks: 1 inside, at a finer resolution. (R, H, W)
@@ -138,11 +159,36 @@ def average_under_mask(maps: Tensor, masks: Tensor) -> Tensor:
     Returns:
         (R, V)
     """
-    down = _sampling_matrix(masks.shape[1], maps.shape[2], maps)  # (H, h)
-    across = _sampling_matrix(masks.shape[2], maps.shape[3], maps)  # (W, w)
-    weights = torch.einsum("Hh,rHW,Ww->rhw", down, masks, across)
-    sums = torch.einsum("rvhw,rhw->rv", maps, weights)
-    return sums / masks.sum((1, 2))[:, None]
+    return _pool(maps, mask_weights(masks, (maps.shape[2], maps.shape[3])))
+
+
+def mask_weights(masks: Tensor, grid: tuple[int, int]) -> Tensor:
+    """How much each cell of a coarse map counts in the mean of samples at all mask pixels.
+
+    Bilinear sampling is separable, so the sum over pixels is a weighting of the map's cells: W = Ay^T M Ax.
+
+    Args:
+        masks: 1 inside, at a finer resolution. (R, H, W)
+        grid: height and width of the map.
+
+    Returns:
+        (R, h, w)
+    """
+    down = _sampling_matrix(masks.shape[1], grid[0], masks)  # (H, h)
+    across = _sampling_matrix(masks.shape[2], grid[1], masks)  # (W, w)
+    return (down.T @ (masks @ across)) / masks.sum((1, 2))[:, None, None]
+
+
+def _pool(maps: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum over the cells of each map. (R, V, h, w), (R, h, w) -> (R, V)"""
+    return (maps.flatten(2) @ weights.flatten(1)[..., None])[..., 0]
+
+
+def _pool_shared(maps: Tensor, weights: Tensor, owners: Tensor) -> Tensor:
+    """As :func:`_pool`, with maps that several weightings share. (N, V, h, w), (R, h, w), (R,) -> (R, V)"""
+    groups = [(owners == number).nonzero()[:, 0] for number in range(len(maps))]
+    pooled = [weights[own].flatten(1) @ one.T for one, own in zip(maps.flatten(2), groups, strict=True)]
+    return torch.cat(pooled)[torch.cat(groups).argsort()]
 
 
 def _sampling_matrix(pixels: int, cells: int, like: Tensor) -> Tensor:
