@@ -5,7 +5,7 @@
     python benchmarks/adapters.py batch my-adapters/domain
 
 `domain` teaches four shapes that no training showed (200 pictures, measured on 100 others), `blueprint` the
-base's shapes in another look, `figure` a dog's keypoints, `question` on which half of a picture most things are;
+base's shapes in another look, `figure` a dog's keypoints, `question` which half of a picture is fuller;
 `photos` learns annotated photographs by heart; `batch` measures what one more adapter in a mixed batch costs.
 """
 
@@ -77,7 +77,7 @@ def photos(arguments: argparse.Namespace) -> dict[str, Any]:
     """Learn photographs by heart; measured on themselves."""
     report = finetune(
         arguments.data, output=arguments.out / "photos", minutes=arguments.minutes, replay=0.0, zoom=1.0,
-        flip=False, base_scenes=0,
+        flip=False, base_scenes=0, preset="full", decoder_rate=8e-4, batch=4,
     )  # fmt: skip
     return report.as_dict()
 
