@@ -47,8 +47,10 @@ class ImageRules:
             GenerationError: a picture that a safety checker refused.
         """
         if isinstance(source, Picture):
-            here = source.handle is not None and self.handles is not None and source.handle in self.handles
-            source = source.handle if here and source.refused is None else source.image
+            handle = None if source.refused is not None else source.handle
+            if handle is not None and self.handles is not None and handle in self.handles:
+                return self.handles.get(handle)
+            source = source.image
         if self.handles is not None and isinstance(source, str) and _HANDLE.fullmatch(source):
             return self.handles.get(source)
         return load_image(source, allow_urls=self.allow_urls, limits=self.limits)

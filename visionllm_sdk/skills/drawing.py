@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack, overload
 
+from visionllm_sdk.adapters import AdapterChoice, by_adapter, each_adapter
 from visionllm_sdk.errors import InputError, ToolError
 from visionllm_sdk.generation import CancelToken, ForcedRequest, ToolJob
 from visionllm_sdk.images import ImageSource, LoadedImage
@@ -41,6 +42,7 @@ class DrawingSettings(TypedDict, total=False):
         negative_prompt: what to stay away from.
         watch: is called after every denoising step with the progress, which can draw a preview.
         cancel: stops the work after the current step, from another thread.
+        adapter: name of a loaded adapter; for a list of captions or images also one for each.
     """
 
     seed: int | None
@@ -50,6 +52,7 @@ class DrawingSettings(TypedDict, total=False):
     negative_prompt: str | None
     watch: Callable[[Any], None] | None
     cancel: CancelToken | None
+    adapter: AdapterChoice
 
 
 class DrawingSkills(AsyncSkills):
@@ -134,7 +137,9 @@ class DrawingSkills(AsyncSkills):
         prompts = [prompt] if not is_many(prompt) else list(prompt)
         words = each(prompts, lambda text: check_message(text, "the caption"), "caption")
         orders = [_Wish(token=_token(self.engine, "generate"), words=text) for text in words]
-        made = _make(self.engine, orders, count, {**settings, "size": size}, GeneratedImage)
+        made = _make(
+            self.engine, orders, count, {**settings, "size": size}, GeneratedImage, single=not is_many(prompt)
+        )
         results = [group[0] if count == 1 else group for group in made]
         return results if is_many(prompt) else results[0]
 
@@ -206,7 +211,8 @@ class DrawingSkills(AsyncSkills):
             _Wish(token=token, words=text, image=one) for one, text in zip(images.items, words, strict=True)
         ]
         sources = [self.engine.pictures.handles.handle_of(one.digest) for one in images.items]
-        made = _make(self.engine, wishes, 1, {**settings, "image_guidance": image_guidance}, EditedImage)
+        chosen = {**settings, "image_guidance": image_guidance}
+        made = _make(self.engine, wishes, 1, chosen, EditedImage, single=images.single)
         results = [group[0].from_source(source) for group, source in zip(made, sources, strict=True)]
         return images.unwrap(results)
 
@@ -228,6 +234,10 @@ class _Wish:
     image: LoadedImage | None = field(default=None)
 
 
+_Item = tuple[_Wish, list[ToolOptions]]
+"""A wish, and the tool's options for every picture of it."""
+
+
 def _token(engine: Engine, skill: str) -> str:
     """The routing token of drawing or editing.
 
@@ -247,28 +257,37 @@ def _token(engine: Engine, skill: str) -> str:
 
 
 def _make(
-    engine: Engine, wishes: Sequence[_Wish], count: int, settings: dict[str, Any], kind: type[PictureT]
+    engine: Engine,
+    wishes: Sequence[_Wish],
+    count: int,
+    settings: dict[str, Any],
+    kind: type[PictureT],
+    *,
+    single: bool,
 ) -> list[list[PictureT]]:
     """`count` pictures of every wish; each wish passes the language model once."""
-    seeds = _seeds(settings.pop("seed", None), count)
-    options = [
-        [engine.options(wish.token, {**settings, "prompt": wish.words, "seed": seed}) for seed in seeds]
+    adapters = each_adapter(settings.pop("adapter", None), len(wishes), single=single)
+    seeds, negative = _seeds(settings.pop("seed", None), count), settings.get("negative_prompt")
+    items: list[_Item] = [
+        (
+            wish,
+            [engine.options(wish.token, {**settings, "prompt": wish.words, "seed": seed}) for seed in seeds],
+        )
         for wish in wishes
     ]
-    made: list[list[PictureT]] = []
-    for start in range(0, len(wishes), _LINKS_AT_ONCE):
-        part = slice(start, start + _LINKS_AT_ONCE)
-        made += _make_some(engine, wishes[part], options[part], settings.get("negative_prompt"), kind)
-    return made
+
+    def run(part: Sequence[_Item]) -> list[list[PictureT]]:
+        starts = range(0, len(part), _LINKS_AT_ONCE)
+        chunks = [part[start : start + _LINKS_AT_ONCE] for start in starts]
+        return [made for chunk in chunks for made in _make_some(engine, chunk, negative, kind)]
+
+    return by_adapter(engine, adapters, items, run)
 
 
 def _make_some(
-    engine: Engine,
-    wishes: Sequence[_Wish],
-    options: Sequence[Sequence[ToolOptions]],
-    negative: str | None,
-    kind: type[PictureT],
+    engine: Engine, items: Sequence[_Item], negative: str | None, kind: type[PictureT]
 ) -> list[list[PictureT]]:
+    wishes = [wish for wish, _ in items]
     with engine.turn():
         seen = iter(engine.see([wish.image for wish in wishes if wish.image is not None]))
         images = [() if wish.image is None else (next(seen),) for wish in wishes]
@@ -279,7 +298,8 @@ def _make_some(
             if words is not None
         ]
         calls = [answer[-1] for answer in engine.generator.forced(requests)]
-        against = [call.super_links for call in calls[len(wishes) :]] or [()] * len(wishes)
+        made, against = calls[: len(items)], calls[len(items) :]
+        contexts = [call.super_links for call in against] or [()] * len(items)
         jobs = [
             ToolJob(
                 call=replace(call, context=context),
@@ -287,14 +307,11 @@ def _make_some(
                 options=one,
                 instruction=wish.words,
             )
-            for wish, call, context, own in zip(wishes, calls, against, options, strict=False)
-            for one in own
+            for (wish, options), call, context in zip(items, made, contexts, strict=True)
+            for one in options
         ]
         results = iter(engine.run(jobs))
-    return [
-        [_checked(next(results), wish.token, kind) for _ in own]
-        for wish, own in zip(wishes, options, strict=True)
-    ]
+    return [[_checked(next(results), wish.token, kind) for _ in options] for wish, options in items]
 
 
 def _checked(result: object, token: str, kind: type[PictureT]) -> PictureT:
