@@ -49,7 +49,7 @@ _PAIRS_AT_ONCE: Final = 16
 _DESCRIPTION_TOKENS: Final = 64
 _REGIONS_A_QUESTION: Final = 8
 """No question in training marks more things at once."""
-_CANDIDATES: Final = 3
+_CANDIDATES: Final = 2
 """Detections of each region among which the prompt itself decides."""
 _CLOSE: Final = 0.5
 """Share of the best score from which a detection is such a candidate."""
