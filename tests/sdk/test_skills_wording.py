@@ -16,7 +16,6 @@ from visionllm_sdk.results import (
     RoutedCall,
     SemanticMap,
 )
-from visionllm_sdk.scenes.language import located
 from visionllm_sdk.skills.wording import report
 
 
@@ -50,9 +49,24 @@ def test_places() -> None:
     found = Grounding(
         width=100, height=50, detections=(at, worse), labels=("the star",), expression="the star"
     )
-    assert report([call(found)]) == located("the star", (0.9, 0.1), 0.4) + "."
+    assert report([call(found)]) == "the star at the top right."
     nothing = Grounding(width=100, height=50, labels=("the star",), expression="the star")
     assert report([call(nothing)]) == "no star."
+
+
+def place(expression: str, box: Box) -> Grounding:
+    found = Detection(label=expression, score=0.9, box=box)
+    return Grounding(width=100, height=50, detections=(found,), labels=(expression,), expression=expression)
+
+
+def test_two_places_are_compared() -> None:
+    star, dog = place("the star", Box(80, 0, 100, 10)), place("the dog", Box(0, 20, 60, 50))
+    assert report([call(star), call(dog)]) == (
+        "the star at the top right, the dog at the bottom left (right of, above, smaller)."
+    )
+    assert report([call(star), call(star)]) == "the star at the top right."
+    twins = [call(star), call(place("the ring", Box(80, 0, 100, 10)))]
+    assert report(twins) == "the star at the top right, the ring at the top right."
 
 
 def test_patches_of_a_semantic_map() -> None:

@@ -19,7 +19,11 @@ from visionllm_sdk.agent.grammar import Grammar, Literal, choice, row
 __all__ = ["closing_grammar", "merged_report", "texts_of"]
 
 _COUNTED: Final = re.compile(r"(no|\d{1,6}) ([^,;:.!?\n]{1,200})")
-_PLACED: Final = re.compile(r"([^,;:.!?()\n]{1,200}) (?:at|in) the ([a-z]+(?: [a-z]+)?) \(\d+ \d+ \d+\)")
+_PLACED: Final = re.compile(
+    r"([^,;:.!?()\n]{1,200}) (?:at|in) the ((?:top |bottom )?(?:left|right)|top|bottom|center)"
+    r"(?: \([a-z ]{1,20}(?:, [a-z ]{1,20}){0,2}\))?"
+)
+_NEXT: Final = re.compile(r", (?![a-z ,]*\))")
 _MAX_TEXT: Final = 600
 
 
@@ -71,7 +75,7 @@ def _sorted(texts: Sequence[str]) -> tuple[list[str], list[str]]:
     findings: list[str] = []
     others: list[str] = []
     for text in texts:
-        items = text.removesuffix(".").split(", ")
+        items = _NEXT.split(text.removesuffix("."))
         if text.endswith(".") and all(_COUNTED.fullmatch(item) or _PLACED.fullmatch(item) for item in items):
             findings += items
         elif text:

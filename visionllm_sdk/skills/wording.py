@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import singledispatch
 from typing import Any
 
 import numpy as np
 
 from visionllm_sdk.regions import region_number
-from visionllm_sdk.results import Count, Detections, Grounding, Mask, Poses, RoutedCall, SemanticMap
-from visionllm_sdk.scenes.language import found_sentence, located
+from visionllm_sdk.results import (
+    Count,
+    Detection,
+    Detections,
+    Grounding,
+    Mask,
+    Poses,
+    RoutedCall,
+    SemanticMap,
+)
+from visionllm_sdk.scenes.language import Sighting, found_sentence, told_sightings
 
 Finding = tuple[str, int]
 """A label and how many there are of it."""
@@ -22,14 +31,17 @@ _ARTICLES = ("the ", "a ", "an ")
 def report(calls: Iterable[RoutedCall]) -> str | None:
     """What the calls found in one sentence; None if one cannot be told.
 
-    ``2 red circles, no star.`` where things were counted, ``the star at the top left (21 15 9).`` where one
-    was pointed at: centre and size in percent, as `visionllm_sdk.scenes.language.located` says.
+    ``2 red circles, no star.`` where things were counted, ``the star at the top left.`` where one was
+    pointed at, ``the star at the left, the dog at the right (left of, smaller).`` where two were.
     """
+    calls = list(calls)
+    if any(region_number(label) is not None for call in calls for label in call.labels):
+        return None
     told: dict[str, None] = {}
+    sightings = list(dict.fromkeys(found for call in calls for found in _sightings(call.result)))
+    placed = dict(zip(sightings, told_sightings(sightings), strict=True))
     for call in calls:
-        if any(region_number(label) is not None for label in call.labels):
-            return None
-        findings = findings_of(call.result)
+        findings = _findings(call.result, placed)
         if findings is None:
             return None
         told |= dict.fromkeys(findings)
@@ -38,23 +50,35 @@ def report(calls: Iterable[RoutedCall]) -> str | None:
 
 def findings_of(result: Any) -> list[str] | None:
     """What a result holds, one phrase for each asked label; None for kinds of results that cannot be told."""
+    return _findings(result, {found: found.text for found in _sightings(result)})
+
+
+def _findings(result: Any, placed: Mapping[Sighting, str]) -> list[str] | None:
     if isinstance(result, Grounding) and len(result):
-        return [_place(result, label) for label in result.labels]
+        seen = {found.expression: placed[found] for found in _sightings(result)}
+        return [seen.get(label) or found_sentence([(_bare(label), 0)]) for label in result.labels]
     counted = count_findings(result)
     return (
         None if counted is None else [found_sentence([(_bare(label), number)]) for label, number in counted]
     )
 
 
-def _place(result: Grounding, expression: str) -> str:
-    """Where the best detection of an expression lies."""
-    own = [detection for detection in result if detection.label == expression]
-    if not own:
-        return found_sentence([(_bare(expression), 0)])
-    box = max(own, key=lambda detection: detection.score).box
-    x, y = box.center
-    size = max(box.width, box.height) / min(result.width, result.height)
-    return located(expression, (x / result.width, y / result.height), size)
+def _sightings(result: Any) -> list[Sighting]:
+    """Where the best detections of the expressions of a grounding lie."""
+    if not isinstance(result, Grounding):
+        return []
+    best: dict[str, Detection] = {}
+    for found in sorted(result, key=lambda detection: detection.score):
+        best[found.label] = found
+    sightings = []
+    for expression in result.labels:
+        if expression not in best:
+            continue
+        box = best[expression].box
+        x, y = box.center
+        size = max(box.width, box.height) / min(result.width, result.height)
+        sightings.append(Sighting(expression, (x / result.width, y / result.height), size))
+    return sightings
 
 
 def _bare(label: str) -> str:

@@ -13,10 +13,12 @@ from visionllm_sdk.scenes.language import (
     MAKERS,
     VQA_KINDS,
     Link,
+    Sighting,
     caption_of,
+    compared,
     found_sentence,
-    located,
     request_labels,
+    told_sightings,
     tool_result,
 )
 from visionllm_sdk.scenes.phrases import HELD_OUT, TRAINING
@@ -190,9 +192,12 @@ def test_questions_of_counts_are_answered_from_what_the_tool_found(scene: SceneF
 
 
 def test_where_a_thing_is(scene: SceneFacts) -> None:
-    assert located("the red star", (0.15, 0.15), 0.12) == "the red star at the top left (15 15 12)"
-    assert located("the ring", (0.5, 0.5), 0.4) == "the ring in the center (50 50 40)"
-    assert located("the ring", (1.0, 0.0), 0.4) == "the ring at the top right (100 0 40)"
+    star, ring = Sighting("the red star", (0.15, 0.15), 0.12), Sighting("the ring", (0.5, 0.5), 0.4)
+    assert told_sightings([star]) == ["the red star at the top left"]
+    assert told_sightings([star, ring, star])[1] == "the ring in the center"
+    assert told_sightings([star, ring])[1] == "the ring in the center (left of, above, smaller)"
+    assert Sighting("the ring", (1.0, 0.0), 0.4).text == "the ring at the top right"
+
     for seed in range(60):
         asked = MAKERS["position"](scene, Random(seed), TRAINING)
         if asked is None or len(asked.links) != 1:
@@ -200,3 +205,13 @@ def test_where_a_thing_is(scene: SceneFacts) -> None:
         told = tool_result(scene, Random(seed), asked)
         assert f" the {asked.final} (" in told.question
         assert told.text == asked.final
+
+
+@given(*[st.tuples(*[st.floats(0, 1)] * 2, st.floats(0.05, 1))] * 2)
+def test_comparisons_turn_around(one: tuple[float, float, float], other: tuple[float, float, float]) -> None:
+    first, second = (Sighting("it", place[:2], place[2]) for place in (one, other))
+    swap = dict(zip(("left of", "above", "smaller"), ("right of", "below", "larger"), strict=True))
+    swap |= {value: key for key, value in swap.items()}
+    words = compared(first, second).strip(" ()")
+    back = [swap[word] for word in words.split(", ")] if words else []
+    assert compared(second, first).strip(" ()") == ", ".join(back)
