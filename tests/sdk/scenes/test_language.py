@@ -203,7 +203,7 @@ def test_where_a_thing_is(scene: SceneFacts) -> None:
         if asked is None or len(asked.links) != 1:
             continue
         told = tool_result(scene, Random(seed), asked)
-        assert f" the {asked.final} (" in told.question
+        assert f" the {asked.final}." in told.question
         assert told.text == asked.final
 
 
