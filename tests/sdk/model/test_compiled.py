@@ -81,6 +81,7 @@ def compiled(random_checkpoint: Path) -> Iterator[Model]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")
 def test_replies_of_the_compiled_step(random_checkpoint: Path, compiled: Model) -> None:
     """Also with routing tokens on the way, whose queries take the plain path over the same cache."""
     plain = VisionLLM.from_pretrained(random_checkpoint).engine.model
