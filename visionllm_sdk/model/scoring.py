@@ -143,22 +143,19 @@ def _trees(prompts: Sequence[Prompt], layout: SequenceLayout) -> Iterator[_Tree]
 
 
 def _score(core: VisionLLMCore, tree: _Tree, pad_id: int) -> list[float]:
-    row = Prompt(
-        ids=tree.ids,
-        marks=[False] * len(tree.ids),
-        images=tuple(tree.images),
-        regions=tuple(tree.regions),
-    )
-    embeddings = core.embed(collate([row], pad_id=pad_id))
-    seen = tree.mask()
+    kept = sorted({parent for parent in tree.parents if parent >= 0})  # what nothing follows need not run
+    place = {node: number for number, node in enumerate(kept)}
+    ids = [tree.ids[node] for node in kept]
+    row = Prompt(ids=ids, marks=[False] * len(ids), images=tuple(tree.images), regions=tuple(tree.regions))
+    seen = tree.mask()[kept][:, kept]
     output = core.llm.model(
-        inputs_embeds=embeddings,
+        inputs_embeds=core.embed(collate([row], pad_id=pad_id)),
         attention_mask=seen[None, None].to(core.device),
         position_ids=(seen.sum(1) - 1)[None].to(core.device),
         use_cache=False,
     )
     wanted = sorted({node for answer in tree.answers for node in answer})
-    before = torch.tensor([tree.parents[node] for node in wanted], device=core.device)
+    before = torch.tensor([place[tree.parents[node]] for node in wanted], device=core.device)
     tokens = torch.tensor([tree.ids[node] for node in wanted], device=core.device)
     logits = core.llm.lm_head(output.last_hidden_state[0, before]).float()  # (N, vocabulary)
     found = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
