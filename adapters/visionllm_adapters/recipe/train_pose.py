@@ -54,7 +54,7 @@ POSE: Final[dict[str, Any]] = {
     "longest_edge": 448,
     "logit_scale": DETECTOR["logit_scale"],
     "logit_bias": DETECTOR["logit_bias"],
-    "score_threshold": 0.4,
+    "score_threshold": 0.22,
     "suppression": 0.7,
     "keypoint_visibility": True,
     "usable_only": True,
@@ -82,6 +82,7 @@ class HeatHead(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.head = nn.Conv2d(channels, len(KEYPOINTS), 1)
+        assert self.head.bias is not None
         nn.init.constant_(self.head.bias, -4.0)
 
     def forward(self, features: Tensor, heat: Tensor) -> Tensor:
