@@ -182,13 +182,15 @@ def _(region: Box, scale: tuple[float, float], side: int) -> BoolArray:
     across = _covered(region.x1 * scale[0], region.x2 * scale[0], side)
     down = _covered(region.y1 * scale[1], region.y2 * scale[1], side)
     share = down[:, None] * across
-    return share >= min(_HALF, share.max() * (1 - 1e-6))
+    covered: BoolArray = share >= min(_HALF, share.max() * (1 - 1e-6))
+    return covered
 
 
 def _covered(start: float, end: float, side: int) -> npt.NDArray[np.float64]:
     """Which share of each pixel along one axis lies between two places. (side,)"""
     left = np.arange(side)
-    return np.clip(np.minimum(left + 1, end) - np.maximum(left, start), 0, 1)
+    share: npt.NDArray[np.float64] = np.clip(np.minimum(left + 1, end) - np.maximum(left, start), 0, 1)
+    return share
 
 
 @_raster.register

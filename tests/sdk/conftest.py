@@ -81,9 +81,7 @@ def random_config(vocabulary: int, *, width: int = 64) -> dict[str, Any]:
     }
 
 
-def write_random_checkpoint(
-    folder: Path, *, seed: int = 0, changes: dict[str, Any] | None = None
-) -> Path:
+def write_random_checkpoint(folder: Path, *, seed: int = 0, changes: dict[str, Any] | None = None) -> Path:
     """Build the model with random weights, and save it in the released layout."""
     import torch
 

@@ -71,7 +71,7 @@ class DrawingSkills(AsyncSkills):
         self.engine.pictures.safety = checker
 
     @overload
-    def generate(
+    def generate(  # type: ignore[overload-overlap]  # one picture is no list, any other number is
         self,
         prompt: str,
         *,
@@ -218,11 +218,11 @@ class DrawingSkills(AsyncSkills):
 
     async def agenerate(self, prompt: Any, **settings: Any) -> Any:
         """As ``generate``, without blocking the event loop."""
-        return await asyncio.to_thread(self.generate, prompt, **settings)
+        return await asyncio.to_thread(lambda: self.generate(prompt, **settings))
 
     async def aedit(self, image: Any, instruction: Any, **settings: Any) -> Any:
         """As ``edit``, without blocking the event loop."""
-        return await asyncio.to_thread(self.edit, image, instruction, **settings)
+        return await asyncio.to_thread(lambda: self.edit(image, instruction, **settings))
 
 
 @dataclass(frozen=True, kw_only=True)

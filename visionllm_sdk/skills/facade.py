@@ -440,7 +440,8 @@ class VisionLLM(PoseSkills, RegionSkills, DrawingSkills, AdapterSkills, ForAgent
         columns = (text, _beside(images, text, "images"), _beside(history, text, "history"))
         regions = _beside(settings.get("regions") or (), text, "regions")
         talks = [
-            mark(conversation(*parts, self.rules), own) for *parts, own in zip(*columns, regions, strict=True)
+            mark(conversation(said, shown, past, self.rules), own)
+            for said, shown, past, own in zip(*columns, regions, strict=True)
         ]
         adapters = each_adapter(settings.get("adapter"), len(talks), single=False)
         return by_adapter(self.engine, adapters, talks, lambda part: chat(self.engine, part, chosen))

@@ -240,7 +240,7 @@ class RegionSkills(AsyncSkills):
         """As ``segment_like``, without blocking the event loop."""
         if is_many(image):
             return await asyncio.to_thread(
-                self.segment_like, example_image, example_region, image, **settings
+                lambda: self.segment_like(example_image, example_region, image, **settings)
             )
         return await self._perform("segment_like", example_image, example_region, image, **settings)
 

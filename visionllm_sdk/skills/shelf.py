@@ -54,5 +54,5 @@ class PictureShelf:
                 return refused.with_image(picture.image)
         if picture.refused is not None:
             return picture
-        origin = f"{picture.type}: {picture.prompt[:_SHOWN]}"
+        origin = f"{picture.model_dump(include={'type'})['type']}: {picture.prompt[:_SHOWN]}"
         return picture.with_origin(handle=self.handles.add(load_image(picture.image), origin=origin))

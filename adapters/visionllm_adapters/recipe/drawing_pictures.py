@@ -133,7 +133,8 @@ def _placed(dice: Dice, thing: Spot, colour: str, rgb: RGB, size: tuple[int, int
 def generation_batch(first: int, count: int) -> tuple[list[Layout], Tensor]:
     """`count` layouts and pictures of them from seeds `first`, ...; all of one size."""
     size = Random(first).choice(SIZES)
-    layouts, pictures, seed = [], [], first * 4
+    layouts: list[Layout] = []
+    pictures, seed = [], first * 4
     while len(layouts) < count:
         layout = random_layout(training_seed(seed), aspect=size[0] / size[1])
         spec = scene_of(layout, seed, size)
@@ -165,7 +166,8 @@ def edit_pair(
 
 def editing_batch(first: int, count: int) -> tuple[list[EditPair], Tensor, Tensor]:
     """`count` edit pairs from seeds `first`, ...: pairs, pictures before, exactly edited pictures."""
-    pairs, seed = [], first * 4
+    pairs: list[EditPair] = []
+    seed = first * 4
     while len(pairs) < count:
         pair = edit_pair(training_seed(seed))
         seed += 1

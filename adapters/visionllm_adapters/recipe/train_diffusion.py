@@ -59,8 +59,8 @@ class Average:
     """
 
     def __init__(self, pairs: Sequence[tuple[nn.Module, nn.Module]], decay: float = 0.9985) -> None:
-        self._live = [p for live, _ in pairs for p in live.parameters()]
-        self._slow = [p for _, slow in pairs for p in slow.parameters()]
+        self._live: list[torch.Tensor] = [p for live, _ in pairs for p in live.parameters()]
+        self._slow: list[torch.Tensor] = [p for _, slow in pairs for p in slow.parameters()]
         self._decay = decay
 
     @torch.no_grad()

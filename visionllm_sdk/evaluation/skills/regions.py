@@ -18,7 +18,7 @@ from visionllm_sdk.evaluation.skills.base import Skill
 from visionllm_sdk.evaluation.skills.caption import named_objects
 from visionllm_sdk.evaluation.tallies import BagScore, BoolArray, Overlaps, Tally
 from visionllm_sdk.regions import Region
-from visionllm_sdk.results import Detections, RegionDescription, RegionLabel
+from visionllm_sdk.results import Detection, Detections, RegionDescription, RegionLabel
 from visionllm_sdk.scenes import HELD_OUT_SEEDS, render, sample_scene
 from visionllm_sdk.scenes.facts import FIGURES, SHAPES, ObjectFacts
 from visionllm_sdk.scenes.regions import REGION_KINDS, RegionKind, draw_prompt
@@ -165,7 +165,8 @@ class InteractiveSkill(_RegionSkill):
         answers = cast(RegionPredictor, model).segment_regions(
             [sample.image for sample, _ in asked], [[one.region for one in own] for _, own in asked]
         )
-        for sample, question, found in _pairs(asked, answers):
+        found: Detection
+        for sample, question, found in _pairs(asked, [answer.detections for answer in answers]):
             truth = sample.masks[question.index]
             mask = np.zeros_like(truth) if found.mask is None else found.mask.to_numpy()
             overlap = self._overlaps.add(question.kind, truth, mask)
