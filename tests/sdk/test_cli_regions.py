@@ -38,7 +38,8 @@ def test_describe_with_labels(scene: str, tmp_path: Path, capsys: Captured) -> N
     found = revive(json.loads(capsys.readouterr().out))
     assert [one.region for one in found] == [Box(1, 2, 30, 20), Point(60, 40), Mask.from_numpy(pixels)]
     assert {one.label for one in found} <= {"star", "dog"}
-    assert Image.open(save).size == (60, 40)
+    with Image.open(save) as picture:
+        assert picture.size == (60, 40)
 
 
 def test_describe_prints_a_table(scene: str, capsys: Captured) -> None:

@@ -134,7 +134,7 @@ class Whole(nn.Module):
         self.linear = nn.Linear(3, 4)
         self.norm = nn.LayerNorm(3)
         self.own = nn.Parameter(torch.full((2,), 5.0))
-        nn.init.trunc_normal_(self.linear.weight)
+        nn.init.normal_(self.linear.weight)  # a truncated draw happens beside the parameter, and stays
         nn.init.constant_(self.own, 7.0)
         self.own.requires_grad_(False)
         self.register_buffer("table", torch.zeros(4).fill_(3.0), persistent=False)
