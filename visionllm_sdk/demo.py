@@ -29,7 +29,7 @@ REQUESTS: Final = (
     "Describe the image.",
 )
 """What the agent is asked, one conversation each."""
-SKILL_REQUESTS: Final = {"pose": "Show the pose of the dog."}
+SKILL_REQUESTS: Final = {"pose": "Estimate the pose of every dog."}
 """What it is asked besides, if the model has the skill."""
 
 _CELL: Final = 420
