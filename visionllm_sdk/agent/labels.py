@@ -109,12 +109,21 @@ class LabelSpelling:
         vocabulary: of the checkpoint.
         texts: what the user said, the latest last.
         start: length of the prompt in tokens.
+        known: names that may be written though nobody said them, such as the keypoints of a pose.
     """
 
-    def __init__(self, engine: Engine, vocabulary: Vocabulary, texts: Sequence[str], *, start: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        vocabulary: Vocabulary,
+        texts: Sequence[str],
+        *,
+        start: int,
+        known: Iterable[str] = (),
+    ) -> None:
         tokenizer = engine.model.tokenizer
         spoken = [phrase for text in reversed(texts) for phrase in phrases_of(text)]
-        self._often = Counter(spoken[:_MAX_PHRASES])
+        self._often = Counter(spoken[:_MAX_PHRASES]) | Counter(known)
         self._trees: dict[tuple[str, ...], Tree] = {}
         self._vocabulary = vocabulary
         self._start = start

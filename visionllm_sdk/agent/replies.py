@@ -38,6 +38,7 @@ from visionllm_sdk.generation import (
     GenerationRequest,
     RoutedCall,
 )
+from visionllm_sdk.keypoints import AP10K, COCO
 from visionllm_sdk.model.conversation import Turn
 from visionllm_sdk.model.prompt import Prompt
 from visionllm_sdk.skills.marking import encode_marks
@@ -182,7 +183,9 @@ class Replier:
         if not (self.binding.copy and tokens and engine.model.config.sdk.label_tags):
             return ()
         said = self.dialogue.said[-_REMEMBERED:]
-        return (LabelSpelling(engine, self.workspace.vocabulary, said, start=len(prompt.ids)),)
+        known = {*COCO.names, *AP10K.names} if "[POSE]" in tokens else ()
+        start = len(prompt.ids)
+        return (LabelSpelling(engine, self.workspace.vocabulary, said, start=start, known=known),)
 
     def _talked(self, prompt: Prompt, reply: GeneratedReply) -> Outcome:
         binding = self.binding
