@@ -8,10 +8,10 @@ from typing import Final, Literal
 
 from visionllm_sdk.scenes.captions import caption_text
 from visionllm_sdk.scenes.checker import Asked, AskedObject, AskedRelation
+from visionllm_sdk.scenes.exchange import Exchange, Link, Maker
 from visionllm_sdk.scenes.expressions import PLACES, RELATIONS, place_of
 from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, COLOURS, FIGURES, SHAPES, SIZES, SceneFacts
 from visionllm_sdk.scenes.labels import ANY_KIND, Label, article, matching
-from visionllm_sdk.scenes.language import Exchange, Link, Maker
 from visionllm_sdk.scenes.phrases import Phrases
 
 _CELLS: Final = tuple(cell for row in PLACES for cell in row)

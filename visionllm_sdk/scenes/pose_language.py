@@ -10,9 +10,9 @@ from random import Random
 from typing import Final
 
 from visionllm_sdk.keypoints import AP10K, COCO, HAND
+from visionllm_sdk.scenes.exchange import Exchange, Link, Maker, enumerate_words
 from visionllm_sdk.scenes.facts import FIGURES, SHAPES, SceneFacts
 from visionllm_sdk.scenes.labels import Label, article, plural
-from visionllm_sdk.scenes.language import Exchange, Link, Maker, enumerate_words
 from visionllm_sdk.scenes.phrases import Phrases
 
 _SETS: Final = {"person": COCO.names, "dog": AP10K.names}

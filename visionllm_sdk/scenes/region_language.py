@@ -12,19 +12,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+from visionllm_sdk.scenes.exchange import Exchange, Link, Maker, linked_reply
 from visionllm_sdk.scenes.expressions import RELATIONS, place_of, stands
 from visionllm_sdk.scenes.facts import FIGURES, SHAPES, ObjectFacts, SceneFacts
 from visionllm_sdk.scenes.labels import Label, article
-from visionllm_sdk.scenes.language import (
-    Exchange,
-    Link,
-    Maker,
-    count,
-    detect,
-    linked_reply,
-    segment,
-)
 from visionllm_sdk.scenes.phrases import Phrases
+from visionllm_sdk.scenes.questions import count
+from visionllm_sdk.scenes.requests import detect, segment
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from visionllm_sdk.results import (
     RoutedCall,
     SemanticMap,
 )
-from visionllm_sdk.scenes.language import Sighting, found_sentence, told_sightings
+from visionllm_sdk.scenes.reports import Sighting, found_sentence, told_sightings
 
 Finding = tuple[str, int]
 """A label and how many there are of it."""

@@ -1,0 +1,171 @@
+"""Questions about a scene, each with its answer; counting and measuring are looked up with a tool first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Final
+
+from visionllm_sdk.scenes.exchange import Exchange, Link, linked_reply, pointer
+from visionllm_sdk.scenes.expressions import EXPRESSION_KINDS, RELATIONS, place_of, stands, unique_names
+from visionllm_sdk.scenes.facts import SceneFacts
+from visionllm_sdk.scenes.labels import Label, article, matching, plural
+from visionllm_sdk.scenes.phrases import TRAINING, Phrases
+from visionllm_sdk.scenes.requests import label_of, near_miss
+
+VQA_KINDS: Final = ("existence", "count", "colour", "shape", "position", "comparison")
+
+
+def existence(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange:
+    """Is there a ...? Half of the answers are yes."""
+    if rng.random() < 0.5 and scene.objects:
+        label = label_of(rng.choice(scene.objects), rng)
+    else:
+        label = near_miss(scene, rng)
+    hits = matching(label, scene.objects)
+    sentence = rng.choice(phrases["existence"]).format(
+        a=article(label.text), one=label.text, many=plural(label.text)
+    )
+    return _looked_up("existence", sentence, [Link("[DET]", label.text, label)], "yes" if hits else "no", rng)
+
+
+def count(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange:
+    """How many ... are there?"""
+    roll = rng.random()
+    if roll < 0.2 or not scene.objects:
+        label = near_miss(scene, rng)
+    else:
+        thing = rng.choice(scene.objects)
+        label = (
+            label_of(thing, rng)
+            if roll < 0.6
+            else Label(colour=thing.colour)
+            if roll < 0.8
+            else Label(thing.kind)
+        )
+        label = Label() if roll > 0.93 else label
+    sentence = rng.choice(phrases["count"]).format(many=plural(label.text))
+    hits = len(matching(label, scene.objects))
+    return _looked_up("count", sentence, [Link("[DET]", label.text, label)], str(hits), rng)
+
+
+def colour(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange | None:
+    """What colour is the star?"""
+    for index in rng.sample(range(len(scene.objects)), len(scene.objects)):
+        thing = scene.objects[index]
+        name = _other_name(index, scene, rng, "colour") if thing.colour else None
+        if name is not None and thing.colour is not None:
+            return _question("colour", rng.choice(phrases["colour"]).format(x=name), thing.colour, rng)
+    return None
+
+
+def shape(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange | None:
+    """What shape is the red object?"""
+    for index in rng.sample(range(len(scene.objects)), len(scene.objects)):
+        name = _other_name(index, scene, rng, "kind")
+        if name is not None:
+            return _question(
+                "shape", rng.choice(phrases["shape"]).format(x=name), scene.objects[index].kind, rng
+            )
+    return None
+
+
+def position(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange | None:
+    """In which part of the image is the star? - or the other way round, or a relation."""
+    roll = rng.random()
+    if roll < 0.45:
+        return _relation(scene, rng, phrases)
+    for index in rng.sample(range(len(scene.objects)), len(scene.objects)):
+        thing, place = scene.objects[index], place_of(scene.objects[index], scene)
+        if place is None:
+            continue
+        name = _named(index, scene, rng)
+        if roll < 0.85 and name is not None:
+            sentence = rng.choice(phrases["position"]).format(x=name)
+            return _looked_up("position", sentence, [pointer(name, index, scene)], place, rng)
+        alone = [t for t in scene.objects if place_of(t, scene) in (place, None)] == [thing]
+        if roll >= 0.85 and alone:
+            named = f"{thing.colour} {thing.kind}" if thing.colour else thing.kind
+            return _question("position", rng.choice(phrases["at"]).format(place=place), named, rng)
+    return None
+
+
+def _relation(scene: SceneFacts, rng: Random, phrases: Phrases) -> Exchange | None:
+    if len(scene.objects) < 2:
+        return None
+    one, other = rng.sample(range(len(scene.objects)), 2)
+    first, second = _named(one, scene, rng), _named(other, scene, rng)
+    relation = rng.choice(tuple(RELATIONS))
+    verdict = stands(scene.objects[one], relation, scene.objects[other], scene)
+    if first is None or second is None or verdict is None:
+        return None
+    sentence = rng.choice(phrases["relation"]).format(x=first, y=second, relation=relation)
+    links = [pointer(first, one, scene), pointer(second, other, scene)]
+    return _looked_up("position", sentence, links, "yes" if verdict else "no", rng)
+
+
+def comparison(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange | None:
+    """Which of two is larger; are there more of these than of those?"""
+    if len(scene.objects) < 2:
+        return None
+    if rng.random() < 0.5:
+        return _more(scene, rng, phrases)
+    one, other = rng.sample(range(len(scene.objects)), 2)
+    first, second = _named(one, scene, rng), _named(other, scene, rng)
+    ratio = scene.objects[one].diameter / scene.objects[other].diameter
+    if first is None or second is None or 1 / 1.2 < ratio < 1.2:
+        return None
+    more = rng.choice(("larger", "bigger", "smaller"))
+    winner = first if (ratio > 1) == (more != "smaller") else second
+    sentence = rng.choice(phrases["larger"]).format(x=first, y=second, more=more)
+    links = [pointer(first, one, scene), pointer(second, other, scene)]
+    return _looked_up("comparison", sentence, links, winner, rng)
+
+
+def _more(scene: SceneFacts, rng: Random, phrases: Phrases) -> Exchange | None:
+    labels = []
+    for thing in rng.sample(scene.objects, 2):
+        by_colour = thing.colour is not None and rng.random() < 0.5
+        labels.append(Label(colour=thing.colour) if by_colour else Label(thing.kind))
+    one, other = labels
+    counts = [len(matching(label, scene.objects)) for label in labels]
+    if one == other or (counts[0] == counts[1] and rng.random() < 0.7):
+        return None
+    sentence = rng.choice(phrases["more"]).format(x=plural(one.text), y=plural(other.text))
+    links = [Link("[DET]", label.text, label) for label in labels]
+    return _looked_up("comparison", sentence, links, "yes" if counts[0] > counts[1] else "no", rng)
+
+
+def _question(kind: str, sentence: str, answer: str, rng: Random) -> Exchange:
+    text = sentence[0].upper() + sentence[1:] if rng.random() < 0.7 else sentence
+    return Exchange(kind, text, (answer,))
+
+
+def _looked_up(kind: str, sentence: str, links: Sequence[Link], final: str, rng: Random) -> Exchange:
+    """A question that is answered from what a tool finds: counting and measuring are the detector's trade."""
+    asked = _question(kind, sentence, final, rng)
+    return Exchange(kind, asked.question, linked_reply(links), final=final)
+
+
+def _named(index: int, scene: SceneFacts, rng: Random, *, without: str = "") -> str | None:
+    """`the red star` for one object, or None; `without` leaves out a property that the question asks for."""
+    names = [name for name in unique_names(index, scene) if not (without and getattr(name, without))]
+    if without == "kind":
+        names = [name for name in unique_names(index, scene) if name.kind == "object"]
+    return f"the {rng.choice(names).text}" if names else None
+
+
+def _other_name(index: int, scene: SceneFacts, rng: Random, wanted: str) -> str | None:
+    """A way to name an object that says nothing of its `wanted` property (colour or kind)."""
+    name = _named(index, scene, rng, without=wanted)
+    if name is not None and rng.random() < 0.6:
+        return name
+    found = [
+        text
+        for kind in ("superlative", "extreme", "place")
+        for text in EXPRESSION_KINDS[kind](index, scene)
+        if text.split(" ")[1:2] != [scene.objects[index].colour]
+        and (scene.objects[index].colour or "-") not in text.split()
+        and (wanted != "kind" or scene.objects[index].kind not in text.split())
+    ]
+    return rng.choice(found) if found else name
