@@ -11,10 +11,11 @@ import torch
 
 from visionllm_adapters.recipe.decoders import Shipped, shipped_decoders
 from visionllm_adapters.recipe.region_config import with_regions
+from visionllm_adapters.recipe.train_joint import PARTS
 from visionllm_adapters.recipe.train_language import LLM_SHAPE
 from visionllm_adapters.recipe.train_vision import VISION
 from visionllm_adapters.recipe.vocabulary import SYSTEM
-from visionllm_adapters.recipe.warm import AIDS, part, save_aids, saved_module
+from visionllm_adapters.recipe.warm import AIDS, State, part, save_aids, saved_extra, saved_module
 from visionllm_sdk.model.assembly import Model
 from visionllm_sdk.model.config import SDK_SECTION, ModelConfig
 from visionllm_sdk.model.core import build_core
@@ -52,9 +53,17 @@ def released_config(vocabulary: int, decoders: Sequence[Shipped]) -> dict[str, A
     }
 
 
+def taught_weights(checkpoint: Path) -> State:
+    """What the joint stage has trained: the student has every part from the start, taught or not."""
+    taught = saved_extra(checkpoint).get("taught", ())
+    chance = tuple(prefix for name, parts in PARTS.items() if name not in taught for prefix in parts)
+    weights = saved_module(checkpoint, "student")
+    return {key: value for key, value in weights.items() if not key.startswith(chance)}
+
+
 def assemble(runs: Path) -> Model:
     """The model of the last stage's checkpoints under `runs`."""
-    joint = saved_module(runs / "joint" / "last.pt", "student")
+    joint = taught_weights(runs / "joint" / "last.pt")
     vision = saved_module(runs / "vision" / "last.pt", "eyes")
     decoders = shipped_decoders(runs, joint)
     pieces = (runs / "vocabulary" / "tokenizer.model").read_bytes()
@@ -86,7 +95,7 @@ def assemble(runs: Path) -> Model:
 
 def training_aids(runs: Path) -> dict[str, dict[str, torch.Tensor]]:
     """Weights that are not shipped with the model but let training go on from it (`--warm`)."""
-    student = saved_module(runs / "joint" / "last.pt", "student")
+    student = taught_weights(runs / "joint" / "last.pt")
     return {
         "names": saved_module(runs / "detector" / "last.pt", "names"),
         "dense": saved_module(runs / "detector" / "last.pt", "dense"),

@@ -37,6 +37,13 @@ from visionllm_sdk.errors import CheckpointError
 from visionllm_sdk.model.region import RegionEncoder, mask_boxes
 from visionllm_sdk.model.vision import VisionEncoder
 
+PARTS: Final[dict[str, tuple[str, ...]]] = {
+    "pose": ("projection_llava.", "projection_kpt_llava.", "model.emb_embeddings_pose."),
+    "generation": ("sd.", "model.emb_embeddings_gen."),
+    "editing": ("ip2p.", "model.emb_embeddings_edit."),
+    "regions": ("region_encoder.", "model.region_symbols."),
+}
+"""Weights of the student that only some runs teach: the others leave them as chance made them."""
 WORDS_ONLY: Final = ("detect", "segment", "mixed", "small_talk", "pose", "generate")
 REGION_SHAPE: Final[dict[str, Any]] = {"kernels": (4, 2), "stem_widths": (32, 64), "place": True}
 _LATER_IN_MODEL: Final = (
@@ -77,7 +84,7 @@ class Batch:
         tokens: (n, C) image tokens.
         regions: (R, C) vectors of region prompts.
         aid: further loss, of learning to see marks.
-        kind: symbolic, text, drawing or picture.
+        kind: symbolic, text, drawing, drill or picture.
     """
 
     packed: Packed
@@ -116,6 +123,8 @@ class Maker:
         arguments, rng = self.arguments, self.rng
         if rng.random() < arguments.drawing:
             return self.requests_to_draw()
+        if rng.random() < arguments.drill:
+            return self.drill()
         if rng.random() < arguments.symbolic:
             return self.symbolic()
         return self.words() if rng.random() < arguments.text else self.pictures(step)
@@ -129,6 +138,16 @@ class Maker:
         tokens = symbolic_tokens(model.symbols, facts, grid=grid)
         regions = symbolic_regions(model, packed, facts, self.rng)
         return Batch(packed, tokens, regions, torch.zeros(()), "symbolic")
+
+    def drill(self, rows: int = 10) -> Batch:
+        """Only questions how things stand to each other: to find a word of the question again in a report is
+        learnt from many examples at once, or not at all."""
+        kinds = ["position"] * 9 + ["comparison"] * 2 + ["existence"]
+        packed, facts, grid = symbolic_batch(
+            self.packer, self.rng, self.curriculum, rows, len(kinds), kinds=kinds
+        )
+        tokens = symbolic_tokens(self.student.model.symbols, facts, grid=grid)
+        return Batch(packed, tokens, torch.zeros(0, _WIDTH), torch.zeros(()), "drill")
 
     def words(self, kind: str = "text", kinds: Sequence[str] = (), rows: int = 8) -> Batch:
         """Requests without any image, of given kinds or of many: routing must not depend on one."""
@@ -261,6 +280,7 @@ def train(arguments: argparse.Namespace) -> None:
     maker = Maker(student, encoder, packer, rng, arguments)
     maker.curriculum.resume({**earlier, **run.extra}.get("error", {}))
     seen = Averages()
+    taught = sorted({*earlier.get("taught", ()), *run.extra.get("taught", ()), *_lessons(arguments)})
     for step in run.steps(seen.take):
         with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
             batch = maker.batch(step)
@@ -271,7 +291,13 @@ def train(arguments: argparse.Namespace) -> None:
         note(seen, batch, scores)
         if batch.kind == "picture":
             maker.curriculum.note(scores)
-        run.extra = {"error": dict(maker.curriculum.error)}
+        run.extra = {"error": dict(maker.curriculum.error), "taught": taught}
+
+
+def _lessons(arguments: argparse.Namespace) -> set[str]:
+    """Parts of the student that this run teaches, as `PARTS` names them."""
+    decoders = {name for name in ("pose", "generation", "editing") if getattr(arguments, name) is not None}
+    return decoders | ({"regions"} & set(arguments.skills))
 
 
 def note(seen: Averages, batch: Batch, scores: Mapping[str, list[bool]]) -> None:
@@ -306,6 +332,7 @@ def main() -> None:
     parser.add_argument("--symbolic", type=float, default=0.35, help="share of symbolic batches")
     parser.add_argument("--text", type=float, default=0.15, help="share of the rest without any image")
     parser.add_argument("--drawing", type=float, default=0.0, help="share of batches that only ask to draw")
+    parser.add_argument("--drill", type=float, default=0.08, help="share of the rest that asks for relations")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--every", type=float, default=180.0)
     parser.add_argument("--threads", type=int, default=1)

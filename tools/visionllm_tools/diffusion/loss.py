@@ -20,6 +20,8 @@ from visionllm_tools.diffusion.decoder import DiffusionDecoder
 from visionllm_tools.diffusion.schedules import FLOW, training_schedule
 
 CAPTION_WEIGHT: Final = 0.1
+Weigh = Callable[[Tensor], Tensor]
+"""Time steps (B,) -> weights of the squared errors, (B, 1, 1, 1) or (B, 1, h, w) over the latent."""
 
 
 class Draws:
@@ -98,6 +100,7 @@ def denoising_loss(
     sources: Tensor | None = None,
     drop_rate: float,
     draws: Draws | None = None,
+    weigh: Weigh | None = None,
 ) -> Tensor:
     """The term `noise` of :func:`diffusion_loss` for a conditioning from anywhere.
 
@@ -108,6 +111,7 @@ def denoising_loss(
         sources: as in :class:`DiffusionBatch`.
         drop_rate: as in :func:`diffusion_loss`.
         draws: random numbers.
+        weigh: how much each place counts; None: all alike.
     """
     draws = draws or Draws()
     posterior = decoder.encode(images)
@@ -118,7 +122,8 @@ def denoising_loss(
     shown, context = _dropped(decoder, condition, context, drop_rate, draws)
     seen = noisy if context is None else torch.cat([noisy, context], dim=1)
     prediction = decoder.denoise(seen, steps, shown)
-    return F.mse_loss(prediction.float(), wanted.float())
+    errors = (prediction.float() - wanted.float()).square()
+    return (errors if weigh is None else errors * weigh(steps)).mean()
 
 
 def _noised(
