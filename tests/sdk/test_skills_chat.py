@@ -17,7 +17,8 @@ from visionllm_sdk.results import Detections, Grounding, Reply, SemanticMap, rev
 from visionllm_sdk.skills import CallDone, PastTurn, ReplyDone, TextDelta
 from visionllm_sdk.skills.arguments import ImageRules
 from visionllm_sdk.skills.history import conversation, past_turns
-from visionllm_sdk.skills.talk import _opening, talk_settings
+from visionllm_sdk.skills.settings import talk_settings
+from visionllm_sdk.skills.steps import opening
 
 DETECT = "<det>star</det>[DET], <det>red ring</det>[DET]."
 BRIEF = GenerationOptions(max_new_tokens=8)
@@ -98,11 +99,11 @@ def test_the_model_is_told_what_was_found(
 @pytest.mark.parametrize(("name", "tag"), [("detect", "<det>"), ("[GRD]", "<grd>"), ("segment", "<det>")])
 def test_a_forced_reply_opens_with_a_label(random_vlm: VisionLLM, name: str, tag: str) -> None:
     settings = talk_settings(random_vlm.engine, {"force": name})
-    (first,) = _opening(random_vlm.engine, settings.generation, start=5).processors
+    (first,) = opening(random_vlm.engine, settings.generation, start=5).processors
     tokenizer = random_vlm.engine.model.tokenizer
     scores = torch.zeros(1, tokenizer.vocab_size)
-    opening = first(torch.zeros(1, 5, dtype=torch.long), scores)
-    assert int(opening.argmax()) == tokenizer.control_id(tag)
+    only = first(torch.zeros(1, 5, dtype=torch.long), scores)
+    assert int(only.argmax()) == tokenizer.control_id(tag)
     assert torch.equal(first(torch.zeros(1, 6, dtype=torch.long), scores), scores)
 
 

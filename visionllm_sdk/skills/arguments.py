@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypedDict, TypeVar
 
+from visionllm_sdk.adapters import AdapterChoice
 from visionllm_sdk.errors import InputError, LimitError
 from visionllm_sdk.handles import ImageHandles
 from visionllm_sdk.images import ImageLimits, ImageSource, LoadedImage, UrlPolicy, load_image
@@ -22,6 +23,28 @@ MAX_LABELS = 10_000
 _HANDLE = re.compile(r"img_\d+_[0-9a-f]{16}")
 _MAX_LABEL = 500
 _SHOWN = 60
+
+
+class ScoreSettings(TypedDict, total=False):
+    """What a caller may say about scored results.
+
+    Attributes:
+        threshold: lowest score, 0 to 1; None takes the checkpoint's own.
+        adapter: name of a loaded adapter, or one for each image; None is the model as it is.
+    """
+
+    threshold: float | None
+    adapter: AdapterChoice
+
+
+class FindSettings(ScoreSettings, total=False):
+    """As :class:`ScoreSettings`, for detections.
+
+    Attributes:
+        masks: whether detections carry masks.
+    """
+
+    masks: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +144,19 @@ def per_image(values: Any, count: int, *, single: bool, nested: bool, word: str)
     return list(values)
 
 
+def check_each(values: Sequence[Any], check: Callable[[Any], Item]) -> list[Item]:
+    """Check what every image is asked; only where the values differ does an error name the position."""
+    if values and all(value is values[0] for value in values):
+        return [check(values[0])] * len(values)
+    return each(values, check, "entry")
+
+
+def each_label_list(labels: Any, images: Many[Any]) -> list[tuple[str, ...]]:
+    """The checked labels of every image: the same for all, or a list of lists."""
+    given = per_image(labels, len(images.items), single=images.single, nested=True, word="label lists")
+    return check_each(given, check_labels)
+
+
 def check_labels(labels: Labels) -> tuple[str, ...]:
     """Labels in their order, each once.
 
@@ -165,6 +201,15 @@ def check_phrase(text: object, word: str) -> str:
             remedy="Use a name or a short phrase.",
         )
     return squeezed
+
+
+def each_phrase(
+    phrase: Any, images: Many[Any], word: str, *, check: Callable[[object, str], str] = check_phrase
+) -> list[str]:
+    """The checked expression, label or question of every image; `word` says with its article which it is."""
+    plural = f"{word.split()[-1]}s"
+    given = per_image(phrase, len(images.items), single=images.single, nested=False, word=plural)
+    return check_each(given, lambda value: check(value, word))
 
 
 def check_message(text: object, word: str = "the text") -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,9 +13,10 @@ from visionllm_sdk.generation import CancelToken, ForcedRequest, ToolJob
 from visionllm_sdk.images import ImageSource, LoadedImage
 from visionllm_sdk.model.conversation import ForcedCall
 from visionllm_sdk.results import EditedImage, GeneratedImage, Picture
-from visionllm_sdk.skills.arguments import ImageRules, check_message, each, is_many, load_images, per_image
-from visionllm_sdk.skills.asynchronous import AsyncSkills
+from visionllm_sdk.skills.arguments import check_message, each, is_many, load_images, per_image
 from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
+from visionllm_sdk.skills.group import SkillGroup
+from visionllm_sdk.skills.perception import checked_result
 from visionllm_sdk.skills.shelf import SafetyChecker
 from visionllm_sdk.tool import ToolOptions
 
@@ -55,11 +55,8 @@ class DrawingSettings(TypedDict, total=False):
     adapter: AdapterChoice
 
 
-class DrawingSkills(AsyncSkills):
+class DrawingSkills(SkillGroup):
     """Adds ``generate`` and ``edit`` with their asynchronous twins."""
-
-    engine: Engine
-    rules: ImageRules
 
     @property
     def safety_checker(self) -> SafetyChecker | None:
@@ -218,11 +215,11 @@ class DrawingSkills(AsyncSkills):
 
     async def agenerate(self, prompt: Any, **settings: Any) -> Any:
         """As ``generate``, without blocking the event loop."""
-        return await asyncio.to_thread(lambda: self.generate(prompt, **settings))
+        return await self._perform(self.generate, (prompt,), settings, alone=True)
 
     async def aedit(self, image: Any, instruction: Any, **settings: Any) -> Any:
         """As ``edit``, without blocking the event loop."""
-        return await asyncio.to_thread(lambda: self.edit(image, instruction, **settings))
+        return await self._perform(self.edit, (image, instruction), settings, alone=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,18 +308,7 @@ def _make_some(
             for one in options
         ]
         results = iter(engine.run(jobs))
-    return [[_checked(next(results), wish.token, kind) for _ in options] for wish, options in items]
-
-
-def _checked(result: object, token: str, kind: type[PictureT]) -> PictureT:
-    if not isinstance(result, kind):
-        raise ToolError(
-            f"the tool behind {token} gives another type of result",
-            value=type(result).__name__,
-            limit=kind.__name__,
-            remedy="Uninstall the package that offers this tool, or choose with tools=[...].",
-        )
-    return result
+    return [[checked_result(next(results), wish.token, kind) for _ in options] for wish, options in items]
 
 
 def _known(settings: dict[str, Any]) -> dict[str, Any]:

@@ -74,10 +74,15 @@ def _perceive(engine: Engine, items: Sequence[Perception], kind: type[ResultT]) 
             for item, calls in zip(items, engine.generator.forced(requests), strict=True)
         ]
         results = engine.run(jobs)
-    return [_checked(result, item.token, kind) for item, result in zip(items, results, strict=True)]
+    return [checked_result(result, item.token, kind) for item, result in zip(items, results, strict=True)]
 
 
-def _checked(result: object, token: str, kind: type[ResultT]) -> ResultT:
+def checked_result(result: object, token: str, kind: type[ResultT]) -> ResultT:
+    """The result of the tool behind a routing token.
+
+    Raises:
+        ToolError: it is of another type than the skill promises.
+    """
     if not isinstance(result, kind):
         raise ToolError(
             f"the tool behind {token} gives another type of result",

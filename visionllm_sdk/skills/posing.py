@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar, overload
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar, Unpack, overload
 
-from visionllm_sdk.adapters import AdapterChoice, by_adapter, each_adapter
+from visionllm_sdk.adapters import AdapterChoice
 from visionllm_sdk.errors import LimitError
 from visionllm_sdk.images import ImageSource, LoadedImage
 from visionllm_sdk.keypoints import KEYPOINT_SETS, keypoint_set
 from visionllm_sdk.results import Poses
 from visionllm_sdk.skills.arguments import (
-    ImageRules,
     Labels,
     Many,
+    ScoreSettings,
+    check_each,
     check_labels,
     check_phrase,
     check_threshold,
@@ -22,9 +23,9 @@ from visionllm_sdk.skills.arguments import (
     load_images,
     per_image,
 )
-from visionllm_sdk.skills.asynchronous import AsyncSkills
-from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
-from visionllm_sdk.skills.perception import Perception, perceive
+from visionllm_sdk.skills.engine import SKILL_TOKENS
+from visionllm_sdk.skills.group import SkillGroup
+from visionllm_sdk.skills.perception import Perception
 
 S = TypeVar("S", bound=ImageSource)
 
@@ -32,11 +33,8 @@ MAX_KEYPOINTS: Final = 100
 """Names in one call; more than any set has."""
 
 
-class PoseSkills(AsyncSkills):
+class PoseSkills(SkillGroup):
     """Adds ``pose`` and ``apose``."""
-
-    engine: Engine
-    rules: ImageRules
 
     @overload
     def pose(
@@ -44,9 +42,7 @@ class PoseSkills(AsyncSkills):
         image: list[S] | tuple[S, ...],
         label: Any,
         keypoints: Any = "coco",
-        *,
-        threshold: float | None = None,
-        adapter: AdapterChoice = None,
+        **settings: Unpack[ScoreSettings],
     ) -> list[Poses]: ...
 
     @overload
@@ -55,9 +51,7 @@ class PoseSkills(AsyncSkills):
         image: ImageSource,
         label: Labels,
         keypoints: str | Sequence[str] = "coco",
-        *,
-        threshold: float | None = None,
-        adapter: AdapterChoice = None,
+        **settings: Unpack[ScoreSettings],
     ) -> Poses: ...
 
     def pose(
@@ -92,9 +86,7 @@ class PoseSkills(AsyncSkills):
         """
         images = load_images(image, self.rules)
         items = _requests(images, label, keypoints, check_threshold(threshold))
-        chosen = each_adapter(adapter, len(items), single=images.single)
-        found = by_adapter(self.engine, chosen, items, lambda part: perceive(self.engine, part, Poses))
-        return images.unwrap(found)
+        return images.unwrap(self._perceive(images, items, Poses, adapter))
 
     @overload
     async def apose(
@@ -102,9 +94,7 @@ class PoseSkills(AsyncSkills):
         image: list[S] | tuple[S, ...],
         label: Any,
         keypoints: Any = "coco",
-        *,
-        threshold: float | None = None,
-        adapter: AdapterChoice = None,
+        **settings: Unpack[ScoreSettings],
     ) -> list[Poses]: ...
 
     @overload
@@ -113,16 +103,14 @@ class PoseSkills(AsyncSkills):
         image: ImageSource,
         label: Labels,
         keypoints: str | Sequence[str] = "coco",
-        *,
-        threshold: float | None = None,
-        adapter: AdapterChoice = None,
+        **settings: Unpack[ScoreSettings],
     ) -> Poses: ...
 
     async def apose(self, image: Any, label: Any, keypoints: Any = "coco", **settings: Any) -> Any:
-        """As ``pose``, without blocking the event loop."""
+        """As :meth:`pose`, without blocking the event loop."""
         own = [label] if isinstance(label, str) else label
         names = keypoints if is_many(image) else list(check_keypoints(keypoints))
-        return await self._perform("pose", image, own, names, **settings)
+        return await self._perform(self.pose, (image, own, names), settings)
 
 
 def _requests(
@@ -141,7 +129,7 @@ def _requests(
             options={"threshold": threshold},
         )
         for image, classes, names in zip(
-            images.items, _checked(wanted, check_labels), _checked(named, check_keypoints), strict=True
+            images.items, check_each(wanted, check_labels), check_each(named, check_keypoints), strict=True
         )
     ]
 
@@ -162,13 +150,6 @@ def check_keypoints(keypoints: Any) -> tuple[str, ...]:
             remedy="Ask for fewer, or in several calls.",
         )
     return tuple(each(names, lambda name: check_phrase(name, "a keypoint name"), "keypoint"))
-
-
-def _checked(values: list[Any], check: Callable[[Any], tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Check what every image is asked; only where the values differ does an error name the position."""
-    if values and all(value is values[0] for value in values):
-        return [check(values[0])] * len(values)
-    return each(values, check, "entry")
 
 
 def _given(values: Any, count: int, *, single: bool, word: str) -> list[Any]:

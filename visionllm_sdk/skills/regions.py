@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar, overload
 
@@ -12,18 +11,16 @@ from visionllm_sdk.regions import Region, check_region, check_regions
 from visionllm_sdk.results import Detections, RegionDescription, RegionLabel
 from visionllm_sdk.skills import regional
 from visionllm_sdk.skills.arguments import (
-    ImageRules,
     Labels,
     Many,
-    check_labels,
     check_threshold,
     each,
+    each_label_list,
     is_many,
     load_images,
     per_image,
 )
-from visionllm_sdk.skills.asynchronous import AsyncSkills
-from visionllm_sdk.skills.engine import Engine
+from visionllm_sdk.skills.group import SkillGroup
 from visionllm_sdk.skills.regional import Marked
 
 S = TypeVar("S", bound=ImageSource)
@@ -31,15 +28,13 @@ Regions = Region | Sequence[Region]
 """One region prompt, or several."""
 
 
-class RegionSkills(AsyncSkills):
+class RegionSkills(SkillGroup):
     """Adds what can be asked about regions of an image, and the asynchronous twins.
 
     A region is a `Box`, `Point`, `Scribble` or `Mask` in pixels of the given image. All regions of a call go
     through the model together. For a list of images, `regions` may be one list for all or a list of lists.
     """
 
-    engine: Engine
-    rules: ImageRules
     region_skills: ClassVar[tuple[str, ...]] = ("describe", "classify", "segment_regions", "segment_like")
 
     @overload
@@ -93,10 +88,7 @@ class RegionSkills(AsyncSkills):
         """
         images = load_images(image, self.rules)
         marked = _marked(images, regions)
-        count = len(images.items)
-        given = per_image(labels, count, single=images.single, nested=True, word="label lists")
-        offered = [check_labels(given[0])] * count if _same(given) else each(given, check_labels, "entry")
-        return images.unwrap(regional.classify(self.engine, marked, offered))
+        return images.unwrap(regional.classify(self.engine, marked, each_label_list(labels, images)))
 
     @overload
     def segment_regions(self, image: list[S] | tuple[S, ...], regions: Any) -> list[Detections]: ...
@@ -200,7 +192,7 @@ class RegionSkills(AsyncSkills):
 
     async def adescribe(self, image: Any, regions: Any) -> Any:
         """As ``describe``, without blocking the event loop."""
-        return await self._perform("describe", image, _listed(regions))
+        return await self._perform(self.describe, (image, _listed(regions)), {})
 
     @overload
     async def aclassify(
@@ -212,7 +204,7 @@ class RegionSkills(AsyncSkills):
 
     async def aclassify(self, image: Any, regions: Any, labels: Any) -> Any:
         """As ``classify``, without blocking the event loop."""
-        return await self._perform("classify", image, _listed(regions), _listed(labels))
+        return await self._perform(self.classify, (image, _listed(regions), _listed(labels)), {})
 
     @overload
     async def asegment_regions(self, image: list[S] | tuple[S, ...], regions: Any) -> list[Detections]: ...
@@ -222,7 +214,7 @@ class RegionSkills(AsyncSkills):
 
     async def asegment_regions(self, image: Any, regions: Any) -> Any:
         """As ``segment_regions``, without blocking the event loop."""
-        return await self._perform("segment_regions", image, _listed(regions))
+        return await self._perform(self.segment_regions, (image, _listed(regions)), {})
 
     @overload
     async def asegment_like(
@@ -238,11 +230,8 @@ class RegionSkills(AsyncSkills):
         self, example_image: Any, example_region: Any, image: Any, **settings: Any
     ) -> Any:
         """As ``segment_like``, without blocking the event loop."""
-        if is_many(image):
-            return await asyncio.to_thread(
-                lambda: self.segment_like(example_image, example_region, image, **settings)
-            )
-        return await self._perform("segment_like", example_image, example_region, image, **settings)
+        arguments = (example_image, example_region, image)
+        return await self._perform(self.segment_like, arguments, settings, alone=is_many(image))
 
 
 def _marked(images: Many[LoadedImage], regions: Any) -> list[Marked]:

@@ -111,7 +111,9 @@ def _(result: Count) -> list[Finding]:
 
 @count_findings.register
 def _(result: Poses) -> list[Finding]:
-    return [(result.label, len(result.poses))]
+    kinds = [pose.label for pose in result]
+    asked = [*filter(None, result.label.split(", ")), *kinds]
+    return [(kind, kinds.count(kind)) for kind in dict.fromkeys(asked)]
 
 
 @count_findings.register

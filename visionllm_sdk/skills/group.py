@@ -1,0 +1,70 @@
+"""What all groups of typed methods share: the model, the image rules, and asynchronous calls in batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from visionllm_sdk.adapters import AdapterChoice, by_adapter, each_adapter
+from visionllm_sdk.skills.arguments import ImageRules, Many, is_many
+from visionllm_sdk.skills.engine import Engine
+from visionllm_sdk.skills.gathering import Gatherer
+from visionllm_sdk.skills.perception import Perception, perceive
+
+ResultT = TypeVar("ResultT")
+
+
+class SkillGroup:
+    """Base of the classes that `VisionLLM` is made of. Each typed method has an asynchronous twin beside it.
+
+    Args:
+        engine: runs requests on the loaded checkpoint.
+        rules: which images are accepted.
+    """
+
+    def __init__(self, engine: Engine, rules: ImageRules) -> None:
+        self.engine = engine
+        self.rules = rules
+        self._gatherer = Gatherer()
+
+    def _perceive(
+        self, images: Many[Any], items: Sequence[Perception], kind: type[ResultT], adapter: AdapterChoice
+    ) -> list[ResultT]:
+        """Results of type `kind`, one for each item, each with the adapter chosen for its image."""
+        chosen = each_adapter(adapter, len(items), single=images.single)
+        return by_adapter(self.engine, chosen, items, lambda part: perceive(self.engine, part, kind))
+
+    async def _perform(
+        self,
+        method: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        settings: Mapping[str, Any],
+        *,
+        alone: bool | None = None,
+    ) -> Any:
+        """Call a typed method without blocking the event loop.
+
+        Args:
+            method: the typed method. Given a list of each argument, it returns a list.
+            arguments: of one request.
+            settings: requests that wait at the same time and agree in these are answered as one batch.
+            alone: do not batch with others; None: when the first argument is a list already.
+        """
+        if is_many(arguments[0]) if alone is None else alone:
+            return await asyncio.to_thread(method, *arguments, **settings)
+
+        def run(items: Sequence[tuple[Any, ...]]) -> Sequence[Any]:
+            if len(items) == 1:
+                return [method(*items[0], **settings)]
+            columns = [list(column) for column in zip(*items, strict=True)]
+            results: Sequence[Any] = method(*columns, **settings)
+            return results
+
+        return await self._gatherer.submit(_key(method.__name__, settings), arguments, run)
+
+
+def _key(skill: str, settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Equal for calls that one batch can answer."""
+    values = ((name, tuple(v) if isinstance(v, list) else v) for name, v in sorted(settings.items()))
+    return (skill, *values)

@@ -1,0 +1,183 @@
+"""The steps of one reply: build the request, carry out its calls, close with what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import torch
+from torch import Tensor
+
+from visionllm_sdk import generation
+from visionllm_sdk.errors import InputError
+from visionllm_sdk.generation import GeneratedReply, GenerationOptions, GenerationRequest, ToolJob
+from visionllm_sdk.model.conversation import Turn, image_parts
+from visionllm_sdk.model.prompt import RegionPrompt, TiledImage
+from visionllm_sdk.results import Alternative, Reply, RoutedCall, Usage
+from visionllm_sdk.skills.engine import Engine
+from visionllm_sdk.skills.history import Conversation, parts_of, past_turns
+from visionllm_sdk.skills.marking import region_prompts, tell_regions
+from visionllm_sdk.skills.settings import TalkSettings
+from visionllm_sdk.skills.wording import report
+
+_CLOSING_TOKENS: Final = 96
+_FINISH: Final[Mapping[str, Literal["stop", "length", "cancelled"]]] = {
+    "stop": "stop",
+    "length": "length",
+    "calls": "length",
+    "cancelled": "cancelled",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A conversation as the model reads it."""
+
+    talk: Conversation
+    turns: list[Turn]
+    images: list[TiledImage]
+    regions: list[RegionPrompt]
+
+
+def distinct_calls(draft: GeneratedReply) -> list[generation.RoutedCall]:
+    """The calls of a reply, each once: a model that says the same thing twice means it once."""
+    calls: dict[tuple[str, tuple[str, ...]], generation.RoutedCall] = {}
+    for call in draft.calls:
+        calls.setdefault(meaning(call), call)
+    return list(calls.values())
+
+
+def meaning(call: generation.RoutedCall) -> tuple[str, tuple[str, ...]]:
+    """What a call asks for; equal for calls that repeat each other."""
+    return call.token, tuple(dict.fromkeys(call.labels))
+
+
+def questions_of(engine: Engine, talks: Sequence[Conversation]) -> list[Question]:
+    """Conversations as the model reads them; all their images are looked at together."""
+    pointed = any(talk.marks for talk in talks)
+    seen = iter(engine.see([image for talk in talks for image in talk.images], pointed=pointed))
+    return [
+        Question(
+            talk=talk,
+            turns=[*past_turns(talk, engine), Turn((*image_parts(talk.new_images), *talk.question(-1)))],
+            images=[next(seen) for _ in talk.images],
+            regions=regions,
+        )
+        for talk, regions in zip(talks, region_prompts(engine, talks), strict=True)
+    ]
+
+
+def request_for(engine: Engine, question: Question, settings: TalkSettings) -> GenerationRequest:
+    """A conversation as a prompt, with the caller's limits and system prompt."""
+    builder = engine.generator.builder
+    if settings.system is not None:
+        builder = replace(builder, system=settings.system)
+    prompt = builder.build(question.turns, question.images, question.regions)
+    return GenerationRequest(
+        prompt=prompt,
+        options=opening(engine, settings.generation, len(prompt.ids)),
+        question=question.talk.text,
+        session=engine.session,
+        cancel=settings.cancel,
+    )
+
+
+def opening(engine: Engine, options: GenerationOptions, start: int) -> GenerationOptions:
+    """Let a reply that must route begin with the label of its routing token, where labels are tagged."""
+    tag = engine.opening_tag(options.require) if options.require is not None else None
+    if tag is None:
+        return options
+
+    def only_the_tag_first(ids: Tensor, scores: Tensor) -> Tensor:
+        if ids.shape[1] > start:
+            return scores
+        first = torch.full_like(scores, -torch.inf)
+        first[:, tag] = 0.0
+        return first
+
+    return replace(options, processors=(*options.processors, only_the_tag_first))
+
+
+def carry_out(
+    engine: Engine, calls: Sequence[tuple[Conversation, generation.RoutedCall]], settings: TalkSettings
+) -> list[RoutedCall]:
+    """Run the tools of routed calls, all of them in one batch."""
+    jobs = [
+        ToolJob(
+            call=call,
+            image=talk.image.image if talk.image else None,
+            options=engine.known_options(call.token, settings.tool_options),
+            instruction=talk.text,
+        )
+        for talk, call in calls
+    ]
+    for job in jobs:
+        if job.image is None and engine.kind(job.call.token).needs_image:
+            raise InputError(
+                "the message asks to look at an image, and there is none",
+                value=job.instruction,
+                remedy="Pass images=[...].",
+            )
+    results = engine.run(jobs)
+    return [
+        RoutedCall(
+            token=call.token,
+            tool=engine.registry.by_token(call.token).name,
+            labels=meaning(call)[1],
+            probability=min(call.probability, 1.0),
+            alternatives=_alternatives(engine, call.alternatives),
+            result=tell_regions(result, talk),
+        )
+        for (talk, call), result in zip(calls, results, strict=True)
+    ]
+
+
+def _alternatives(engine: Engine, others: Sequence[tuple[str, float]]) -> tuple[Alternative, ...]:
+    """Other routing tokens one by one, and all ordinary words together as "no tool"."""
+    shares: dict[str, float] = {}
+    for text, probability in others:
+        token = text if text in engine.registry.token_texts else ""
+        shares[token] = min(shares.get(token, 0.0) + probability, 1.0)
+    return tuple(Alternative(token=token, probability=share) for token, share in shares.items())
+
+
+def closing_question(
+    engine: Engine, question: Question, draft: GeneratedReply, calls: Sequence[RoutedCall]
+) -> Question | None:
+    """The conversation with what the tools found, for the model to put into words."""
+    found = report(calls)
+    if found is None or not engine.model.config.sdk.tool_turns or draft.finish == "cancelled":
+        return None
+    said = replace(question.turns[-1], answer=parts_of(draft.ids, engine.model.tokenizer))
+    told = Turn((found,), role="tool")
+    return replace(question, turns=[*question.turns[:-1], said, told])
+
+
+def last_words(settings: TalkSettings) -> TalkSettings:
+    """A closing sentence is short, certain, and calls nothing."""
+    plain = GenerationOptions(max_new_tokens=_CLOSING_TOKENS, tokens=(), stop=settings.generation.stop)
+    return replace(settings, generation=plain)
+
+
+def reply_of(
+    engine: Engine,
+    question: Question,
+    draft: GeneratedReply,
+    calls: Sequence[RoutedCall],
+    ending: GeneratedReply | None,
+) -> Reply:
+    """The typed reply; its words are those of the closing sentence where there is one."""
+    last = ending or draft
+    patches = sum(image.tiles for image in question.images) * engine.model.core.tokens_per_tile
+    return Reply(
+        text=last.text.strip(),
+        calls=tuple(calls),
+        finish_reason=_FINISH[last.finish],
+        usage=Usage(
+            input_tokens=draft.prompt_tokens,
+            image_tokens=patches,
+            output_tokens=len(draft.ids) + (len(ending.ids) if ending else 0),
+        ),
+        probability=last.probability,
+    )
