@@ -105,6 +105,49 @@ def write_random_checkpoint(folder: Path, *, seed: int = 0, changes: dict[str, A
     return folder / "checkpoint"
 
 
+def drawing_changes() -> dict[str, Any]:
+    """What small decoders of pictures add to `random_config`."""
+    from visionllm_tools.diffusion.embedded import embedded_section
+
+    changes: dict[str, Any] = {"use_sd": True, "use_ip2p": True}
+    for name in ("sd", "ip2p"):
+        section = embedded_section(
+            64, editing=name == "ip2p", widths=(32, 32), condition=32, queries=4, side=32
+        )
+        section["visionllm_sdk"] |= {"steps": 2}
+        changes[f"{name}_config"] = section
+    return changes
+
+
+def pose_sections() -> dict[str, Any]:
+    """What a small pose estimator adds to `random_config`."""
+    known = random_config(1)
+    layout = {"question": "with the keypoints {labels}", "answer": "{items}."}
+    backbone = known["gdino_config"]["backbone_config"] | {"out_indices": [2, 3, 4]}
+    return {
+        "use_unipose": True,
+        "unipose_config": {
+            "backbone_config": backbone,
+            "hidden_dim": 32,
+            "nheads": 4,
+            "enc_layers": 1,
+            "dec_layers": 3,
+            "num_box_decoder_layers": 1,
+            "num_queries": 12,
+            "num_groups": 6,
+            "num_body_points": 24,
+            "dim_feedforward": 64,
+            "l_hidden_size": known["gdino_config"]["l_hidden_size"],
+            "shortest_edge": 96,
+            "longest_edge": 192,
+            "released_group_mask": False,
+            "keypoint_visibility": True,
+            "usable_only": True,
+        },
+        "visionllm_sdk": known["visionllm_sdk"] | {"layouts": {**LAYOUTS, "[POSE]": layout}},
+    }
+
+
 @pytest.fixture(scope="session")
 def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a checkpoint with random weights."""
@@ -122,13 +165,4 @@ def random_vlm(random_checkpoint: Path) -> VisionLLM:
 @pytest.fixture(scope="session")
 def drawing_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a checkpoint with random weights that can also draw and edit: 32 x 32 pixels, two steps."""
-    from visionllm_tools.diffusion.embedded import embedded_section
-
-    changes: dict[str, Any] = {"use_sd": True, "use_ip2p": True}
-    for name in ("sd", "ip2p"):
-        section = embedded_section(
-            64, editing=name == "ip2p", widths=(32, 32), condition=32, queries=4, side=32
-        )
-        section["visionllm_sdk"] |= {"steps": 2}
-        changes[f"{name}_config"] = section
-    return write_random_checkpoint(tmp_path_factory.mktemp("drawing"), changes=changes)
+    return write_random_checkpoint(tmp_path_factory.mktemp("drawing"), changes=drawing_changes())

@@ -10,43 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.sdk.conftest import LAYOUTS, random_config, write_random_checkpoint
+from tests.sdk.conftest import pose_sections, write_random_checkpoint
 from tests.sdk.scripted import scripted
 from visionllm_sdk import VisionLLM
 from visionllm_sdk.errors import InputError, LimitError, ToolError
 from visionllm_sdk.keypoints import AP10K, COCO
 from visionllm_sdk.results import Poses
 from visionllm_sdk.scenes import render, sample_scene
-
-WIDTH = 64
-
-
-def pose_sections() -> dict[str, Any]:
-    known = random_config(1)
-    layout = {"question": "with the keypoints {labels}", "answer": "{items}."}
-    backbone = known["gdino_config"]["backbone_config"] | {"out_indices": [2, 3, 4]}
-    return {
-        "use_unipose": True,
-        "unipose_config": {
-            "backbone_config": backbone,
-            "hidden_dim": 32,
-            "nheads": 4,
-            "enc_layers": 1,
-            "dec_layers": 3,
-            "num_box_decoder_layers": 1,
-            "num_queries": 12,
-            "num_groups": 6,
-            "num_body_points": 24,
-            "dim_feedforward": 64,
-            "l_hidden_size": WIDTH,
-            "shortest_edge": 96,
-            "longest_edge": 192,
-            "released_group_mask": False,
-            "keypoint_visibility": True,
-            "usable_only": True,
-        },
-        "visionllm_sdk": known["visionllm_sdk"] | {"layouts": {**LAYOUTS, "[POSE]": layout}},
-    }
 
 
 @pytest.fixture(scope="module")

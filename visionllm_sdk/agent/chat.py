@@ -20,9 +20,11 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from visionllm_sdk import generation
+from visionllm_sdk.agent.binding import Binding
 from visionllm_sdk.agent.choices import answer_format, function_of, named_choice
 from visionllm_sdk.agent.dialogue import read_dialogue
-from visionllm_sdk.agent.replies import Binding, Job, Replier
+from visionllm_sdk.agent.replies import Replier
+from visionllm_sdk.agent.requests import Job
 from visionllm_sdk.agent.running import Answered, Deadline, Stripped, answer, job_events, last_chunks
 from visionllm_sdk.agent.sessions import VisionSession
 from visionllm_sdk.agent.skills import skills_of
@@ -304,9 +306,8 @@ class ChatVisionLLM(BaseChatModel):
             tool["function"] for tool in kwargs.get("tools", ()) if tool["function"]["name"] not in names
         ]
         forbidden = {token for name in self._barred(kwargs) for token in engine.tokens_of(name)}
-        tokens = [
-            token for token in engine.routing_tokens if token in {skill.token for skill in skills.values()}
-        ]
+        called = {token for skill in skills.values() for token in (skill.token, *skill.before)}
+        tokens = [token for token in engine.routing_tokens if token in called]
         choice = kwargs.get("tool_choice") or "auto"
         force = kwargs.get("force", self.force)
         if force is not None:

@@ -15,19 +15,22 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from visionllm_sdk.agent.closing import merged_report
 from visionllm_sdk.agent.recipes import Recipe
 from visionllm_sdk.agent.sessions import VisionSession
+from visionllm_sdk.agent.skills import forced_calls
 from visionllm_sdk.errors import ImageError, InputError
 from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.model.conversation import ForcedCall, Parts, Turn, forced_turn, image_parts
 from visionllm_sdk.regions import question_with_regions, region_block
 from visionllm_sdk.skills.arguments import ImageRules
-from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
+from visionllm_sdk.skills.engine import Engine
 from visionllm_sdk.skills.history import Mark
 from visionllm_sdk.skills.marking import mark_in
 
-__all__ = ["OVERLAY", "Dialogue", "images_of", "read_dialogue"]
+__all__ = ["OVERLAY", "PRODUCED", "Dialogue", "images_of", "marks_block", "read_dialogue"]
 
 OVERLAY: Final = "overlay_of"
 """Marks an image block, in its `extras`, as a result drawn over another image."""
+PRODUCED: Final = "produced"
+"""Marks an image block of a tool message, in its `extras`, as a picture that the tool made."""
 
 _ROLES: Final = re.compile(r"\b(USER|ASSISTANT|TOOL)(?=\s*:)")
 _IGNORED: Final = (
@@ -118,15 +121,15 @@ def images_of(messages: Sequence[BaseMessage], session: VisionSession, rules: Im
     for message in messages:
         blocks = [block for block in message.content_blocks if block["type"] in ("image", "non_standard")]
         for block in blocks:
-            if not is_overlay(block) and (image := _image(block, session, rules)):
+            if not marks_block(block, OVERLAY) and (image := _image(block, session, rules)):
                 found.append(image[0])
     return list(dict.fromkeys(found))
 
 
-def is_overlay(block: Mapping[str, Any]) -> bool:
-    """Whether a block shows a result drawn over an image: something to look at, not to work on."""
+def marks_block(block: Mapping[str, Any], mark: str) -> bool:
+    """Whether an image block bears a mark: an overlay is something to look at, not to work on."""
     extras = block.get("extras")
-    return isinstance(extras, Mapping) and bool(extras.get(OVERLAY))
+    return isinstance(extras, Mapping) and bool(extras.get(mark))
 
 
 class _Reader:
@@ -136,6 +139,7 @@ class _Reader:
         self._open: _Open | None = None
         self._called: set[str] = set()
         self._systems: list[str] = []
+        self._made: list[tuple[str, LoadedImage]] = []  # pictures that wait for the next question
 
     def read(self, message: BaseMessage) -> None:
         if isinstance(message, SystemMessage):
@@ -162,6 +166,7 @@ class _Reader:
         return dialogue
 
     def _read_human(self, message: HumanMessage) -> None:
+        made = self._take_made()
         texts, handles = self._content(message)
         marks = self._marks_of(message, len(handles))
         if self._open is not None and self._open.role == "tool":
@@ -169,15 +174,27 @@ class _Reader:
         self._dialogue.reports = []
         fresh = self._open is None
         self._open = self._open or _Open("human")
-        self._open.images += len(handles)
+        self._open.images += made + len(handles)
         self._open.texts += texts
         self._open.marks += marks
         said = "\n".join(texts)
         self._dialogue.said.append(said)
         self._dialogue.request = said if fresh else f"{self._dialogue.request}\n{said}".strip()
 
+    def _take_made(self) -> int:
+        """Put pictures that were made before the question that comes now, where training had them."""
+        for handle, image in self._made:
+            self._dialogue.handles.append(handle)
+            self._dialogue.images.append(image)
+        count = len(self._made)
+        self._made = []
+        return count
+
     def _read_ai(self, message: AIMessage) -> None:
         self._called = {call["id"] for call in message.tool_calls if call["id"]}
+        if self._made and self._open is None and not message.tool_calls:
+            self._dialogue.reports = []
+            return  # "Here it is": the reply that called has said so
         answer = answer_parts(message, self._engine)
         if self._open is None and self._dialogue.turns:
             last = self._dialogue.turns.pop()
@@ -194,12 +211,15 @@ class _Reader:
                 limit=sorted(self._called),
                 remedy="Keep every tool message right behind the AI message that called.",
             )
+        known = len(self._made)
         texts, handles = self._content(message)
+        self._dialogue.reports.append(message)
+        if len(self._made) > known:
+            return
         if self._open is None:
             self._open = _Open("tool")
         self._open.images += len(handles)
         self._open.texts.append(" ".join(" ".join(texts).split()))
-        self._dialogue.reports.append(message)
 
     def _answer(self, answer: Parts) -> None:
         assert self._open is not None
@@ -229,8 +249,11 @@ class _Reader:
                 texts.append(_ROLES.sub(lambda role: role.group().lower(), str(block.get("text", ""))))
             elif block["type"] not in _IGNORED and not (isinstance(message, HumanMessage) and _region(block)):
                 handle, image = self._seen(block)
+                looked_at += [] if marks_block(block, OVERLAY) else [handle]
+                if isinstance(message, ToolMessage) and marks_block(block, PRODUCED):
+                    self._made.append((handle, image))
+                    continue
                 handles.append(handle)
-                looked_at += [] if is_overlay(block) else [handle]
                 self._dialogue.images.append(image)
         self._dialogue.handles += handles
         self._dialogue.focus = list(dict.fromkeys(looked_at)) or self._dialogue.focus
@@ -259,30 +282,18 @@ def answer_parts(message: AIMessage, engine: Engine) -> Parts:
         return recipe.reply_parts(engine)
     parts: list[Any] = [message.text] if message.text else []
     for call in message.tool_calls:
-        token = SKILL_TOKENS.get(call["name"])
-        labels = _labels(call["args"])
-        if token in engine.routing_tokens and token is not None and labels:
+        if calls := forced_calls(call["name"], call["args"], engine):
             parts += [" "] if parts else []
-            parts += _laid_out(token, labels, engine)
+            parts += _laid_out(calls, engine)
         else:
             parts.append(f"{call['name']} {json.dumps(call['args'], ensure_ascii=False)}")
     return tuple(parts) or ("",)
 
 
-def _laid_out(token: str, labels: tuple[str, ...], engine: Engine) -> Parts:
+def _laid_out(calls: Sequence[ForcedCall], engine: Engine) -> Parts:
     settings = engine.model.config.sdk
-    call = ForcedCall(token=engine.token(token), labels=labels)
-    turn = forced_turn([call], images=0, label_tags=settings.label_tags, layouts=settings.layouts)
+    turn = forced_turn(calls, images=0, label_tags=settings.label_tags, layouts=settings.layouts)
     return turn.answer or ()
-
-
-def _labels(arguments: Mapping[str, Any]) -> tuple[str, ...]:
-    for name in ("labels", "expression", "label"):
-        given = arguments.get(name)
-        values = [given] if isinstance(given, str) else given
-        if isinstance(values, list) and values and all(isinstance(value, str) for value in values):
-            return tuple(values)
-    return ()
 
 
 # -- image blocks ------------------------------------------------------------------------------------------

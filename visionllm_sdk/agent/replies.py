@@ -1,128 +1,48 @@
-"""From a dialogue to an AI message: what kind of reply is due, its request to the generator, its reading."""
+"""From a dialogue to an AI message: what kind of reply is due, and what becomes of what is generated."""
 
 from __future__ import annotations
 
 import json
 import math
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from langchain_core.messages import AIMessage
-from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.messages.tool import ToolCall, tool_call
 
 from visionllm_sdk.agent.asking import Asker
 from visionllm_sdk.agent.closing import closing_grammar, merged_report, texts_of
-from visionllm_sdk.agent.constrain import Constraint
-from visionllm_sdk.agent.dialogue import Dialogue
-from visionllm_sdk.agent.functions import (
-    Function,
-    arguments_grammar,
-    choose_function,
-    questions_of,
-)
-from visionllm_sdk.agent.grammar import Grammar, Literal
+from visionllm_sdk.agent.dialogue import PRODUCED, marks_block
+from visionllm_sdk.agent.functions import Function, arguments_grammar, choose_function, questions_of
+from visionllm_sdk.agent.grammar import Literal
 from visionllm_sdk.agent.labels import LabelSpelling
 from visionllm_sdk.agent.recipes import RECIPE, Recipe
-from visionllm_sdk.agent.routing import MustRoute, SaySomething
-from visionllm_sdk.agent.sessions import VisionSession
-from visionllm_sdk.agent.skills import Skill, question_of
-from visionllm_sdk.agent.workspace import Workspace
-from visionllm_sdk.errors import GenerationCancelled, LimitError
-from visionllm_sdk.generation import (
-    CancelToken,
-    GeneratedReply,
-    GenerationOptions,
-    GenerationRequest,
-    RoutedCall,
-)
+from visionllm_sdk.agent.requests import Job, Outcome, Requests
+from visionllm_sdk.agent.routing import MustRoute, SaySomething, SoonRoute
+from visionllm_sdk.agent.skills import Skill
+from visionllm_sdk.errors import InputError
+from visionllm_sdk.generation import GeneratedReply, RoutedCall
 from visionllm_sdk.keypoints import AP10K, COCO
-from visionllm_sdk.model.conversation import Turn
 from visionllm_sdk.model.prompt import Prompt
-from visionllm_sdk.skills.marking import encode_marks
+from visionllm_sdk.regions import Box, Point, Region
 
-__all__ = ["PROVIDER", "Binding", "Job", "Replier"]
+__all__ = ["Replier"]
 
-PROVIDER: Final = "visionllm"
-"""Marks the messages of this model."""
-
-_ARGUMENT_TOKENS: Final = 512
 _ROUTED_TOKENS: Final = 128  # room for at least one label and its routing token
-_SPARE: Final = 16
+_POSED_TOKENS: Final = 384  # room for the names of a whole body
 _REMEMBERED: Final = 4  # messages whose words a label may use
 
 
 @dataclass(frozen=True, kw_only=True)
-class Binding:
-    """What a reply may call.
-
-    Attributes:
-        skills: the model's own, by name.
-        functions: tools of others.
-        choice: "auto", "none", "any", or the name of the tool that must be called.
-        tokens: routing tokens that may be used.
-        answer: the reply is JSON of this schema where it is not a call.
-        copy: arguments are taken from the request.
-        grounded: the closing turn says only what the tools reported.
-        linked: the tools understand super-link handles of this model.
-    """
-
-    skills: Mapping[str, Skill]
-    functions: Sequence[Function] = ()
-    choice: str = "auto"
-    tokens: tuple[str, ...] = ()
-    answer: Function | None = None
-    copy: bool = True
-    grounded: bool = True
-    linked: bool = True
-
-    def skill_of(self, token: str) -> Skill:
-        """The skill that a routing token calls; the one that must be called goes first."""
-        fitting = [skill for skill in self.skills.values() if skill.token == token]
-        return next((skill for skill in fitting if skill.name == self.choice), fitting[0])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One generation and what becomes of it.
-
-    Attributes:
-        request: to the generator.
-        finish: makes the message of the reply, or the next job.
-        streams: whether the reply's text is the message's text.
-    """
-
-    request: GenerationRequest
-    finish: Callable[[GeneratedReply], Outcome]
-    streams: bool = False
-
-
-Outcome: TypeAlias = AIMessage | Job
-
-
-@dataclass(frozen=True, kw_only=True)
-class Replier:
+class Replier(Requests):
     """Answers one dialogue.
 
     Attributes:
-        workspace: the model.
-        session: of the conversation.
-        dialogue: what has been said.
-        binding: what may be called.
-        options: limits and sampling.
-        cancel: stops the generation.
-        name: of the model, for the message's metadata.
+        answers: what the model said to the questions of a schema, by their places in it.
     """
 
-    workspace: Workspace
-    session: VisionSession
-    dialogue: Dialogue
-    binding: Binding
-    options: GenerationOptions
-    cancel: CancelToken
-    name: str
     answers: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
     def start(self) -> Outcome:
@@ -156,28 +76,53 @@ class Replier:
     def _talk(self) -> Job:
         """Free or forced routing; words where no routing token is written."""
         binding = self.binding
-        prompt = self._prompt(self.dialogue.turns)
+        forced = binding.skills.get(binding.choice)
         tokens = binding.tokens if binding.choice != "none" else ()
-        must = binding.choice in binding.skills or (binding.choice == "any" and self._word_skill() is None)
+        must = binding.choice == "any" and self._word_skill() is None
         must = must and not binding.functions and binding.answer is None
-        if binding.choice in binding.skills:
-            tokens, must = (binding.skills[binding.choice].token or "",), True
-        processors: tuple[Any, ...] = (SaySomething(self.workspace.vocabulary, start=len(prompt.ids)),)
-        require, room = None, self.options.max_new_tokens
-        if must and tokens:
-            room = max(room, _ROUTED_TOKENS)
-            engine = self.workspace.vlm.engine
-            if MustRoute.suits(engine, tokens):
-                processors = (MustRoute(engine, self.workspace.vocabulary, tokens, start=len(prompt.ids)),)
-            else:
-                require = tokens[0]
-        processors += self._spelling(prompt, tokens)
+        if forced is not None:
+            return self._routed((forced.token or "",), forced.before)
+        if must and tokens and MustRoute.suits(self.workspace.vlm.engine, tokens):
+            return self._routed(tokens)
+        prompt = self.prompt(self.dialogue.turns)
         options = replace(
-            self.options, tokens=tokens, require=require, processors=processors, max_new_tokens=room
+            self.options,
+            tokens=tokens,
+            processors=(
+                SaySomething(self.workspace.vocabulary, start=len(prompt.ids)),
+                *self._spelling(prompt, tokens),
+            ),
         )
-        return self._job(prompt, options, lambda reply: self._talked(prompt, reply), streams=True)
 
-    def _spelling(self, prompt: Prompt, tokens: Sequence[str]) -> tuple[LabelSpelling, ...]:
+        def talked(reply: GeneratedReply) -> Outcome:
+            again = must and tokens and not reply.calls
+            return self._routed(tokens[:1]) if again else self._talked(prompt, reply)
+
+        return self.job(prompt, options, talked, streams=not must)
+
+    def _routed(self, tokens: Sequence[str], before: Sequence[str] = ()) -> Job:
+        """A reply that uses one of the tokens, after those that open its answer."""
+        engine, vocabulary = self.workspace.vlm.engine, self.workspace.vocabulary
+        prompt = self.prompt(self.dialogue.turns)
+        everything = (*before, *tokens)
+        start, require = len(prompt.ids), None
+        processors: tuple[Any, ...]
+        if MustRoute.suits(engine, everything):
+            processors = (MustRoute(engine, vocabulary, tokens, before=before, start=start),)
+        else:
+            require = tokens[0]
+            soon = SoonRoute(engine.model.tokenizer.control_id(require), start=start)
+            processors = (SaySomething(vocabulary, start=start), soon)
+        options = replace(
+            self.options,
+            tokens=everything,
+            require=require,
+            processors=(*processors, *self._spelling(prompt, everything)),
+            max_new_tokens=max(self.options.max_new_tokens, _POSED_TOKENS if before else _ROUTED_TOKENS),
+        )
+        return self.job(prompt, options, lambda reply: self._talked(prompt, reply), streams=True)
+
+    def _spelling(self, prompt: Prompt, tokens: Sequence[str]) -> tuple[Any, ...]:
         """Labels in the user's words, where the checkpoint says which words are labels."""
         engine = self.workspace.vlm.engine
         if not (self.binding.copy and tokens and engine.model.config.sdk.label_tags):
@@ -200,22 +145,36 @@ class Replier:
             if binding.answer is not None:
                 return self._answer(binding.answer)
         calls = self._tool_calls(prompt, reply)
-        message = self._message(prompt, reply, text=reply.text.strip(), calls=calls)
-        message.response_metadata["routing"] = [self._audit(call) for call in reply.calls]
+        message = self.message(prompt, reply, text=reply.text.strip(), calls=calls)
+        message.response_metadata["routing"] = [
+            self._audit(call, skill) for call in reply.calls if (skill := self.binding.skill_of(call.token))
+        ]
         if reply.calls:
             message.response_metadata[RECIPE] = self._recipe(prompt, reply).dump()
         return message
 
     def _word_skill(self) -> Skill | None:
         """A bound skill that answers questions in words."""
-        return next(
-            (skill for skill in self.binding.skills.values() if skill.token is None and skill.subject), None
-        )
+        return next((skill for skill in self.binding.skills.values() if skill.speaks and skill.subject), None)
 
     def _asks(self, skill: Skill) -> AIMessage:
-        """A call of a skill that answers in words: the request itself is its question."""
-        arguments = {**question_of(skill, self.dialogue.request), **self._place(-1)}
-        return self._message(None, None, text="", calls=[_tool_call(skill.name, arguments)])
+        """A call of a skill without routing token: the request itself is its question."""
+        asked = {skill.subject: self.dialogue.request} if skill.subject else {}
+        arguments = {**(asked if skill.speaks else self._marked(skill)), **self._place(skill, -1)}
+        return self.message(None, None, text="", calls=[_tool_call(skill.name, arguments)])
+
+    def _marked(self, skill: Skill) -> dict[str, Any]:
+        """The places that the user has marked as arguments of a skill that must be called about them."""
+        focus = set(self.dialogue.focus)
+        marked = [one.region for one in self.dialogue.marks if self.dialogue.handles[one.image] in focus]
+        if skill.subject or skill.each != ("regions",) or not marked:
+            raise InputError(
+                "there is nothing from which this tool could be called",
+                value=skill.name,
+                limit="requests with region blocks, for tools that take nothing else",
+                remedy="Mark regions in the message, or call the tool itself.",
+            )
+        return {"regions": [_numbers(region) for region in marked]}
 
     def _recipe(self, prompt: Prompt, reply: GeneratedReply) -> Recipe:
         made = Recipe.make(
@@ -229,20 +188,28 @@ class Replier:
             return []
         recipe = self._recipe(prompt, reply)
         digests = [image.digest for image in self.dialogue.images]
-        made = []
+        made: list[ToolCall] = []
+        meant: set[tuple[str, tuple[str, ...]]] = set()
         for number, call in enumerate(reply.calls):
-            skill = self.binding.skill_of(call.token)
-            arguments = skill.phrased(call.labels)
+            skill, meaning = self.binding.skill_of(call.token), (call.token, call.labels)
+            if skill is None or meaning in meant:  # what is said twice is meant once
+                continue
+            meant.add(meaning)
+            arguments = skill.phrased(call, self.dialogue.request)
             if self.binding.linked:
                 arguments["superlink"] = self.session.keep(call, key=recipe.key(digests, number))
-            places = range(len(self.dialogue.focus)) or (-1,)
-            made += [_tool_call(skill.name, {**arguments, **self._place(place)}) for place in places]
+            made += [_tool_call(skill.name, {**arguments, **place}) for place in self._places(skill)]
         return made
 
-    def _place(self, number: int) -> dict[str, str]:
-        return {"image": self.dialogue.focus[number]} if self.dialogue.focus else {}
+    def _places(self, skill: Skill) -> list[dict[str, str]]:
+        """The images that a skill is to look at, one for each of its calls."""
+        looked_at = range(len(self.dialogue.focus)) if skill.images else ()
+        return [self._place(skill, number) for number in looked_at] or [{}]
 
-    def _audit(self, call: RoutedCall) -> dict[str, Any]:
+    def _place(self, skill: Skill, number: int) -> dict[str, str]:
+        return {"image": self.dialogue.focus[number]} if self.dialogue.focus and skill.images else {}
+
+    def _audit(self, call: RoutedCall, skill: Skill) -> dict[str, Any]:
         """What was routed, how sure the model was, and what else was close."""
         registry = self.workspace.vlm.engine.registry
         shares: dict[str, float] = {}
@@ -251,7 +218,7 @@ class Replier:
             shares[token] = min(shares.get(token, 0.0) + probability, 1.0)
         return {
             "token": call.token,
-            "tool": self.binding.skill_of(call.token).name,
+            "tool": skill.name,
             "labels": list(call.labels),
             "probability": min(call.probability, 1.0),
             "logprob": math.log(max(call.probability, 1e-45)),
@@ -263,24 +230,22 @@ class Replier:
     def _close(self) -> Outcome:
         """The turn after the tools: under a grammar of what they reported, unless there is more to see."""
         texts = texts_of(self.dialogue.reports)
-        pictures = any(
-            block["type"] == "image" for one in self.dialogue.reports for block in one.content_blocks
-        )
-        grammar = closing_grammar(texts) if self.binding.grounded and not pictures else None
-        prompt = self._prompt(self.dialogue.turns)
+        more_to_see = any(_shows_more(one) for one in self.dialogue.reports)
+        grammar = closing_grammar(texts) if self.binding.grounded and not more_to_see else None
+        prompt = self.prompt(self.dialogue.turns)
         if isinstance(grammar, Literal):  # one way to say it: there is nothing to generate
-            return self._message(prompt, None, text=merged_report(texts), calls=[])
+            return self.message(prompt, None, text=merged_report(texts), calls=[])
         if grammar is None:
             start = len(prompt.ids)
             options = replace(
                 self.options, tokens=(), processors=(SaySomething(self.workspace.vocabulary, start=start),)
             )
         else:
-            options = self._constrained(prompt, grammar)
-        return self._job(prompt, options, lambda reply: self._closed(prompt, reply), streams=True)
+            options = self.constrained(prompt, grammar)
+        return self.job(prompt, options, lambda reply: self._closed(prompt, reply), streams=True)
 
     def _closed(self, prompt: Prompt, reply: GeneratedReply) -> AIMessage:
-        return self._message(prompt, reply, text=reply.text.strip(), calls=[])
+        return self.message(prompt, reply, text=reply.text.strip(), calls=[])
 
     # -- tools of others -----------------------------------------------------------------------------------
 
@@ -297,17 +262,17 @@ class Replier:
         self._answer_questions(function)
         *earlier, last = self.dialogue.turns
         turns = [*earlier, replace(last, question=(*last.question, f"\n{function.instruction()}"))]
-        prompt = self._prompt(turns)
+        prompt = self.prompt(turns)
         grammar = arguments_grammar(
             function, self.dialogue.request, answers=self.answers, copy=self.binding.copy
         )
-        options = self._constrained(prompt, grammar)
+        options = self.constrained(prompt, grammar)
 
         def written(reply: GeneratedReply) -> AIMessage:
             text, calls = use(json.loads(reply.text))
-            return self._message(prompt, reply, text=text, calls=calls)
+            return self.message(prompt, reply, text=text, calls=calls)
 
-        return self._job(prompt, options, written)
+        return self.job(prompt, options, written)
 
     def _answer_questions(self, function: Function) -> None:
         """Ask the model what the schema asks about the image."""
@@ -319,90 +284,30 @@ class Replier:
             for image, handle in zip(self.dialogue.images, self.dialogue.handles, strict=True)
             if handle in self.dialogue.focus
         ]
-        asker = Asker(engine=self.workspace.vlm.engine, images=focused, constrained=self._constrained)
+        asker = Asker(engine=self.workspace.vlm.engine, images=focused, constrained=self.constrained)
         for question, value in zip(questions, asker.answer(questions), strict=True):
             self.answers[question.path] = value
 
-    # -- requests and messages -----------------------------------------------------------------------------
 
-    def _prompt(self, turns: Sequence[Turn]) -> Prompt:
-        engine = self.workspace.vlm.engine
-        builder = engine.generator.builder
-        if self.dialogue.system is not None:
-            builder = replace(builder, system=self.dialogue.system)
-        with engine.turn():
-            images = engine.see(self.dialogue.images) if self.dialogue.images else []
-            return builder.build(
-                turns, images, encode_marks(engine, self.dialogue.images, self.dialogue.marks)
-            )
+def _shows_more(report: ToolMessage) -> bool:
+    """Whether a tool shows the model an image that it may have to say something about."""
+    return any(
+        block["type"] == "image" and not marks_block(block, PRODUCED) for block in report.content_blocks
+    )
 
-    def _constrained(self, prompt: Prompt, grammar: Grammar) -> GenerationOptions:
-        """Options under which the reply is a text of the grammar; it always comes to its end."""
-        positions = int(self.workspace.vlm.engine.model.core.llm.config.max_position_embeddings)
-        room = positions - len(prompt.ids) - 1
-        if grammar.shortest + _SPARE > room:
-            raise LimitError(
-                "the conversation leaves no room for the reply",
-                value=room,
-                limit=f"{grammar.shortest + _SPARE} tokens",
-                remedy="Shorten the conversation or the schema.",
-            )
-        wanted = max(self.options.max_new_tokens, _ARGUMENT_TOKENS, grammar.shortest + _SPARE)
-        budget = min(wanted, room)
-        constraint = Constraint(grammar, self.workspace.vocabulary, start=len(prompt.ids), budget=budget)
-        return replace(self.options, tokens=(), stop=(), max_new_tokens=budget, processors=(constraint,))
 
-    def _job(
-        self,
-        prompt: Prompt,
-        options: GenerationOptions,
-        finish: Callable[[GeneratedReply], Outcome],
-        *,
-        streams: bool = False,
-    ) -> Job:
-        request = GenerationRequest(
-            prompt=prompt,
-            options=options,
-            question=self.dialogue.request,
-            session=self.workspace.vlm.engine.session,
-            cancel=self.cancel,
-        )
-
-        def checked(reply: GeneratedReply) -> Outcome:
-            if reply.finish == "cancelled":
-                raise GenerationCancelled("the reply was cancelled", remedy="Raise `timeout`, or ask again.")
-            return finish(reply)
-
-        return Job(request=request, finish=checked, streams=streams)
-
-    def _message(
-        self, prompt: Prompt | None, reply: GeneratedReply | None, *, text: str, calls: list[ToolCall]
-    ) -> AIMessage:
-        core = self.workspace.vlm.engine.model.core
-        read = len(prompt.ids) if prompt else 0
-        written = (
-            len(reply.ids) if reply else len(self.workspace.vlm.engine.model.tokenizer.encode_user_text(text))
-        )
-        patches = sum(image.tiles for image in prompt.images) * core.tokens_per_tile if prompt else 0
-        known = reply.reused_tokens if reply else 0
-        finish = "tool_calls" if calls else reply.finish if reply else "stop"
-        details: dict[str, int] = {"image": patches, "cache_read": known}
-        return AIMessage(
-            content=text,
-            tool_calls=calls,
-            usage_metadata=UsageMetadata(
-                input_tokens=read,
-                output_tokens=written,
-                total_tokens=read + written,
-                input_token_details=InputTokenDetails(**details),  # type: ignore[typeddict-item]
-            ),
-            response_metadata={
-                "model_name": self.name,
-                "model_provider": PROVIDER,
-                "finish_reason": finish,
-                "probability": reply.probability if reply else None,
-            },
-        )
+def _numbers(region: Region) -> list[float]:
+    """A region as a planner writes it."""
+    if isinstance(region, Box):
+        return [*region.xyxy]
+    if isinstance(region, Point):
+        return [region.x, region.y]
+    raise InputError(
+        "only boxes and points can be passed on to a tool",
+        value=region.model_dump()["type"],
+        limit="box, point",
+        remedy="Call the typed method, which takes scribbles and masks, too.",
+    )
 
 
 def _tool_call(name: str, arguments: dict[str, Any]) -> ToolCall:

@@ -11,10 +11,13 @@ from torch import Tensor
 from visionllm_sdk.agent.constrain import Vocabulary
 from visionllm_sdk.skills.engine import Engine
 
-__all__ = ["MustRoute", "SaySomething"]
+__all__ = ["MustRoute", "SaySomething", "SoonRoute"]
 
 _LABEL_TOKENS = 96
 _LABELS = 16
+_KINDS = 2  # labels before the first one that must be used
+_POSED = 40  # labels of a pose: kinds of objects and the keypoints of a whole body
+_PATIENCE = 32  # tokens of a reply before its routing token
 _GAP = 4  # pieces between two labels
 _LINKING = (b"", b",", b"and", b".")
 
@@ -29,6 +32,7 @@ class _Place:
         size: tokens of the label so far.
         spoken: whether the label has a visible character.
         labels: labels finished.
+        called: whether a token that must be used has been.
         gap: pieces since the last routing token.
         joined: whether they hold a comma or an "and".
     """
@@ -38,6 +42,7 @@ class _Place:
     size: int = 0
     spoken: bool = False
     labels: int = 0
+    called: bool = False
     gap: int = 0
     joined: bool = False
 
@@ -48,19 +53,31 @@ class MustRoute:
     Args:
         engine: the model.
         vocabulary: of the checkpoint.
-        tokens: routing tokens that may be used.
+        tokens: routing tokens of which one must be used.
+        before: routing tokens that must open the answer, such as those of the objects whose keypoints follow.
         start: length of the prompt in tokens.
     """
 
-    def __init__(self, engine: Engine, vocabulary: Vocabulary, tokens: Sequence[str], *, start: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        vocabulary: Vocabulary,
+        tokens: Sequence[str],
+        *,
+        start: int,
+        before: Sequence[str] = (),
+    ) -> None:
         tokenizer = engine.model.tokenizer
         self._vocabulary = vocabulary
         self._start = start
+        self._most = _POSED if before else _LABELS
         self._tags: dict[str, list[int]] = {}
-        for token in tokens:
+        for token in (*before, *tokens):
             tag = engine.token(token).label_tag
             if tag is not None:
                 self._tags.setdefault(tag, []).append(tokenizer.control_id(token))
+        self._first = {tokenizer.control_id(token) for token in before}
+        self._wanted = {tokenizer.control_id(token) for token in tokens}
         self._opens = {tokenizer.control_id(f"<{tag}>"): tag for tag in self._tags}
         self._closes = {tag: tokenizer.control_id(f"</{tag}>") for tag in self._tags}
         self._linking = [
@@ -90,11 +107,12 @@ class MustRoute:
         routing = {index for group in self._tags.values() for index in group}
         for index in reply:
             if index in self._opens:
-                place = _Place(tag=self._opens[index], inside=True, labels=place.labels)
+                place = _Place(tag=self._opens[index], inside=True, labels=place.labels, called=place.called)
             elif place.inside and index == self._closes[place.tag]:
                 place.inside = False
             elif index in routing:
-                place = _Place(labels=place.labels + 1)
+                called = place.called or index in self._wanted
+                place = _Place(labels=place.labels + 1, called=called)
             elif place.inside:
                 place.size += 1
                 place.spoken = place.spoken or bool(self._vocabulary.surfaces[index].strip())
@@ -108,19 +126,55 @@ class MustRoute:
             close = [self._closes[place.tag]] if place.spoken else []
             return close if close and place.size >= _LABEL_TOKENS else [*close, *self._words(place)]
         if place.tag:
-            return self._tags[place.tag]
-        if not place.labels:
+            return self._routes(place)
+        if not place.labels or place.joined:
             return list(self._opens)
-        if place.joined:
-            return list(self._opens)
+        if not place.called:
+            return [*self._opens, *([] if place.gap >= _GAP else self._linking)]
         stop = list(self._vocabulary.stop_ids)
-        return stop if place.gap >= _GAP or place.labels >= _LABELS else [*stop, *self._linking]
+        return stop if place.gap >= _GAP or place.labels >= self._most else [*stop, *self._linking]
+
+    def _routes(self, place: _Place) -> list[int]:
+        """Tokens behind a finished label: those that open the answer first, and in the end a wanted one."""
+        own = self._tags[place.tag]
+        if not place.labels:
+            return [token for token in own if token in self._first] or own
+        if not place.called and place.labels >= _KINDS:
+            return [token for token in own if token in self._wanted] or own
+        return own
 
     def _words(self, place: _Place) -> list[int]:
         surfaces: Mapping[int, bytes] = self._vocabulary.surfaces
         if place.spoken or place.size < _LABEL_TOKENS:
             return list(surfaces)
         return [index for index, surface in surfaces.items() if surface.strip()]
+
+
+class SoonRoute:
+    """A logits processor for routing tokens without labels: one is written before long.
+
+    Args:
+        token: id of the routing token.
+        start: length of the prompt in tokens.
+    """
+
+    def __init__(self, token: int, *, start: int) -> None:
+        self._token = token
+        self._start = start
+
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        """Minus infinity at everything else once the reply has gone on for long without the token.
+
+        Args:
+            ids: prompt and reply so far. (1, n)
+            scores: (1, vocabulary)
+        """
+        reply = ids[0, self._start :].tolist()
+        if len(reply) < _PATIENCE or self._token in reply:
+            return scores
+        only = torch.full_like(scores, -torch.inf)
+        only[0, self._token] = 0.0
+        return only
 
 
 class SaySomething:

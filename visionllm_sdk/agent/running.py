@@ -13,7 +13,8 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 
 from visionllm_sdk import generation
-from visionllm_sdk.agent.replies import Job, Outcome, Replier
+from visionllm_sdk.agent.replies import Replier
+from visionllm_sdk.agent.requests import Job, Outcome
 from visionllm_sdk.agent.workspace import Workspace
 from visionllm_sdk.errors import VisionLLMError
 from visionllm_sdk.generation import CancelToken

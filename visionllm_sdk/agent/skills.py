@@ -1,102 +1,24 @@
-"""The skills that an agent can call: their names, their arguments, and how they run."""
+"""The skills that an agent can call: their names, what each takes, and how it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from langchain_core.tools import InjectedToolArg
-from pydantic import BaseModel, ConfigDict, Field
-
-from visionllm_sdk.images import LoadedImage
-from visionllm_sdk.results import Result
+from visionllm_sdk.agent import arguments as schemas
+from visionllm_sdk.agent.arguments import SkillArguments
+from visionllm_sdk.keypoints import KEYPOINT_SETS
+from visionllm_sdk.model.conversation import ForcedCall
 from visionllm_sdk.skills.engine import SKILL_TOKENS
-from visionllm_sdk.skills.wording import findings_of
 
 if TYPE_CHECKING:
+    from visionllm_sdk.generation import RoutedCall
+    from visionllm_sdk.images import LoadedImage
     from visionllm_sdk.skills import VisionLLM
+    from visionllm_sdk.skills.engine import Engine
 
-__all__ = ["Skill", "SkillArguments", "say", "skills_of"]
-
-
-class SkillArguments(BaseModel):
-    """What every skill takes."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    image: str | None = Field(
-        default=None,
-        description="Handle of the image, such as img_1_0123456789abcdef. "
-        "Leave it out for the latest image of the conversation.",
-    )
-    # Graphs put the state of the conversation here; it is never dumped and never shown to a model.
-    runtime: Annotated[Any, InjectedToolArg()] = Field(default=None, exclude=True)
-
-
-class RoutedArguments(SkillArguments):
-    """What every skill behind a routing token takes."""
-
-    superlink: str | None = Field(
-        default=None,
-        description="Handle that the vision model itself passes on; others leave it out.",
-    )
-
-
-class Threshold(BaseModel):
-    """A lower limit of scores."""
-
-    threshold: float | None = Field(
-        default=None, ge=0, le=1, description="Lowest score, 0 to 1; leave it out for the usual one."
-    )
-
-
-_Label = Annotated[str, Field(min_length=1, max_length=500)]
-_LABELS: Final = "What to look for, one short noun phrase each, such as ['red circle', 'person']."
-
-
-class DetectArguments(Threshold, RoutedArguments):
-    """Arguments of `detect`."""
-
-    labels: list[_Label] = Field(min_length=1, description=_LABELS)
-
-
-class GroundArguments(Threshold, RoutedArguments):
-    """Arguments of `ground`."""
-
-    expression: _Label = Field(
-        description="The one thing that is meant, such as 'the star left of the ring'."
-    )
-
-
-class SegmentArguments(RoutedArguments):
-    """Arguments of `segment`."""
-
-    labels: list[_Label] = Field(min_length=1, description="The categories that share out the pixels.")
-
-
-class CountArguments(Threshold, RoutedArguments):
-    """Arguments of `count`."""
-
-    label: _Label = Field(description="What to count, one short noun phrase, such as 'red circle'.")
-
-
-class AskArguments(SkillArguments):
-    """Arguments of `ask`."""
-
-    question: str = Field(
-        min_length=1, description="A question about the image, answered in a word or a phrase."
-    )
-
-
-class CaptionArguments(SkillArguments):
-    """Arguments of `caption`."""
-
-
-class LabelArguments(RoutedArguments):
-    """Arguments of a skill that another package adds."""
-
-    labels: list[_Label] = Field(min_length=1, description=_LABELS)
+__all__ = ["Skill", "forced_calls", "skills_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +30,14 @@ class Skill:
         description: for the language model that chooses.
         arguments: schema.
         token: its routing token; None if it answers in words.
-        subject: the argument that says what is looked for.
-        options: arguments that the typed method, or the routed tool, takes beside that.
+        subject: the argument that says what is looked for, asked or drawn.
+        each: further arguments that differ from call to call.
+        options: arguments that the typed method, or the routed tool, takes beside these.
+        images: arguments that name images.
+        before: routing tokens that open an answer with `token`, such as the kinds of objects of a pose.
+        regions: whether it needs a region encoder.
+        needs: the routing token whose decoder it uses, where it is not called by one.
+        draws: whether it makes a picture.
     """
 
     name: str
@@ -117,74 +45,155 @@ class Skill:
     arguments: type[SkillArguments]
     token: str | None = None
     subject: str | None = None
+    each: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    images: tuple[str, ...] = ("image",)
+    before: tuple[str, ...] = ()
+    regions: bool = False
+    needs: str | None = None
+    draws: bool = False
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it answers requests in words, without a routing token."""
+        return self.token is None and not self.regions
 
     def labels(self, arguments: SkillArguments) -> tuple[str, ...]:
         """What the arguments look for."""
         given = getattr(arguments, self.subject) if self.subject else ()
         return (given,) if isinstance(given, str) else tuple(given)
 
-    def phrased(self, labels: Sequence[str]) -> dict[str, Any]:
-        """Labels as arguments."""
+    def phrased(self, call: RoutedCall, request: str) -> dict[str, Any]:
+        """A routed call as arguments.
+
+        Args:
+            call: its labels say what is looked for.
+            request: what the user said, which is what a picture is drawn from.
+        """
         if self.subject is None:
             return {}
-        return {self.subject: list(labels) if self.subject == "labels" else ", ".join(labels)}
+        if self.before:
+            kinds = list(dict.fromkeys(link.label for link in call.context if link.token in self.before))
+            return {self.subject: kinds[0] if len(kinds) == 1 else kinds, "keypoints": list(call.labels)}
+        if self.draws:
+            return {self.subject: request}
+        return {self.subject: list(call.labels) if self.subject == "labels" else ", ".join(call.labels)}
 
     def settings(self, arguments: SkillArguments) -> dict[str, Any]:
         """The options among the arguments."""
         return {name: getattr(arguments, name) for name in self.options}
 
+    def values(self, arguments: SkillArguments, images: Sequence[LoadedImage]) -> dict[str, Any]:
+        """What the typed method takes that differs from call to call, by name."""
+        names = (*((self.subject,) if self.subject else ()), *self.each)
+        seen = dict(zip(self.images, images, strict=True))
+        return {**seen, **{name: arguments.value(name) for name in names}}
+
+    def method(self, vlm: VisionLLM) -> Callable[..., Any] | None:
+        """The typed method, None if there is none of its name."""
+        return getattr(vlm, self.name, None) if self in _BUILT_IN else None
+
+
+def _skill(name: str, description: str, **fields: Any) -> Skill:
+    kind = "".join(word.title() for word in name.split("_"))
+    given = {"token": SKILL_TOKENS.get(name), "arguments": getattr(schemas, f"{kind}Arguments"), **fields}
+    return Skill(name=name, description=description, **given)
+
 
 _BUILT_IN: Final = (
-    Skill(
-        name="detect",
-        description="Find every object of the named kinds in an image: boxes in pixels, masks, scores.",
-        arguments=DetectArguments,
-        token=SKILL_TOKENS["detect"],
+    _skill(
+        "detect",
+        "Find every object of the named kinds in an image: boxes in pixels, masks, scores.",
         subject="labels",
         options=("threshold",),
     ),
-    Skill(
-        name="ground",
-        description="Find the one thing in an image that a referring expression means: its box and mask.",
-        arguments=GroundArguments,
-        token=SKILL_TOKENS["ground"],
+    _skill(
+        "ground",
+        "Find the one thing in an image that a referring expression means: its box and mask.",
         subject="expression",
         options=("threshold",),
     ),
-    Skill(
-        name="segment",
-        description="Give every pixel of an image one of the named categories: one mask for each.",
-        arguments=SegmentArguments,
-        token=SKILL_TOKENS["segment"],
+    _skill(
+        "segment",
+        "Give every pixel of an image one of the named categories: one mask for each.",
         subject="labels",
     ),
-    Skill(
-        name="count",
-        description="Count the objects of one kind in an image.",
-        arguments=CountArguments,
-        token=SKILL_TOKENS["count"],
+    _skill(
+        "count",
+        "Count the objects of one kind in an image.",
         subject="label",
         options=("threshold",),
     ),
-    Skill(
-        name="ask",
-        description="Answer a question about an image in words: colours, shapes, places, comparisons.",
-        arguments=AskArguments,
+    _skill(
+        "pose",
+        "Find every object of the named kind with its keypoints, such as nose or left knee.",
+        subject="label",
+        options=("keypoints", "threshold"),
+        before=(SKILL_TOKENS["detect"],),
+    ),
+    _skill(
+        "describe",
+        "Say in words what each marked place of an image shows.",
+        each=("regions",),
+        regions=True,
+    ),
+    _skill(
+        "classify",
+        "Choose for each marked place of an image which of the offered labels fits best.",
+        subject="labels",
+        each=("regions",),
+        regions=True,
+    ),
+    _skill(
+        "segment_regions",
+        "Find the exact outline of what each point or box marks in an image.",
+        each=("regions",),
+        regions=True,
+        needs=SKILL_TOKENS["detect"],
+    ),
+    _skill(
+        "segment_like",
+        "Find everything in an image that is of the same kind as what is marked in an example image.",
+        each=("example_region",),
+        options=("threshold",),
+        images=("example_image", "image"),
+        regions=True,
+        needs=SKILL_TOKENS["detect"],
+    ),
+    _skill(
+        "generate",
+        "Draw a new picture from a caption.",
+        subject="prompt",
+        options=("seed", "steps", "size"),
+        images=(),
+        draws=True,
+    ),
+    _skill(
+        "edit",
+        "Change an image as an instruction says, and leave the rest as it is.",
+        subject="instruction",
+        options=("seed", "steps"),
+        draws=True,
+    ),
+    _skill(
+        "ask",
+        "Answer a question about an image in words: colours, shapes, places, comparisons.",
         subject="question",
     ),
-    Skill(
-        name="caption",
-        description="Say in a sentence what an image shows.",
-        arguments=CaptionArguments,
-    ),
+    _skill("caption", "Say in a sentence what an image shows."),
 )
+_BY_NAME: Final[Mapping[str, Skill]] = {skill.name: skill for skill in _BUILT_IN}
 
 
 def skills_of(vlm: VisionLLM) -> list[Skill]:
     """The skills that a loaded checkpoint has, those of other packages included."""
     tokens = vlm.engine.routing_tokens
-    known = [skill for skill in _BUILT_IN if skill.token is None or skill.token in tokens]
+    sees_regions = vlm.engine.model.core.region_encoder is not None
+    known = [
+        skill
+        for skill in _BUILT_IN
+        if {skill.token, skill.needs} - {None} <= set(tokens) and (sees_regions or not skill.regions)
+    ]
     taken = {skill.token for skill in known}
     return known + [_further(vlm, token) for token in tokens if token not in taken]
 
@@ -197,45 +206,40 @@ def _further(vlm: VisionLLM, token: str) -> Skill:
     return Skill(
         name=tool.name if alone else token.strip("[]").lower(),
         description=purpose or tool.description,
-        arguments=LabelArguments,
+        arguments=schemas.LabelArguments,
         token=token,
         subject="labels",
     )
 
 
-def direct(skill: Skill, vlm: VisionLLM) -> Callable[..., Any] | None:
-    """The typed method of a skill, None if there is none of its name."""
-    return getattr(vlm, skill.name, None) if skill in _BUILT_IN else None
+def forced_calls(name: str, arguments: Mapping[str, Any], engine: Engine) -> list[ForcedCall]:
+    """The routed calls that stand for a call of a built-in skill; none if it has no routing token here.
+
+    Args:
+        name: of the skill.
+        arguments: as somebody wrote them; those that do not fit give no calls.
+        engine: the model.
+    """
+    skill = _BY_NAME.get(name)
+    if skill is None or skill.token not in engine.routing_tokens or skill.subject is None:
+        return []
+    given = _texts(arguments.get(skill.subject))
+    if skill.draws:
+        given = ("",)
+    if not skill.before:
+        return [ForcedCall(token=engine.token(skill.token), labels=given)] if given else []
+    keypoints = arguments.get("keypoints", "coco")
+    known = KEYPOINT_SETS.get(keypoints) if isinstance(keypoints, str) else None
+    wanted = known.names if known else _texts(keypoints)
+    if not given or not wanted:
+        return []
+    opening = [ForcedCall(token=engine.token(token), labels=given) for token in skill.before]
+    return [*opening, ForcedCall(token=engine.token(skill.token), labels=wanted)]
 
 
-def method_arguments(
-    skill: Skill, image: LoadedImage, arguments: SkillArguments
-) -> tuple[list[Any], dict[str, Any]]:
-    """How the typed method of a skill is called."""
-    subject = [getattr(arguments, skill.subject)] if skill.subject else []
-    return [image, *subject], skill.settings(arguments)
-
-
-def say(result: Result) -> str:
-    """A result in one short line, for the model that reads it."""
-    found = findings_of(result)
-    if found is not None:
-        return f"{', '.join(found)}." if found else "nothing."
-    text = getattr(result, "text", None)
-    return text if isinstance(text, str) and text else f"The result is of type {result.model_dump()['type']}."
-
-
-def details(result: Result) -> str:
-    """Labels, scores and boxes of what was found, one a line; nothing for other kinds of results."""
-    found: Any = getattr(result, "detections", ())
-    lines = [
-        f"{one.label} ({one.score:.2f}) at {[round(value) for value in one.box.xyxy]}"
-        for one in found
-        if hasattr(one, "box")
-    ]
-    return "\n".join(lines)
-
-
-def question_of(skill: Skill, request: str) -> Mapping[str, Any]:
-    """Arguments of a skill that answers in words: the request is the question."""
-    return {skill.subject: request} if skill.subject else {}
+def _texts(given: Any) -> tuple[str, ...]:
+    """One text or several; none if it is something else."""
+    values = [given] if isinstance(given, str) else given
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        return ()
+    return tuple(values)

@@ -6,8 +6,8 @@ import asyncio
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.tools import BaseTool, InjectedToolArg, ToolException
@@ -15,30 +15,29 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.prebuilt.tool_node import ToolRuntime
 from pydantic import PrivateAttr, ValidationError
 
-from visionllm_sdk.agent.dialogue import OVERLAY, images_of
+from visionllm_sdk.agent.arguments import SkillArguments
+from visionllm_sdk.agent.dialogue import OVERLAY, PRODUCED, images_of
 from visionllm_sdk.agent.recipes import Recipe
 from visionllm_sdk.agent.sessions import VisionSession
-from visionllm_sdk.agent.skills import (
-    Skill,
-    SkillArguments,
-    details,
-    direct,
-    method_arguments,
-    say,
-    skills_of,
-)
+from visionllm_sdk.agent.skills import Skill, skills_of
+from visionllm_sdk.agent.telling import Outcome, details, say
 from visionllm_sdk.agent.workspace import Workspace, thread_of
 from visionllm_sdk.errors import HandleError, InputError, VisionLLMError
 from visionllm_sdk.generation import RoutedCall, ToolJob
-from visionllm_sdk.images import LoadedImage
-from visionllm_sdk.results import Result
+from visionllm_sdk.images import LoadedImage, load_image
+from visionllm_sdk.results import Detections, EditedImage, ImageResult, Picture, Result
+from visionllm_sdk.skills.marking import number_regions
+from visionllm_sdk.skills.perception import as_count
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from visionllm_sdk.skills import VisionLLM
 
 __all__ = ["VisionTool", "tools_of"]
 
 _MAX_ERROR = 600
+_Content: TypeAlias = str | list[str | dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +46,22 @@ class _Order:
 
     Attributes:
         arguments: typed.
-        image: to look at.
-        handle: of the image.
+        session: of the conversation.
+        images: to look at, in the order of the skill's arguments; the last one is what the result is about.
+        handles: of the images.
         call: the routed call whose super-links the vision model passed on; None routes by the labels.
     """
 
     arguments: SkillArguments
-    image: LoadedImage
-    handle: str
+    session: VisionSession
+    images: tuple[LoadedImage, ...]
+    handles: tuple[str, ...]
     call: RoutedCall | None
+
+    @property
+    def picture(self) -> Image | None:
+        """The pixels of the last image."""
+        return self.images[-1].image if self.images else None
 
 
 class VisionTool(BaseTool):
@@ -67,7 +73,8 @@ class VisionTool(BaseTool):
 
     Attributes:
         details: also tell the model scores and boxes, one line for each detection.
-        overlay: also show the model the image with the result drawn over it.
+        overlay: also show the model the image with the result drawn over it, and pictures that were made.
+            The vision model itself is always shown the pictures that it made.
     """
 
     response_format: Literal["content", "content_and_artifact"] = "content_and_artifact"
@@ -112,7 +119,7 @@ class VisionTool(BaseTool):
 
     def _run(
         self, runtime: Annotated[Any, InjectedToolArg()] = None, **arguments: Any
-    ) -> tuple[str | list[str | dict[str, Any]], Result]:
+    ) -> tuple[_Content, Outcome]:
         try:
             order = self._order(arguments, runtime)
             return self._report(order, self._workspace.run(self._carry_out, order))
@@ -121,7 +128,7 @@ class VisionTool(BaseTool):
 
     async def _arun(
         self, runtime: Annotated[Any, InjectedToolArg()] = None, **arguments: Any
-    ) -> tuple[str | list[str | dict[str, Any]], Result]:
+    ) -> tuple[_Content, Outcome]:
         try:
             order = await asyncio.to_thread(self._order, arguments, runtime)
             result = await self._carry_out_together(order)
@@ -138,9 +145,7 @@ class VisionTool(BaseTool):
         typed = self._skill.arguments(**arguments)
         session = self._session(runtime)
         messages = _messages(runtime)
-        shown = images_of(messages, session, self._workspace.vlm.rules)
-        handle = self._choose(typed.image, shown, session)
-        image = self._find(handle, shown, session)
+        handles, images = self._images(typed, messages, session) if self._skill.images else ((), ())
         link = getattr(typed, "superlink", None)
         call = None if link is None else self._recall(link, messages, session)
         if call is not None and call.token != self._skill.token:
@@ -150,7 +155,17 @@ class VisionTool(BaseTool):
                 limit=self._skill.token,
                 remedy="Call the tool with labels and image only.",
             )
-        return _Order(arguments=typed, image=image, handle=handle, call=call)
+        return _Order(arguments=typed, session=session, images=images, handles=handles, call=call)
+
+    def _images(
+        self, arguments: SkillArguments, messages: Sequence[BaseMessage], session: VisionSession
+    ) -> tuple[tuple[str, ...], tuple[LoadedImage, ...]]:
+        """Handles and images that the arguments name, or leave out where there is one to be meant."""
+        shown = images_of(messages, session, self._workspace.vlm.rules)
+        wanted = {name: getattr(arguments, name) for name in self._skill.images}
+        handles = {name: self._choose(handle, shown, session) for name, handle in wanted.items()}
+        found = tuple(self._find(name, handle, shown, session) for name, handle in handles.items())
+        return tuple(handles.values()), found
 
     def _session(self, runtime: Any) -> VisionSession:
         if runtime is None:
@@ -169,13 +184,14 @@ class VisionTool(BaseTool):
             )
         return known[-1]
 
-    def _find(self, handle: str, shown: Sequence[str], session: VisionSession) -> LoadedImage:
+    def _find(self, name: str, handle: str, shown: Sequence[str], session: VisionSession) -> LoadedImage:
         try:
             return session.images.get(handle)
         except HandleError as error:
             known = ", ".join(shown) or "none"
-            error.remedy = f"Images of this conversation: {known}. Leave `image` out for the latest one."
-            raise error.at("argument `image`") from error
+            latest = " Leave `image` out for the latest one." if name == "image" else ""
+            error.remedy = f"Images of this conversation: {known}.{latest}"
+            raise error.at(f"argument `{name}`") from error
 
     def _recall(self, link: str, messages: Sequence[BaseMessage], session: VisionSession) -> RoutedCall:
         """The routed call under a handle; if it is gone, computed again from the message that made it."""
@@ -204,7 +220,8 @@ class VisionTool(BaseTool):
         options = self._workspace.vlm.engine.known_options(
             order.call.token, self._skill.settings(order.arguments)
         )
-        return ToolJob(call=order.call, image=order.image.image, options=options)
+        words = self._skill.labels(order.arguments)[0] if self._skill.draws else ""
+        return ToolJob(call=order.call, image=order.picture, options=options, instruction=words)
 
     def _forced(self, order: _Order) -> RoutedCall:
         """Super-links of a skill without a typed method, by forced routing."""
@@ -215,29 +232,28 @@ class VisionTool(BaseTool):
         assert self._skill.token is not None
         wanted = ForcedCall(token=engine.token(self._skill.token), labels=self._skill.labels(order.arguments))
         with engine.turn():
-            request = ForcedRequest(calls=(wanted,), images=tuple(engine.see([order.image])))
+            request = ForcedRequest(calls=(wanted,), images=tuple(engine.see(order.images)))
             ((call,),) = engine.generator.forced([request])
         return call
 
-    def _carry_out(self, order: _Order) -> Result:
+    def _carry_out(self, order: _Order) -> Outcome:
         vlm = self._workspace.vlm
-        method = direct(self._skill, vlm)
+        method = self._skill.method(vlm)
         if order.call is None and method is not None:
-            values, options = method_arguments(self._skill, order.image, order.arguments)
-            result: Result = method(*values, **options)
-            return result
-        routed = order if order.call is not None else _with(order, self._forced(order))
-        with vlm.engine.turn():
-            (result,) = vlm.engine.run([self._job(routed)])
+            settings = self._skill.settings(order.arguments)
+            direct: Outcome = method(**self._skill.values(order.arguments, order.images), **settings)
+            return self._typed(direct, order)
+        routed = order if order.call is not None else replace(order, call=self._forced(order))
+        (result,) = self._run_jobs([self._job(routed)])
         return self._typed(result, order)
 
-    async def _carry_out_together(self, order: _Order) -> Result:
+    async def _carry_out_together(self, order: _Order) -> Outcome:
         """As `_carry_out`; calls that wait at the same time run as one batch."""
         if order.call is not None:
             result: Result = await self._workspace.together("links", self._job(order), self._run_jobs)
             return self._typed(result, order)
         settings = self._skill.settings(order.arguments)
-        found: Result = await self._workspace.together(f"{self.name} {settings}", order, self._run_orders)
+        found: Outcome = await self._workspace.together(f"{self.name} {settings}", order, self._run_orders)
         return found
 
     def _run_jobs(self, jobs: Sequence[ToolJob]) -> Sequence[Result]:
@@ -245,48 +261,54 @@ class VisionTool(BaseTool):
         with engine.turn():
             return engine.run(jobs)
 
-    def _run_orders(self, orders: Sequence[_Order]) -> Sequence[Result]:
+    def _run_orders(self, orders: Sequence[_Order]) -> Sequence[Outcome]:
         """Orders of equal settings without super-links."""
-        method = direct(self._skill, self._workspace.vlm)
+        method = self._skill.method(self._workspace.vlm)
         if method is None or len(orders) == 1:
             return [self._carry_out(order) for order in orders]
-        calls = [method_arguments(self._skill, order.image, order.arguments) for order in orders]
-        columns = [list(column) for column in zip(*(values for values, _ in calls), strict=True)]
-        results: Sequence[Result] = method(*columns, **calls[0][1])
-        return results
+        calls = [self._skill.values(order.arguments, order.images) for order in orders]
+        columns = {name: [call[name] for call in calls] for name in calls[0]}
+        results: Sequence[Outcome] = method(**columns, **self._skill.settings(orders[0].arguments))
+        return [self._typed(result, order) for result, order in zip(results, orders, strict=True)]
 
-    def _typed(self, result: Result, order: _Order) -> Result:
-        """What a routed call found: with the regions it answers, or as a count where one was asked for."""
-        from visionllm_sdk.results import Detections
-        from visionllm_sdk.skills.marking import number_regions
-        from visionllm_sdk.skills.perception import as_count
+    def _typed(self, result: Outcome, order: _Order) -> Outcome:
+        """A result as the conversation keeps it: with the regions it answers, as a count where one was asked
+        for, and a picture under a handle of the session."""
+        if isinstance(result, Picture):
+            return _kept(result, order)
+        if order.call is None or not isinstance(result, Detections):
+            return result
+        found = number_regions(result)
+        return as_count(found, self._skill.labels(order.arguments)[0]) if self.name == "count" else found
 
-        result = number_regions(result)
-        if self._skill.name == "count" and isinstance(result, Detections):
-            return as_count(result, self._skill.labels(order.arguments)[0])
-        return result
-
-    def _report(self, order: _Order, result: Result) -> tuple[str | list[str | dict[str, Any]], Result]:
-        text = say(result)
+    def _report(self, order: _Order, result: Outcome) -> tuple[_Content, Outcome]:
+        text = say(result, alike=len(self._skill.images) > 1)
         if self.details and (lines := details(result)):
             text = f"{text}\n{lines}"
-        if not self.overlay or not hasattr(result, "draw"):
-            return text, result
+        shown = self._shown(order, result)
+        return ([{"type": "text", "text": text}, shown] if shown else text), result
+
+    def _shown(self, order: _Order, result: Outcome) -> dict[str, Any] | None:
+        """An image block for a model that can see it: a picture that was made, or a result drawn over its
+        image."""
+        if isinstance(result, Picture):
+            seen = self.overlay or order.call is not None
+            data = result.to_png(metadata=False) if seen and result.refused is None else None
+            return None if data is None else _block(data, {PRODUCED: result.handle})
+        if not self.overlay or not isinstance(result, ImageResult):
+            return None
         picture = io.BytesIO()
-        result.draw(order.image).save(picture, format="PNG")
-        shown = {
-            "type": "image",
-            "base64": base64.b64encode(picture.getvalue()).decode(),
-            "mime_type": "image/png",
-            "extras": {OVERLAY: order.handle},
-        }
-        return [{"type": "text", "text": text}, shown], result
+        result.draw(order.images[-1]).save(picture, format="PNG")
+        return _block(picture.getvalue(), {OVERLAY: order.handles[-1]})
 
 
 def tools_of(
     vlm: VisionLLM, *, details: bool = False, overlay: bool = False, workspace: Workspace | None = None
 ) -> list[BaseTool]:
-    """One tool for every skill of a loaded model: `detect`, `ground`, `segment`, `count`, `ask`, `caption`.
+    """One tool for every skill of a loaded model, named after its method.
+
+    These are `detect`, `ground`, `segment`, `count`, `ask` and `caption`; where the checkpoint has the parts
+    for it also `pose`, `describe`, `classify`, `segment_regions`, `segment_like`, `generate` and `edit`.
 
     Args:
         vlm: the model.
@@ -298,8 +320,23 @@ def tools_of(
     return [VisionTool(skill, shared, details=details, overlay=overlay) for skill in skills_of(vlm)]
 
 
-def _with(order: _Order, call: RoutedCall) -> _Order:
-    return _Order(arguments=order.arguments, image=order.image, handle=order.handle, call=call)
+def _kept(picture: Picture, order: _Order) -> Picture:
+    """A picture under a handle of its conversation, which another conversation cannot open."""
+    if isinstance(picture, EditedImage):
+        picture = picture.from_source(order.handles[-1])
+    if picture.refused is not None:
+        return picture
+    origin = f"{order.arguments.__class__.__name__.removesuffix('Arguments').lower()}: {picture.prompt[:60]}"
+    return picture.with_origin(handle=order.session.images.add(load_image(picture.image), origin=origin))
+
+
+def _block(png: bytes, extras: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "image",
+        "base64": base64.b64encode(png).decode(),
+        "mime_type": "image/png",
+        "extras": extras,
+    }
 
 
 def _messages(runtime: Any) -> Sequence[BaseMessage]:

@@ -17,7 +17,7 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel, ValidationError
 
 from visionllm_sdk._result import Probability
-from visionllm_sdk.agent.replies import PROVIDER
+from visionllm_sdk.agent.requests import PROVIDER
 from visionllm_sdk.agent.workspace import thread_of
 from visionllm_sdk.errors import ArtifactError, InputError
 from visionllm_sdk.images import ImageSource, LoadedImage
@@ -185,17 +185,18 @@ def _calls(message: AIMessage, reports: Mapping[str, ToolMessage]) -> Iterator[R
     for call in message.tool_calls:
         report = reports.get(call["id"] or "")
         labels = _labels(call["args"])
-        entry = audit.get((call["name"], labels))
-        yield RoutedCall(
-            token=entry.token if entry else "",
-            tool=call["name"],
-            labels=labels,
-            probability=entry.probability if entry else 1.0,
-            alternatives=entry.alternatives if entry else (),
-            result=_result_of(report),
-            image=call["args"].get("image"),
-            superlink=call["args"].get("superlink"),
-        )
+        entry = audit.get((call["name"], labels)) or audit.get((call["name"], ("",)))
+        for result in _results_of(report):
+            yield RoutedCall(
+                token=entry.token if entry else "",
+                tool=call["name"],
+                labels=labels,
+                probability=entry.probability if entry else 1.0,
+                alternatives=entry.alternatives if entry else (),
+                result=result,
+                image=call["args"].get("image"),
+                superlink=call["args"].get("superlink"),
+            )
 
 
 class _Decision(BaseModel):
@@ -231,16 +232,23 @@ def _kept(message: AIMessage) -> _Kept:
         ) from error
 
 
-def _result_of(report: ToolMessage | None) -> Any:
-    """The typed result of a tool of this SDK; other tools' artifacts stay in their messages."""
+def _results_of(report: ToolMessage | None) -> Sequence[Any]:
+    """The typed results of a tool of this SDK, one for each region where it was asked about regions; other
+    tools' artifacts stay in their messages."""
     artifact = report.artifact if report is not None else None
-    if isinstance(artifact, Mapping) and "type" not in artifact:
-        return None
-    return revive(artifact) if artifact is not None else None
+    if artifact is None or (isinstance(artifact, Mapping) and "type" not in artifact):
+        return (None,)
+    revived = revive(artifact)
+    return revived if isinstance(revived, list) else (revived,)
 
 
 def _labels(arguments: Mapping[str, Any]) -> tuple[str, ...]:
-    given = next((arguments[name] for name in ("labels", "expression", "label") if name in arguments), ())
+    """What a call looks for, as the reply names it."""
+    keypoints = arguments.get("keypoints")
+    if isinstance(keypoints, list):
+        return tuple(keypoints)
+    names = ("labels", "expression", "label", "prompt", "instruction")
+    given = next((arguments[name] for name in names if name in arguments), ())
     return (given,) if isinstance(given, str) else tuple(given)
 
 

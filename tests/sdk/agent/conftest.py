@@ -15,6 +15,8 @@ from langchain_core.messages import HumanMessage
 from PIL import Image
 
 import visionllm_sdk.images
+from tests.sdk.conftest import drawing_changes, pose_sections, write_random_checkpoint
+from visionllm_sdk import VisionLLM
 
 
 def drawn(seed: int = 0, width: int = 72, height: int = 56) -> Image.Image:
@@ -54,6 +56,16 @@ def scene() -> Image.Image:
 def ask() -> Callable[..., HumanMessage]:
     """Makes human messages with pictures."""
     return asking
+
+
+@pytest.fixture(scope="session")
+def whole_vlm(tmp_path_factory: pytest.TempPathFactory) -> VisionLLM:
+    """A model with random weights that has every part: detector, poses, regions, drawing and editing."""
+    from visionllm_sdk import VisionLLM
+
+    changes = {**drawing_changes(), **pose_sections()}
+    folder = write_random_checkpoint(tmp_path_factory.mktemp("whole"), changes=changes)
+    return VisionLLM.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")

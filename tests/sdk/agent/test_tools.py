@@ -13,6 +13,7 @@ from tests.sdk.agent.conftest import asking, drawn
 from visionllm_sdk import Answer, Count, Detections, Grounding, SemanticMap, VisionLLM, load_image
 from visionllm_sdk.agent import Workspace, tools_of
 from visionllm_sdk.agent.dialogue import OVERLAY
+from visionllm_sdk.regions import Box, Point
 
 
 @pytest.fixture
@@ -39,7 +40,11 @@ ARGUMENTS: dict[str, tuple[dict[str, Any], type]] = {
     "count": ({"label": "star"}, Count),
     "ask": ({"question": "what colour is the star?"}, Answer),
     "caption": ({}, Answer),
+    "describe": ({"regions": [[10, 10, 40, 30], [5, 5]]}, list),
+    "classify": ({"regions": [[10, 10, 40, 30]], "labels": ["star", "circle"]}, list),
+    "segment_regions": ({"regions": [[10, 10, 40, 30], [5, 5]]}, Detections),
 }
+REGIONS = [Box(10, 10, 40, 30), Point(5, 5)]
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
@@ -52,7 +57,9 @@ def test_tools_do_what_the_methods_do(
     message = call(tools[name], image=handle, **arguments)
     assert message.status == "success"
     assert isinstance(message.artifact, kind)
-    direct = getattr(random_vlm, name)(image, *arguments.values())
+    if "regions" in arguments:
+        arguments = {**arguments, "regions": REGIONS[: len(arguments["regions"])]}
+    direct = getattr(random_vlm, name)(image, **arguments)
     if isinstance(direct, Answer):  # what was read there is not read again here: sums are rounded otherwise
         probability = message.artifact.probability
         assert 0 < probability <= 1
@@ -65,6 +72,8 @@ def test_tools_do_what_the_methods_do(
 
 def test_schemas_say_what_a_planner_needs(tools: dict[str, BaseTool]) -> None:
     for name, tool in tools.items():
+        if name not in ARGUMENTS:
+            continue
         function = convert_to_openai_tool(tool)["function"]
         assert function["description"] == tool.description
         fields = function["parameters"]["properties"]
@@ -87,6 +96,18 @@ def test_schemas_say_what_a_planner_needs(tools: dict[str, BaseTool]) -> None:
         ("detect", {"labels": ["star"], "image": "../../etc/passwd"}, "not a img handle"),
         ("detect", {"labels": ["star"], "superlink": "link_1_0011223344556677"}, "labels and image only"),
         ("ask", {"question": "   "}, "empty"),
+        ("describe", {"regions": []}, "at least 1 item"),
+        ("describe", {"regions": [[1, 2, 3]]}, "[x, y] or [x1, y1, x2, y2]"),
+        ("describe", {"regions": [[1, float("nan")]]}, "finite number"),
+        ("describe", {"regions": [[40, 30, 10, 10]]}, "swapped"),
+        ("describe", {"regions": [[1, 2], [500, 5]]}, "region 1: the point lies outside"),
+        ("describe", {"regions": "everything"}, "valid list"),
+        ("segment_like", {"example_region": [1, 2]}, "example_image: Field required"),
+        (
+            "segment_like",
+            {"example_region": [1, 2], "example_image": "img_1_0011223344556677"},
+            "argument `example_image`",
+        ),
     ],
 )
 def test_errors_come_back_as_messages_with_a_remedy(
