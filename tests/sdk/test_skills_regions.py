@@ -158,6 +158,19 @@ async def test_asynchronous_twins(random_vlm: VisionLLM, images: list[Image.Imag
         await random_vlm.adescribe(images[0], Box(0, 0, 9999, 5))
 
 
+async def test_questions_that_wait_together_keep_their_own_region(
+    random_vlm: VisionLLM, images: list[Image.Image]
+) -> None:
+    places = [Box(0, 0, 80, 60), Box(10, 50, 40, 110)]  # each lies inside both images
+    answers = await asyncio.gather(
+        *(random_vlm.aask(image, "What?", place) for image, place in zip(images, places, strict=True))
+    )
+    for answer, image, place in zip(answers, images, places, strict=True):
+        alone = random_vlm.ask(image, "What?", place)
+        assert answer.text == alone.text
+        assert answer.probability == pytest.approx(alone.probability, rel=1e-4)
+
+
 # -- batches and memory ------------------------------------------------------------------------------------
 
 

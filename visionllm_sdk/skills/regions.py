@@ -192,7 +192,7 @@ class RegionSkills(SkillGroup):
 
     async def adescribe(self, image: Any, regions: Any) -> Any:
         """As ``describe``, without blocking the event loop."""
-        return await self._perform(self.describe, (image, _listed(regions)), {})
+        return await self._perform(self.describe, (image, as_list(regions)), {})
 
     @overload
     async def aclassify(
@@ -204,7 +204,7 @@ class RegionSkills(SkillGroup):
 
     async def aclassify(self, image: Any, regions: Any, labels: Any) -> Any:
         """As ``classify``, without blocking the event loop."""
-        return await self._perform(self.classify, (image, _listed(regions), _listed(labels)), {})
+        return await self._perform(self.classify, (image, as_list(regions), as_list(labels)), {})
 
     @overload
     async def asegment_regions(self, image: list[S] | tuple[S, ...], regions: Any) -> list[Detections]: ...
@@ -214,7 +214,7 @@ class RegionSkills(SkillGroup):
 
     async def asegment_regions(self, image: Any, regions: Any) -> Any:
         """As ``segment_regions``, without blocking the event loop."""
-        return await self._perform(self.segment_regions, (image, _listed(regions)), {})
+        return await self._perform(self.segment_regions, (image, as_list(regions)), {})
 
     @overload
     async def asegment_like(
@@ -292,6 +292,6 @@ def _same(values: Sequence[Any]) -> bool:
     return bool(values) and all(value is values[0] for value in values)
 
 
-def _listed(value: Any) -> Any:
-    """One thing as a list of one, so that calls can be gathered."""
+def as_list(value: Any) -> Any:
+    """One thing as a list of one: in a batch of gathered calls it stays one call's own."""
     return value if is_many(value) else [value]

@@ -16,7 +16,7 @@ from visionllm_sdk.skills.arguments import Images, Many, check_message, each_phr
 from visionllm_sdk.skills.group import SkillGroup
 from visionllm_sdk.skills.history import Conversation, History, conversation
 from visionllm_sdk.skills.marking import mark
-from visionllm_sdk.skills.regions import Regions, each_region_list
+from visionllm_sdk.skills.regions import Regions, as_list, each_region_list
 from visionllm_sdk.skills.settings import ChatSettings, talk_settings
 from visionllm_sdk.skills.talk import TalkEvent
 
@@ -96,7 +96,8 @@ class SpeakingSkills(SkillGroup):
 
     async def aask(self, image: Any, question: Any, regions: Any = None, **settings: Any) -> Any:
         """As :meth:`ask`, without blocking the event loop."""
-        return await self._perform(self.ask, (image, question, regions), settings)
+        own = None if regions is None else as_list(regions)
+        return await self._perform(self.ask, (image, question, own), settings)
 
     @overload
     def caption(self, image: list[S] | tuple[S, ...], *, adapter: AdapterChoice = None) -> list[Answer]: ...
