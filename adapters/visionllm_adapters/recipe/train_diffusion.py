@@ -28,6 +28,7 @@ from visionllm_adapters.recipe.drawing_pictures import (
 from visionllm_adapters.recipe.drawing_tokens import EditTokens, SceneTokens, layout_tensors, order_tensors
 from visionllm_adapters.recipe.layouts import plan_layout
 from visionllm_adapters.recipe.running import Averages, Run, channels_last
+from visionllm_adapters.recipe.warm import saved_module
 from visionllm_sdk.scenes import held_out_seeds
 from visionllm_sdk.scenes.checker import Asked, check
 from visionllm_sdk.scenes.drawing_language import random_asked
@@ -43,6 +44,7 @@ from visionllm_tools.editing.keeping import keep_unchanged
 LLM_WIDTH: Final = 256
 _NEARLY_PURE: Final = 0.12
 _PURE_SHARE: Final = 0.4
+_OUTER: Final = ("conv_in.", "grid_in.", "conv_out.")
 _STRESS: Final = 4.0
 _VISIBLE: Final = 0.04
 _MARGIN: Final = 0.06
@@ -102,6 +104,17 @@ def decoder_for(editing: bool) -> DiffusionDecoder:
     for part in ("weight", "bias"):
         nn.init.zeros_(decoder.sd_unet.get_parameter(f"conv_out.{part}"))
     return decoder
+
+
+def start_from(unet: nn.Module, checkpoint: Path) -> None:
+    """Take over the inner layers of another drawing stage's denoiser: how to draw is known there.
+
+    First layers, which see other channels, and the last one, which says something else, stay as they are.
+    """
+    live = unet.state_dict()
+    known = saved_module(checkpoint, "ema_unet")
+    inner = {k: v for k, v in known.items() if not k.startswith(_OUTER) and v.shape == live[k].shape}
+    unet.load_state_dict({**live, **inner})
 
 
 # ---- validation ----
@@ -252,6 +265,8 @@ def train(arguments: argparse.Namespace) -> None:
     decoder = decoder_for(arguments.editing)
     tokens: nn.Module = EditTokens() if arguments.editing else SceneTokens()
     unet = decoder.sd_unet
+    if arguments.start is not None:
+        start_from(unet, arguments.start)
     channels_last(unet)
     slow_decoder, slow_tokens = deepcopy(decoder), deepcopy(tokens)
     slow_unet = slow_decoder.sd_unet
@@ -300,6 +315,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--editing", action="store_true", help="train the editing decoder")
+    parser.add_argument("--start", type=Path, help="take the denoiser's inner layers from this checkpoint")
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--batch", type=int, default=16)

@@ -169,9 +169,9 @@ class Maker:
             if path is not None
         ] or ["generate", "edit"]
         if "edit" not in kinds or (len(kinds) > 1 and self.rng.random() < 0.5):
-            return self.words("drawing", ["generate"] * 3, rows)
+            return self.words("drawing", ["generate"] * 5, rows)
         packed, facts, grid = symbolic_batch(
-            self.packer, self.rng, self.curriculum, rows, 3, kinds=["edit", "edit", self.rng.choice(kinds)]
+            self.packer, self.rng, self.curriculum, rows, 5, kinds=[*["edit"] * 4, self.rng.choice(kinds)]
         )
         tokens = symbolic_tokens(self.student.model.symbols, facts, grid=grid)
         return Batch(packed, tokens, torch.zeros(0, _WIDTH), torch.zeros(()), "drawing")
