@@ -121,7 +121,7 @@ class Maker:
     def batch(self, step: int) -> Batch:
         """The batch of a step."""
         arguments, rng = self.arguments, self.rng
-        if rng.random() < arguments.drawing:
+        if arguments.only_drawing or rng.random() < arguments.drawing:
             return self.requests_to_draw()
         if rng.random() < arguments.drill:
             return self.drill()
@@ -253,6 +253,16 @@ def start(
     return {}
 
 
+def only_drawing(student: Student) -> None:
+    """Freeze everything but how pictures are asked for: 64 queries and the layers that read them.
+
+    These need many captions and few skills; the language model stays as all skills want it.
+    """
+    student.requires_grad_(False)
+    for name in (*PARTS["generation"], *PARTS["editing"]):
+        student.get_submodule(name.rstrip(".")).requires_grad_(True)
+
+
 def optimisers_of(student: Student, rate: float) -> list[torch.optim.Optimizer]:
     """Those of the language model, and AdamW for what stands around it: new parts move faster."""
     known = set(map(id, student.model.parameters()))
@@ -274,6 +284,8 @@ def train(arguments: argparse.Namespace) -> None:
     earlier = start(arguments, student, eyes.vis_encoder, teachers)
     encoder = eyes.vis_encoder.eval().requires_grad_(False)
     channels_last(encoder)
+    if arguments.only_drawing:
+        only_drawing(student)
     optimisers = optimisers_of(student, arguments.lr)
     run = Run(arguments.out, {"student": student}, optimisers, arguments.minutes, arguments.every, tail=0.75)
     rng = Random(arguments.seed * 9_000_001 + run.step)
@@ -332,6 +344,7 @@ def main() -> None:
     parser.add_argument("--symbolic", type=float, default=0.35, help="share of symbolic batches")
     parser.add_argument("--text", type=float, default=0.15, help="share of the rest without any image")
     parser.add_argument("--drawing", type=float, default=0.0, help="share of batches that only ask to draw")
+    parser.add_argument("--only-drawing", action="store_true", help="teach nothing but to ask for pictures")
     parser.add_argument("--drill", type=float, default=0.08, help="share of the rest that asks for relations")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--every", type=float, default=180.0)
