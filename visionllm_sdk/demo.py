@@ -7,30 +7,57 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from PIL import Image
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from visionllm_sdk.drawing import contact_sheet
+from visionllm_sdk.drawing import contact_sheet, draw_region
 from visionllm_sdk.images import LoadedImage, load_image
-from visionllm_sdk.results import Detections, ImageResult, Poses, Reply, Result, SemanticMap
+from visionllm_sdk.regions import Box, Point, Region
+from visionllm_sdk.results import Detections, ImageResult, Picture, Poses, Reply, Result, SemanticMap
 
 if TYPE_CHECKING:
+    from visionllm_sdk.agent import VisionAgent
     from visionllm_sdk.skills import VisionLLM
 
+
+@dataclass(frozen=True)
+class Request:
+    """What the agent is asked, in a conversation of its own.
+
+    Attributes:
+        text: the message.
+        skill: the model must have this skill for the request to make sense; None: every model has it.
+        regions: marked in the image.
+        shows: what the message shows: the scene, nothing, or the picture that was made last.
+    """
+
+    text: str
+    skill: str | None = None
+    regions: tuple[Region, ...] = ()
+    shows: Literal["scene", "nothing", "picture"] = "scene"
+
+
 REQUESTS: Final = (
-    "Detect the hearts, the dog and the triangle.",
-    "Point to the largest heart.",
-    "How many hearts are there?",
-    "Segment the hearts.",
-    "Describe the image.",
+    Request("Detect the hearts, the dog and the triangle."),
+    Request("Point to the largest heart."),
+    Request("How many hearts are there?"),
+    Request("Segment the hearts."),
+    Request("Describe the image."),
+    Request("Estimate the pose of every dog.", skill="pose"),
+    Request("Describe <region>", skill="describe", regions=(Box(14, 138, 132, 258),)),
+    Request(
+        "Segment <region>, <region>", skill="segment_regions", regions=(Point(332, 126), Point(591, 397))
+    ),
+    Request(
+        "Draw a red circle left of a blue star on a yellow background.", skill="generate", shows="nothing"
+    ),
+    Request("Make the background green.", skill="edit", shows="picture"),
 )
-"""What the agent is asked, one conversation each."""
-SKILL_REQUESTS: Final = {"pose": "Estimate the pose of every dog."}
-"""What it is asked besides, if the model has the skill."""
+"""What the agent is asked."""
 
 _CELL: Final = 420
 _WIDTH: Final = 120
@@ -45,11 +72,21 @@ def demo_scene() -> LoadedImage:
 class Step:
     """One request and what the agent replied."""
 
-    request: str
+    request: Request
     reply: Reply
 
+    @property
+    def made(self) -> Image.Image | None:
+        """The picture that the reply made, if it made one."""
+        made = [result.image for result in self.reply.results if isinstance(result, Picture)]
+        return made[-1] if made else None
+
     def picture(self, image: Image.Image) -> Image.Image:
-        """The scene with everything drawn on it that the reply found."""
+        """The picture that was made, or the scene with what was marked and everything that was found."""
+        if self.made is not None:
+            return self.made.resize((_CELL, _CELL), Image.Resampling.BICUBIC)
+        for region in self.request.regions:
+            image = draw_region(region, image)
         for result in self.reply.results:
             if isinstance(result, ImageResult):
                 image = result.draw(image)
@@ -67,7 +104,8 @@ class DemoReport:
         """The report as JSON-safe data."""
         return {
             "steps": [
-                {"request": step.request, "reply": step.reply.model_dump(mode="json")} for step in self.steps
+                {"request": step.request.text, "reply": step.reply.model_dump(mode="json")}
+                for step in self.steps
             ],
             "files": [str(path) for path in self.files],
         }
@@ -81,7 +119,7 @@ class DemoReport:
             ]
             found = [_found(result) for result in step.reply.results]
             table.add_row(
-                *(Text(cell) for cell in (step.request, "\n".join(calls), "\n".join(found), step.reply.text))
+                *map(Text, (step.request.text, "\n".join(calls), "\n".join(found), step.reply.text))
             )
         return table
 
@@ -98,17 +136,35 @@ def _found(result: Result) -> str:
         seen = [sum(point.visible for point in pose.keypoints) for pose in result]
         poses = zip(result, seen, strict=True)
         return "\n".join(f"{p.label} {p.score:.2f} with {n} keypoints" for p, n in poses) or "nothing"
+    if isinstance(result, Picture):
+        return f"{result.image.width} x {result.image.height} pixels, seed {result.seed}"
     return str(result)
 
 
-def run(vlm: VisionLLM, folder: Path, requests: Sequence[str] | None = None) -> DemoReport:
+def _ask(agent: VisionAgent, request: Request, scene: LoadedImage, earlier: Sequence[Step]) -> Step:
+    """One request, answered."""
+    made = [step.made for step in earlier if step.made is not None]
+    shown = {"scene": [scene], "nothing": [], "picture": [load_image(one) for one in made[-1:]]}
+    images = shown[request.shows]
+    if not request.regions:
+        return Step(request, agent.invoke(request.text, images=images))
+    from langchain_core.messages import HumanMessage
+
+    from visionllm_sdk.agent.vision_agent import image_block
+
+    marks = [{"type": "region", "region": region.model_dump(mode="json")} for region in request.regions]
+    content: list[Any] = [*map(image_block, images), *marks, {"type": "text", "text": request.text}]
+    return Step(request, agent.invoke([HumanMessage(content)]))
+
+
+def run(vlm: VisionLLM, folder: Path, requests: Sequence[Request] | None = None) -> DemoReport:
     """Let an agent answer the requests, and write what it found.
 
     Args:
         vlm: the model.
         folder: is created; gets `scene.png`, `annotated.png` (the first request), `steps.png` (all that
             found something), `replies.json` and `table.txt`.
-        requests: what to ask; `REQUESTS` and the fitting `SKILL_REQUESTS` if not given.
+        requests: what to ask; those of `REQUESTS` whose skill the model has if not given.
 
     Raises:
         MissingExtraError: LangChain is not installed.
@@ -116,17 +172,19 @@ def run(vlm: VisionLLM, folder: Path, requests: Sequence[str] | None = None) -> 
     from visionllm_sdk.agent import VisionAgent
 
     if requests is None:
-        requests = (*REQUESTS, *(text for skill, text in SKILL_REQUESTS.items() if skill in vlm.skills))
+        requests = [one for one in REQUESTS if one.skill is None or one.skill in vlm.skills]
     image = demo_scene()
     agent = VisionAgent(vlm)
-    steps = tuple(Step(request, agent.invoke(request, images=[image])) for request in requests)
+    steps: list[Step] = []
+    for request in requests:
+        steps.append(_ask(agent, request, image, steps))
     folder.mkdir(parents=True, exist_ok=True)
     names = ("annotated.png", "steps.png", "replies.json", "table.txt", "scene.png")
-    report = DemoReport(steps, tuple(folder / name for name in names))
+    report = DemoReport(tuple(steps), tuple(folder / name for name in names))
     pictures = [step.picture(image.image) for step in steps]
     pictures[0].save(folder / "annotated.png")
-    shown = [number for number, step in enumerate(steps) if step.reply.results] or [0]
-    sheet = contact_sheet([pictures[n] for n in shown], [requests[n] for n in shown], cell=_CELL)
+    shown = [number for number, step in enumerate(steps) if step.reply.results or step.request.regions] or [0]
+    sheet = contact_sheet([pictures[n] for n in shown], [_title(steps[n]) for n in shown], cell=_CELL)
     sheet.save(folder / "steps.png")
     (folder / "replies.json").write_text(
         json.dumps(report.as_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -135,6 +193,12 @@ def run(vlm: VisionLLM, folder: Path, requests: Sequence[str] | None = None) -> 
         Console(file=stream, width=_WIDTH).print(report.table())
     image.image.save(folder / "scene.png")
     return report
+
+
+def _title(step: Step) -> str:
+    """The request; for one that was answered in words alone, the answer too."""
+    words = "" if step.reply.results else f" {step.reply.text}"
+    return step.request.text + words
 
 
 def print_report(report: DemoReport) -> None:
