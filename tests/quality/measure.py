@@ -25,8 +25,14 @@ SCENES = {
     "caption": 40,
     "routing": 40,
     "pose": 60,
+    "region_recognition": 40,
+    "region_description": 40,
+    "interactive_segmentation": 40,
+    "in_context_segmentation": 40,
+    "generation": 80,
+    "editing": 60,
 }
-"""Scenes for each skill: together about a minute on one core."""
+"""Scenes for each skill: together about two minutes on one core."""
 TOKENS = ("none", "[DET]", "[GRD]", "[SEG]")
 FOREIGN_SCENES = 30
 FOREIGN_BARS = [

@@ -127,7 +127,7 @@ def test_training_goes_on_where_it_stopped(
     monkeypatch.setattr(train_diffusion, "_SHEET", 6)
     arguments = argparse.Namespace(
         out=tmp_path / ("editing" if editing else "generation"), editing=editing, minutes=0.02, lr=1e-3,
-        batch=2, bf16=True, every=60.0, threads=1, seed=1,
+        batch=2, bf16=True, every=60.0, threads=1, seed=1, start=None,
     )  # fmt: skip
     start = time.monotonic()
     train_diffusion.train(arguments)
@@ -156,3 +156,34 @@ def test_decoders_are_shipped_once_the_language_model_speaks_to_them(tmp_path: P
     assert shipped.tool == "generate"
     assert shipped.weights.keys() == state.keys()
     assert shipped.tables["gen"].shape == (64, 256)
+
+
+def test_errors_count_where_things_may_lie_and_as_errors_of_the_picture() -> None:
+    boxes = torch.tensor([[[0.25, 0.25, 0.3, 0.3], [0.75, 0.75, 0.3, 0.3]]])
+    near = train_diffusion.inside(boxes, torch.tensor([[True, False]]), 8, 16)
+    assert near.shape == (1, 1, 8, 16)
+    assert near[0, 0, 2, 4] == 1
+    assert near[0, 0, 6, 12] == 0  # that one is padding
+    assert near[0, 0, :, 8:].sum() == 0
+    weights = train_diffusion.clean_error(1 + near, torch.tensor([500]))
+    assert weights[0, 0, 2, 4] == pytest.approx(0.5)
+    assert weights[0, 0, 6, 12] == pytest.approx(0.25)
+
+
+def test_sampling_starts_where_training_often_is() -> None:
+    torch.manual_seed(0)
+    steps = train_diffusion.MostlyNoise().steps(4000, 1000)
+    assert steps.min() >= 1
+    assert steps.max() < 1000
+    assert 0.35 < (steps >= 880).float().mean() < 0.55
+
+
+def test_editing_starts_from_what_drawing_knows(tmp_path: Path) -> None:
+    drawing, editing = (train_diffusion.decoder_for(kind).sd_unet for kind in (False, True))
+    torch.save({"modules": {"ema_unet": drawing.state_dict()}}, tmp_path / "last.pt")
+    before = {key: value.clone() for key, value in editing.state_dict().items()}
+    train_diffusion.start_from(editing, tmp_path / "last.pt")
+    after, known = editing.state_dict(), drawing.state_dict()
+    assert torch.equal(after["mid_block.resnets.0.conv1.weight"], known["mid_block.resnets.0.conv1.weight"])
+    for kept in ("conv_in.weight", "grid_in.weight", "conv_out.weight"):
+        assert torch.equal(after[kept], before[kept])
