@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from visionllm_adapters.scoring.measures import MEASURES
 from visionllm_adapters.scoring.run import evaluate
 from visionllm_adapters.scoring.score import Score
-from visionllm_adapters.scoring.skills import MEASURES
 
 __all__ = ["MEASURES", "Score", "evaluate"]

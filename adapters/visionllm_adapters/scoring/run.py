@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from visionllm_adapters.data.formats import Source, read_data
+from visionllm_adapters.scoring.measures import MEASURES
 from visionllm_adapters.scoring.score import Score
-from visionllm_adapters.scoring.skills import MEASURES
 from visionllm_sdk.errors import InputError
 
 if TYPE_CHECKING:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from PIL import Image
 
 from visionllm_adapters.data.records import DataSet, Record, Thing
+from visionllm_adapters.scoring.basics import chunks, need
 from visionllm_adapters.scoring.coco_figures import CocoJudge, spoken
 from visionllm_adapters.scoring.score import Figures, Score
 from visionllm_adapters.scoring.words import answer_score, bleu4, caption_f1, rouge_l
@@ -19,35 +20,20 @@ from visionllm_sdk.results import Detections, Grounding
 if TYPE_CHECKING:
     from visionllm_sdk import VisionLLM
 
-Item = TypeVar("Item")
 _FLOOR: Final = 0.02
 """Score from which detections enter the ranking."""
 _DRAWN: Final = 24
 NOTHING: Final = "nothing"
 
 
-def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-
-
-def _need(items: Sequence[Any], data: DataSet, skill: str, word: str) -> None:
-    if not items:
-        raise DataError(
-            f"{data.name} holds no {word} to evaluate {skill!r} on",
-            value=data.form,
-            remedy="Name another skill, or data of another form.",
-        )
-
-
 def detect(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch: int) -> Score:
     """COCO precision of boxes, and of masks where the data has them."""
     records = [record for record in data.records if record.things is not None]
     things = [thing for record in records for thing in record.learnable]
-    _need(things, data, "detect", "objects")
+    need(things, data, "detect", "objects")
     masked = all(thing.mask is not None for thing in things)
     found: list[Detections] = []
-    for part in _chunks(records, batch):
+    for part in chunks(records, batch):
         images: list[Any] = [record.load() for record in part]
         found += vlm.detect(images, list(data.labels), threshold=_FLOOR, masks=masked, adapter=adapter)
     shown = _default_threshold(vlm)
@@ -110,11 +96,11 @@ def _confusion(
 def ground(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch: int) -> Score:
     """Acc@0.5 of the best box; cIoU and gIoU of its mask, where the data has masks (RefCOCO)."""
     asked = [(record, reference) for record in data.records for reference in record.references]
-    _need(asked, data, "ground", "expressions")
+    need(asked, data, "ground", "expressions")
     hits, common, union, ratios = 0, 0, 0, []
     verdicts: dict[str, float] = {}
     drawings: dict[str, Image.Image] = {}
-    for part in _chunks(asked, batch):
+    for part in chunks(asked, batch):
         images: list[Any] = [record.load() for record, _ in part]
         results = vlm.ground(images, [reference.expression for _, reference in part], adapter=adapter)
         for (record, reference), result in zip(part, results, strict=True):
@@ -155,10 +141,10 @@ def _overlap(thing: Thing, result: Grounding) -> tuple[int, int]:
 def vqa(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch: int) -> Score:
     """VQA accuracy; questions of one picture are asked one by one."""
     asked = [(record, exchange) for record in data.records for exchange in record.exchanges]
-    _need(asked, data, "vqa", "questions")
+    need(asked, data, "vqa", "questions")
     verdicts: dict[str, float] = {}
     answers: dict[str, list[float]] = defaultdict(list)
-    for part in _chunks(asked, batch):
+    for part in chunks(asked, batch):
         images: list[Any] = [record.load() for record, _ in part]
         replies = vlm.ask(images, [exchange.question for _, exchange in part], adapter=adapter)
         for (record, exchange), reply in zip(part, replies, strict=True):
@@ -179,9 +165,9 @@ def vqa(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch: int) -> Sc
 def caption(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch: int) -> Score:
     """Agreement of captions with those of the data: F1 of words, ROUGE-L, BLEU-4."""
     records = [record for record in data.records if record.captions]
-    _need(records, data, "caption", "captions")
+    need(records, data, "caption", "captions")
     pairs: list[tuple[str, Sequence[str]]] = []
-    for part in _chunks(records, batch):
+    for part in chunks(records, batch):
         images: list[Any] = [record.load() for record in part]
         pairs += [
             (reply.text, record.captions)
@@ -205,7 +191,7 @@ def caption(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch: int) -
 def pose(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch: int) -> Score:
     """OKS precision of the keypoints of every class that has some."""
     names = {label: points for label, points in data.keypoints.items() if data.counts.get(label)}
-    _need(list(names), data, "pose", "keypoints")
+    need(list(names), data, "pose", "keypoints")
     if len(set(names.values())) > 1:
         raise DataError(
             "poses are measured for one set of keypoints at a time",
@@ -217,7 +203,7 @@ def pose(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch: int) -> S
     drawings: dict[str, Image.Image] = {}
     for label, points in names.items():
         asked = [spoken(point) for point in points]
-        for part in _chunks(list(enumerate(data.records)), batch):
+        for part in chunks(list(enumerate(data.records)), batch):
             images: list[Any] = [record.load() for _, record in part]
             with vlm.engine.using(adapter):
                 results = vlm.pose(images, label, asked, threshold=_FLOOR)
@@ -234,14 +220,3 @@ def pose(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch: int) -> S
         counts={"pictures": len(data.records), "objects": sum(data.counts[label] for label in names)},
         drawings=drawings,
     )
-
-
-Measure = Callable[..., Score]
-MEASURES: Final[Mapping[str, Measure]] = {
-    "detect": detect,
-    "ground": ground,
-    "pose": pose,
-    "vqa": vqa,
-    "caption": caption,
-}
-"""Skills that labelled data can measure."""

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from visionllm_adapters.training.settings import FinetuneSettings
+from visionllm_adapters.training.sizes import SMALL_DECODER
 from visionllm_sdk.model.assembly import Model
 from visionllm_tools.detection.denoising import DenoisingConfig
 from visionllm_tools.detection.loss import LossConfig
 from visionllm_tools.detection.tool import DetectionTool
 
-_SMALL: Final = 320
-"""Input edge below which a detector counts as small, in pixels."""
 _POINTS: Final = 784
 _COPIES: Final = 48
 
@@ -29,7 +28,7 @@ def fit_losses(model: Model, tools: Sequence[str], settings: FinetuneSettings) -
         tool = model.tools[name]
         if not isinstance(tool, DetectionTool):
             continue
-        small = tool.decoder.config.shortest_edge < _SMALL
+        small = tool.decoder.config.shortest_edge < SMALL_DECODER
         points = settings.points or (_POINTS if small else LossConfig().points)
         if small:
             tool.loss_config = LossConfig(points=points, mask_layers=1, mask_encoder=False, one_to_many=4)

@@ -8,6 +8,7 @@ from typing import Any
 from PIL import Image
 
 from visionllm_sdk.model.conversation import Turn
+from visionllm_sdk.model.prompt import RegionPrompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +37,11 @@ class Example:
         image: RGB; None for words alone.
         turns: questions with their answers.
         calls: in the order of their routing tokens in the answers.
+        regions: prompts in the order of their marks in the questions.
     """
 
     skill: str
     image: Image.Image | None
     turns: tuple[Turn, ...]
     calls: tuple[Call, ...] = ()
+    regions: tuple[RegionPrompt, ...] = ()

@@ -17,15 +17,17 @@ from visionllm_adapters.data.records import DataSet
 from visionllm_adapters.folder import Manifest, check_target, write_folder
 from visionllm_adapters.reporting.report import FinetuneReport, SkillChange
 from visionllm_adapters.reporting.writing import write_report
+from visionllm_adapters.scoring.measures import MEASURES
 from visionllm_adapters.scoring.score import Score
-from visionllm_adapters.scoring.skills import MEASURES
 from visionllm_adapters.training.batches import Schedule
+from visionllm_adapters.training.curriculum import LESSONS
 from visionllm_adapters.training.decoder_losses import fit_losses
-from visionllm_adapters.training.lessons import LESSONS, Classroom, Lesson
+from visionllm_adapters.training.lessons import Classroom, Lesson
 from visionllm_adapters.training.logs import CURVES, LOG, draw_curves
 from visionllm_adapters.training.loop import Ingredients, Loop
 from visionllm_adapters.training.selection import NAME, Learning, prepare
 from visionllm_adapters.training.settings import FinetuneSettings
+from visionllm_adapters.training.sizes import InputSizes
 from visionllm_adapters.training.state import Progress, RunFolder
 from visionllm_adapters.training.trainee import Trainee
 from visionllm_sdk.errors import InputError
@@ -66,7 +68,8 @@ def finetune(
         val: what the result is measured on; without it, the set's own split `val`, else the training pictures
             themselves.
         val_images: folder of its pictures; that of the training pictures if not given.
-        skill: what to teach, one skill or several: `detect`, `ground`, `pose`, `vqa`, `caption`.
+        skill: what to teach, one skill or several: `detect`, `ground`, `pose`, `vqa`, `caption`; `describe`,
+            `classify` and `segment_regions` by region prompts; `generate`, `edit`.
         model: name or folder of the base; None is the embedded model.
         device: where to compute; "cpu" if not given.
         skip_faulty: leave faulty items out, counted, instead of refusing the set.
@@ -155,7 +158,8 @@ class _Job:
         tools = list(dict.fromkeys(tool for lesson in lessons for tool in lesson.tools))
         judged = "detect" in model.registry and bool(settings.replay) and "detect" not in tools
         judges = [*tools, *(["detect"] if judged else [])]
-        learning = prepare(model, settings, tools, judges=judges)
+        regions = any(lesson.regions for lesson in lessons)
+        learning = prepare(model, settings, tools, judges=judges, regions=regions)
         fit_losses(model, judges, settings)
         schedule = Schedule(
             lessons, room, batch=settings.batch, replay=settings.replay or 0.0, seed=settings.seed
@@ -164,6 +168,7 @@ class _Job:
             trainee=Trainee(model, judges),
             learning=learning,
             schedule=schedule,
+            sizes=InputSizes(model, judges, share=settings.small, seed=settings.seed),
             settings=settings,
             folder=folder,
             validate=self.validate,

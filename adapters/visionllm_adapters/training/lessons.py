@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import ClassVar, Final
@@ -40,10 +40,10 @@ class Classroom:
     flip: bool = True
     zoom: float = 1.0
 
-    def forced(self, calls: Sequence[ForcedCall]) -> Turn:
+    def forced(self, calls: Sequence[ForcedCall], *, images: int = 1) -> Turn:
         """Question and answer in the layout in which the model will be asked."""
         sdk = self.model.config.sdk
-        return forced_turn(calls, images=1, label_tags=sdk.label_tags, layouts=dict(sdk.layouts))
+        return forced_turn(calls, images=images, label_tags=sdk.label_tags, layouts=dict(sdk.layouts))
 
     def call(self, token: str, labels: Sequence[str]) -> ForcedCall:
         """One routing token with labels."""
@@ -69,6 +69,8 @@ class Lesson(ABC):
     skill: ClassVar[str]
     tools: ClassVar[tuple[str, ...]] = ()
     """Tools whose decoders learn."""
+    regions: ClassVar[bool] = False
+    """Whether things are marked by region prompts."""
     word: ClassVar[str]
 
     def __init__(self, data: DataSet, room: Classroom) -> None:
@@ -125,7 +127,7 @@ class DetectLesson(Lesson):
         labels = self._labels(record, random)
         view = self.view(record, random, labels)
         things = [thing for thing in view.things if thing.label in labels]
-        truth, masked = _detection_truth(things, [labels.index(t.label) for t in things], view.size)
+        truth, masked = detection_truth(things, [labels.index(t.label) for t in things], view.size)
         return Example(
             skill=self.skill,
             image=view.image,
@@ -163,7 +165,7 @@ class GroundLesson(Lesson):
         record, number = item
         expression = record.references[number].expression
         view = self.view(record, random, [expression])
-        truth, masked = _detection_truth([view.references[number]], [0], view.size)
+        truth, masked = detection_truth([view.references[number]], [0], view.size)
         return Example(
             skill=self.skill,
             image=view.image,
@@ -195,7 +197,7 @@ class PoseLesson(Lesson):
         names = [spoken(name) for name in self.data.keypoints[label]]
         view = seen(record, random, flip=False, zoom=self.room.zoom)
         things = [thing for thing in view.things if thing.label == label and thing.keypoints]
-        truth, masked = _detection_truth(things, [0] * len(things), view.size)
+        truth, masked = detection_truth(things, [0] * len(things), view.size)
         poses = PoseTruth(
             boxes=truth.boxes,
             labels=truth.labels,
@@ -254,13 +256,7 @@ class CaptionLesson(Lesson):
         return Example(skill=self.skill, image=view.image, turns=(turn,))
 
 
-LESSONS: Final[Mapping[str, type[Lesson]]] = {
-    lesson.skill: lesson for lesson in (DetectLesson, GroundLesson, PoseLesson, VqaLesson, CaptionLesson)
-}
-"""Skills that can be taught from labelled pictures."""
-
-
-def _detection_truth(
+def detection_truth(
     things: Sequence[Thing], labels: Sequence[int], size: tuple[int, int]
 ) -> tuple[DetectionTruth, bool]:
     """The truth of things in a picture of (width, height), and whether it has masks."""

@@ -18,6 +18,7 @@ from visionllm_adapters.training.examples import Example
 from visionllm_adapters.training.logs import Log
 from visionllm_adapters.training.selection import Learning, copy_values, put_values
 from visionllm_adapters.training.settings import FinetuneSettings
+from visionllm_adapters.training.sizes import InputSizes
 from visionllm_adapters.training.state import Progress, RunFolder
 from visionllm_adapters.training.trainee import Trainee
 from visionllm_sdk.errors import InputError
@@ -46,6 +47,7 @@ class Ingredients:
         trainee: the model.
         learning: what of it learns.
         schedule: what it learns from.
+        sizes: of the pictures, step by step.
         settings: all numbers.
         folder: where the state is kept.
         validate: measures the task metric.
@@ -55,6 +57,7 @@ class Ingredients:
     trainee: Trainee
     learning: Learning
     schedule: Schedule
+    sizes: InputSizes
     settings: FinetuneSettings
     folder: RunFolder
     validate: Validate
@@ -173,6 +176,15 @@ class Loop:
             group["lr"] = group["initial"] * rate
         portions = self.parts.schedule.step(step, self.progress.micro)
         own = list(enumerate(portions))[self.accelerator.process_index :: self.world]
+        with self.parts.sizes.at(step, self.fraction):
+            sums = self._accumulate(step, own)
+        self.accelerator.clip_grad_norm_(list(self.parameters.values()), settings.clip)
+        self._stepper.step()
+        self._stepper.zero_grad(set_to_none=True)
+        return self._averaged(sums)
+
+    def _accumulate(self, step: int, own: Sequence[tuple[int, Sequence[Example]]]) -> dict[str, float]:
+        """Gradients of this process's portions, and the mean of their losses."""
         sums: dict[str, float] = {}
         share = 1 / len(own)
         for number, (place, portion) in enumerate(own):
@@ -180,10 +192,7 @@ class Loop:
             with nullcontext() if last else self.accelerator.no_sync(self.trainee):
                 for name, value in self._learn(step, place, portion, share).items():
                     sums[name] = sums.get(name, 0.0) + value * share
-        self.accelerator.clip_grad_norm_(list(self.parameters.values()), settings.clip)
-        self._stepper.step()
-        self._stepper.zero_grad(set_to_none=True)
-        return self._averaged(sums)
+        return sums
 
     def _learn(self, step: int, place: int, portion: Sequence[Example], share: float) -> dict[str, float]:
         """Forward and backward of one portion, with random numbers of its own."""
@@ -241,9 +250,18 @@ def make_accelerator(settings: FinetuneSettings, device: torch.device) -> Any:
     unused = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
     return accelerate.Accelerator(
         cpu=device.type == "cpu",
-        mixed_precision="bf16" if settings.precision == "bf16" else "no",
+        mixed_precision="bf16" if _half(settings.precision, device) else "no",
         kwargs_handlers=[unused],
     )
+
+
+def _half(precision: str, device: torch.device) -> bool:
+    """Whether to compute in bfloat16."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def learning_rate(fraction: float, warmup: float) -> float:

@@ -17,7 +17,11 @@ from visionllm_sdk.model.core import TABLE_PREFIX
 
 NAME: Final = "default"
 """What PEFT calls the adapter while it learns; it expects this name in a folder that it loads."""
-_PROJECTORS: Final = ("patch2query", "kpt_patch2query", "obj_patch2query")
+_PROJECTORS: Final = (
+    "patch2query", "kpt_patch2query", "obj_patch2query", "emb_proj", "llm2sd_mapper", "llm2sd_mapper_queries",
+)  # fmt: skip
+_FROZEN: Final = ("sd_vae", "sd_text_encoder")
+"""Parts of decoders that no preset trains: they say what a picture or a word is, not what is asked for."""
 _BACKBONE: Final = ".backbone."
 
 
@@ -47,7 +51,7 @@ class Learning:
 
 
 def _rate(name: str, settings: FinetuneSettings) -> float:
-    if _is_projector(name) or name.startswith(("lora.", TABLE_PREFIX, "vl_bridge.")):
+    if _is_projector(name) or name.startswith(("lora.", TABLE_PREFIX, "vl_bridge.", "region_encoder.")):
         return settings.lora_rate
     if _BACKBONE in name:
         return settings.decoder_rate * settings.backbone_factor
@@ -59,7 +63,12 @@ def _is_projector(key: str) -> bool:
 
 
 def prepare(
-    model: Model, settings: FinetuneSettings, tools: Sequence[str], *, judges: Sequence[str] = ()
+    model: Model,
+    settings: FinetuneSettings,
+    tools: Sequence[str],
+    *,
+    judges: Sequence[str] = (),
+    regions: bool = False,
 ) -> Learning:
     """Freeze a model but for what the settings let learn.
 
@@ -72,6 +81,7 @@ def prepare(
         settings: say what.
         tools: names of the tools whose skills are taught.
         judges: further tools whose losses count, so that their super-links keep their meaning.
+        regions: whether a skill is taught that marks regions: their encoder learns with the bridge.
 
     Raises:
         MissingExtraError: `peft` is not installed.
@@ -87,6 +97,8 @@ def prepare(
         model.core.get_submodule(TABLE_PREFIX + table).requires_grad_(True)
     if settings.chosen.bridge:
         model.core.vl_bridge.requires_grad_(True)
+        if regions and model.core.region_encoder is not None:
+            model.core.region_encoder.requires_grad_(True)
     for name in tools:
         _free(model.tools[name].decoder, settings.chosen.decoder)
     if settings.checkpointing:
@@ -114,6 +126,9 @@ def _lora_config(peft: Any, model: Model, settings: FinetuneSettings, tools: Seq
 def _free(decoder: nn.Module, share: str) -> None:
     for name, parameter in decoder.named_parameters():
         if not parameter.is_floating_point():
+            continue
+        if any(part in _FROZEN for part in name.split(".")):
+            parameter.requires_grad_(False)
             continue
         in_backbone = _BACKBONE in f".{name}"
         free = _is_projector(name) or share == "all" or (share == "heads" and not in_backbone)

@@ -66,7 +66,9 @@ class FinetuneSettings:
         validate: how often in the run the task metric is measured.
         patience: measurements without a better one before the run ends early; None: never.
         checkpointing: compute activations again instead of keeping them.
-        precision: "fp32" or "bf16" (autocast).
+        precision: "fp32" or "bf16" (autocast); "auto": bf16 where the device computes in it.
+        small: share of a decoder's input size in the first part of the run, whose steps then cost less; None:
+            fitted to the size of the decoder; 1: the size of use throughout.
         points: mask points of a detector's loss; None fits them to the size of the decoder.
         seed: of everything random.
         save_seconds: at most so much work is lost when the process is killed.
@@ -96,7 +98,8 @@ class FinetuneSettings:
     validate: int = 4
     patience: int | None = None
     checkpointing: bool = False
-    precision: str = "fp32"
+    precision: str = "auto"
+    small: float | None = None
     points: int | None = None
     seed: int = 0
     save_seconds: float = 60.0
@@ -104,8 +107,8 @@ class FinetuneSettings:
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise ConfigError("unknown preset", value=self.preset, limit=", ".join(PRESETS))
-        if self.precision not in {"fp32", "bf16"}:
-            raise ConfigError("unknown precision", value=self.precision, limit="fp32, bf16")
+        if self.precision not in {"auto", "fp32", "bf16"}:
+            raise ConfigError("unknown precision", value=self.precision, limit="auto, fp32, bf16")
         if self.quantization not in {None, "int8", "int4"}:
             raise ConfigError("unknown quantization", value=self.quantization, limit="int8, int4")
         for name in ("batch", "micro_batch", "steps", "rank", "validate"):
@@ -118,6 +121,8 @@ class FinetuneSettings:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ConfigError(f"{name} is a share", value=value, limit="0 to below 1")
+        if self.small is not None and not 0 < self.small <= 1:
+            raise ConfigError("small is a share", value=self.small, limit="above 0, up to 1")
         if self.zoom < 1:
             raise ConfigError("zoom is a factor", value=self.zoom, limit="1 or more")
 

@@ -8,11 +8,14 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from visionllm_adapters.training.examples import Call, Example
 from visionllm_sdk.errors import DataError
 from visionllm_sdk.model.assembly import AnyTool, Model
-from visionllm_sdk.model.prompt import collate
+from visionllm_sdk.model.core import CoreOutput
+from visionllm_sdk.model.prompt import IGNORED, Batch, collate
+from visionllm_sdk.model.superlink import query_mask
 from visionllm_sdk.tool import SuperLink, ToolRequest
 from visionllm_tools.requests import distinct
 
@@ -48,6 +51,9 @@ class Trainee(nn.Module):
     def forward(self, examples: Sequence[Example]) -> tuple[Tensor, dict[str, Tensor]]:
         """Language loss plus the losses of all tools, unweighted (paper, section 3.4).
 
+        In the language loss every example counts the same, however long its answer: beside replayed captions
+        an answer of one word would hardly be heard.
+
         Args:
             examples: any mix of skills.
 
@@ -59,11 +65,14 @@ class Trainee(nn.Module):
         """
         model = self._model[0]
         images = [() if one.image is None else (model.tile(one.image),) for one in examples]
-        prompts = [self._builder.build(one.turns, tiled) for one, tiled in zip(examples, images, strict=True)]
-        output = self.core(collate(prompts, pad_id=model.tokenizer.pad_id))
-        assert output.loss is not None
-        terms = {"language": output.loss}
-        total: Tensor = output.loss
+        prompts = [
+            self._builder.build(one.turns, tiled, one.regions)
+            for one, tiled in zip(examples, images, strict=True)
+        ]
+        batch = collate(prompts, pad_id=model.tokenizer.pad_id)
+        output = self.core(batch, loss=False)
+        total = self._language(batch, output)
+        terms = {"language": total}
         for (name, _), (requests, truths) in self._queues(examples, output).items():
             found = self._tools[requests[0].token].loss(requests, truths)
             share = len(requests) / len(examples)
@@ -72,6 +81,19 @@ class Trainee(nn.Module):
                 key = f"{name}_{term}"
                 terms[key] = terms.get(key, torch.zeros_like(value)) + share * value.detach()
         return total, terms
+
+    def _language(self, batch: Batch, output: CoreOutput) -> Tensor:
+        """Cross-entropy of the next token: mean over each row's supervised tokens, then over the rows."""
+        labels = batch.labels.masked_fill(query_mask(batch.ids, output.links), IGNORED)
+        labels = labels.to(output.hidden.device)[:, 1:]
+        wanted = labels != IGNORED  # (B, L - 1)
+        if not bool(wanted.any()):
+            return output.hidden.sum() * 0.0
+        logits = self.core.llm.lm_head(output.hidden[:, :-1][wanted]).float()  # (N, vocabulary)
+        each = F.cross_entropy(logits, labels[wanted], reduction="none")
+        count = wanted.sum(1).clamp_min(1)
+        share = (1.0 / count)[:, None].expand_as(wanted)[wanted]
+        return (each * share).sum() / len(labels)
 
     def _queues(self, examples: Sequence[Example], output: Any) -> dict[tuple[str, bool], _Queue]:
         """Requests and truths by tool, and by whether there are masks to learn."""

@@ -118,7 +118,7 @@ def test_two_processes_learn_what_one_does(
         "from visionllm_adapters import finetune\n"
         f"finetune({str(labels)!r}, val={str(val_labels)!r}, output=sys.argv[1], "
         f"model={str(tiny_checkpoint)!r}, steps=3, batch=4, micro_batch=2, validate=1, base_scenes=0, "
-        "replay=0.0, points=64, quiet=True)\n"
+        "replay=0.0, points=64, precision='fp32', quiet=True)\n"
     )
     for count in (1, 2):
         launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(count)]
