@@ -79,7 +79,8 @@ class Overhead(NamedTuple):
 
 
 def overhead(vlm: VisionLLM, rounds: int = 15) -> Overhead:
-    """What LangChain and LangGraph add. The two ways take turns, so that both have the same neighbours."""
+    """What LangChain and LangGraph add. The two ways take turns, so that both have the same neighbours, and
+    compute in the same thread: one in which much has been computed has its memory at hand."""
     agent = VisionAgent(vlm, force="detect")
     image, _ = scene(held_out_seeds(1, start=77)[0])
     tool = vlm.tools[0]
@@ -87,9 +88,9 @@ def overhead(vlm: VisionLLM, rounds: int = 15) -> Overhead:
     call = {"name": "detect", "args": {"labels": ["circle"], "image": handle}, "id": "1", "type": "tool_call"}
     ways: tuple[Callable[[], Any], ...] = (
         lambda: agent.invoke("Detect circle", images=[image]),
-        lambda: vlm.chat("Detect circle", [image], force="detect"),
+        lambda: vlm.workspace.run(lambda: vlm.chat("Detect circle", [image], force="detect")),
         lambda: tool.invoke(call),
-        lambda: vlm.detect(image, ["circle"]),
+        lambda: vlm.workspace.run(vlm.detect, image, ["circle"]),
     )
     for way in ways:  # once without measuring
         way()

@@ -1,4 +1,4 @@
-"""A person approves every tool call before it runs, or sends it back with a reason.
+"""A person approves every tool call before it runs (approved.png), or sends it back with a reason.
 
 python examples/agents/human_approval.py [approve|reject]
 """
@@ -29,7 +29,8 @@ def main(arguments: list[str]) -> None:
         checkpointer=InMemorySaver(),
     )
     thread: RunnableConfig = {"configurable": {"thread_id": "approval"}}
-    request = HumanMessage([image_block(demo_scene()), {"type": "text", "text": "Detect the hearts."}])
+    image = demo_scene()
+    request = HumanMessage([image_block(image), {"type": "text", "text": "Detect the hearts."}])
     paused = agent.invoke({"messages": [request]}, thread)
     for action in paused["__interrupt__"][0].value["action_requests"]:
         print(f"The agent wants to {action['name']} {action['args']['labels']}. You say: {verdict}")
@@ -39,7 +40,9 @@ def main(arguments: list[str]) -> None:
     state = agent.invoke(Command(resume={"decisions": [decision]}), thread)
     report = state["messages"][-2]
     if report.artifact is not None:
-        print(f"{len(revive(report.artifact))} found")
+        found = revive(report.artifact)
+        found.draw(image).save("approved.png")
+        print(f"{len(found)} found")
     print(state["messages"][-1].text)
 
 

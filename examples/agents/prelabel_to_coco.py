@@ -1,4 +1,4 @@
-"""Label a folder of pictures for people to correct: one COCO file of boxes and masks.
+"""Label a folder of pictures for people to correct: one COCO file of boxes and masks, and a sheet to look at.
 
 python examples/agents/prelabel_to_coco.py FOLDER "circle, star" [OUT.json]
 """
@@ -11,35 +11,42 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from visionllm_sdk import Detections, VisionAgent
+from visionllm_sdk.drawing import contact_sheet
 
 
-async def label(folder: Path, labels: list[str]) -> dict[str, Any]:
-    """Ask about all pictures at once; the agent answers them in batches."""
+async def label(folder: Path, labels: list[str]) -> tuple[dict[str, Any], list[Image.Image]]:
+    """Ask about all pictures at once; the agent answers them in batches. The labels, and pictures of them."""
     agent = VisionAgent(force="detect")
     paths = sorted(path for path in folder.iterdir() if path.suffix in (".png", ".jpg"))
     request = f"Detect {', '.join(labels)}."
     replies = await asyncio.gather(*(agent.ainvoke(request, images=[path]) for path in paths))
     categories = {name: number for number, name in enumerate(labels, start=1)}
     coco: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
+    drawn: list[Image.Image] = []
     for number, (path, reply) in enumerate(zip(paths, replies, strict=True), start=1):
         for found in reply.results:
             if not isinstance(found, Detections):
                 continue
             known = found.filter(labels)  # what the model named in other words is for people to see
+            drawn.append(known.draw(path))
             part = known.to_coco(image_id=number, file_name=path.name, categories=categories)
             coco["images"] += [one for one in part["images"] if one not in coco["images"]]
             coco["categories"] = part["categories"]
             for annotation in part["annotations"]:
                 coco["annotations"].append({**annotation, "id": len(coco["annotations"]) + 1})
-    return coco
+    return coco, drawn
 
 
 def main(arguments: list[str]) -> None:
     labels = [name.strip() for name in arguments[1].split(",")]
     out = Path(arguments[2] if len(arguments) > 2 else "labels.json")
-    coco = asyncio.run(label(Path(arguments[0]), labels))
+    coco, drawn = asyncio.run(label(Path(arguments[0]), labels))
     out.write_text(json.dumps(coco), encoding="utf-8")
+    if drawn:
+        contact_sheet(drawn[:12], cell=200).save(out.with_suffix(".png"))
     print(f"{len(coco['annotations'])} objects in {len(coco['images'])} pictures: {out}")
 
 

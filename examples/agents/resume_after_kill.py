@@ -1,4 +1,4 @@
-"""An agent is killed between a tool call and its result; another process finishes its work.
+"""An agent is killed between a tool call and its result; another process finishes its work (resumed.png).
 
 python examples/agents/resume_after_kill.py [DATABASE]
 """
@@ -17,7 +17,7 @@ from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.sqlite import SqliteSaver
 
-from visionllm_sdk import VisionLLM
+from visionllm_sdk import Detections, VisionLLM
 from visionllm_sdk.agent.vision_agent import image_block, reply_of
 from visionllm_sdk.demo import demo_scene
 
@@ -49,6 +49,9 @@ def main(arguments: list[str]) -> None:
         state = agent(saver).invoke(None, THREAD)
         reply = reply_of(state["messages"])
         print(f"The second one finished: {reply.text} ({len(reply.results)} result)")
+        for found in reply.results:
+            if isinstance(found, Detections):
+                found.draw(demo_scene()).save("resumed.png")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Two models: a planner that cannot see, and the vision model's tools as its eyes.
+"""Two models: a planner that cannot see, and the vision model's tools as its eyes (two_models.png).
 
 The planner here follows a script, so that the example needs no service; any chat model can take
 its place.
@@ -18,7 +18,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable
 
-from visionllm_sdk import VisionLLM, load_image
+from visionllm_sdk import Grounding, VisionLLM, load_image
 from visionllm_sdk.agent.vision_agent import image_block
 from visionllm_sdk.demo import demo_scene
 
@@ -55,6 +55,8 @@ def main(arguments: list[str]) -> None:
     for message in state["messages"]:
         if isinstance(message, ToolMessage):
             print(f"{message.name}: {type(message.artifact).__name__}")
+            if isinstance(message.artifact, Grounding):
+                message.artifact.draw(image).save("two_models.png")
     print(state["messages"][-1].text)
 
 

@@ -27,7 +27,6 @@ from visionllm_sdk.agent.replies import Replier
 from visionllm_sdk.agent.requests import Job
 from visionllm_sdk.agent.running import Answered, Deadline, Stripped, answer, job_events, last_chunks
 from visionllm_sdk.agent.sessions import VisionSession
-from visionllm_sdk.agent.skills import skills_of
 from visionllm_sdk.agent.tools import VisionTool
 from visionllm_sdk.agent.workspace import Workspace
 from visionllm_sdk.errors import InputError, VisionLLMError
@@ -203,7 +202,9 @@ class ChatVisionLLM(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         cancel = self._deadline(kwargs)
-        workspace = await asyncio.to_thread(self._workspace, kwargs)
+        name = str(kwargs.get("model", self.model))
+        loaded = name in self._workspaces or (self.vlm is not None and name == self.model)
+        workspace = self._workspace(kwargs) if loaded else await asyncio.to_thread(self._workspace, kwargs)
         session = self._session(kwargs)  # of the thread that runs here: the batch runs elsewhere
         make = partial(self._replier, messages, stop, kwargs, cancel, session)
         try:
@@ -301,7 +302,7 @@ class ChatVisionLLM(BaseChatModel):
         bound = "tools" in kwargs
         engine = workspace.vlm.engine
         names = kwargs.get("skills", ())
-        skills = {skill.name: skill for skill in skills_of(workspace.vlm) if not bound or skill.name in names}
+        skills = {skill.name: skill for skill in workspace.skills if not bound or skill.name in names}
         others = [
             tool["function"] for tool in kwargs.get("tools", ()) if tool["function"]["name"] not in names
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from visionllm_sdk.agent.grammar import Grammar, Literal, optional, row
 from visionllm_sdk.model.tokenizer import TextTokenizer
 
-__all__ = ["Constraint", "Vocabulary"]
+__all__ = ["Constraint", "Vocabulary", "keep_only"]
 
 _TRIED = 48  # likeliest tokens that are tried one by one before the whole vocabulary is walked
 
@@ -41,6 +42,37 @@ class Vocabulary:
                 self.surfaces[index] = surface
                 self._plant(index, surface)
 
+    @cached_property
+    def pieces(self) -> Tensor:
+        """All tokens that write something. (n,)"""
+        return torch.tensor([*self.surfaces])
+
+    @cached_property
+    def visible(self) -> Tensor:
+        """All tokens that write something other than blanks. (n,)"""
+        return torch.tensor([index for index, surface in self.surfaces.items() if surface.strip()])
+
+    @cached_property
+    def _with_more(self) -> dict[int, Tensor]:
+        return {}
+
+    def pieces_and(self, index: int) -> Tensor:
+        """All tokens that write something, and one more. (n + 1,)"""
+        if index not in self._with_more:
+            self._with_more[index] = torch.cat([self.pieces, torch.tensor([index])])
+        return self._with_more[index]
+
+    @cached_property
+    def _spelled(self) -> dict[bytes, list[int]]:
+        found: dict[bytes, list[int]] = {}
+        for index, surface in self.surfaces.items():
+            found.setdefault(surface.strip(), []).append(index)
+        return found
+
+    def spelled(self, texts: Sequence[bytes]) -> list[int]:
+        """The tokens that write one of the texts, whatever blanks are around it."""
+        return [index for text in texts for index in self._spelled.get(text, ())]
+
     def _plant(self, index: int, surface: bytes) -> None:
         branch = self._root
         for byte in surface:
@@ -60,6 +92,17 @@ class Vocabulary:
                 if there is not None:
                     pending.append((further, there))
         return found
+
+
+def keep_only(scores: Tensor, tokens: Sequence[int] | Tensor) -> Tensor:
+    """Minus infinity everywhere but at these tokens.
+
+    Args:
+        scores: (1, vocabulary)
+        tokens: ids.
+    """
+    keep = torch.as_tensor(tokens, device=scores.device)
+    return torch.full_like(scores, -torch.inf).index_copy_(1, keep, scores.index_select(1, keep))
 
 
 class Constraint:
@@ -95,10 +138,7 @@ class Constraint:
         for index in ids[0, self._read :].tolist():
             self._take(index)
         self._read = ids.shape[1]
-        keep = self._next(scores[0], self._end - self._read - 1)
-        masked = torch.full_like(scores, -torch.inf)
-        masked[0, keep] = scores[0, keep]
-        return masked
+        return keep_only(scores, self._next(scores[0], self._end - self._read - 1))
 
     def _take(self, index: int) -> None:
         rest = self._here.walk(self._vocabulary.surfaces[index])

@@ -11,10 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-import torch
 from torch import Tensor
 
-from visionllm_sdk.agent.constrain import Vocabulary
+from visionllm_sdk.agent.constrain import Vocabulary, keep_only
 from visionllm_sdk.agent.grammar import Grammar
 from visionllm_sdk.skills.engine import Engine
 
@@ -145,9 +144,7 @@ class LabelSpelling:
         allowed += [close] if here is not None and here.ends else []
         if not allowed:  # the conversation says nothing that could stand here
             return scores
-        masked = torch.full_like(scores, -torch.inf)
-        masked[0, allowed] = scores[0, allowed]
-        return masked
+        return keep_only(scores, allowed)
 
     def _labels(self, reply: Sequence[int]) -> tuple[tuple[str, ...], bytes | None, int]:
         """Labels that are finished, the bytes of the one that is open (or None), and its closing tag."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from visionllm_sdk.agent.constrain import Vocabulary
+from visionllm_sdk.agent.constrain import Vocabulary, keep_only
 from visionllm_sdk.skills.engine import Engine
 
 __all__ = ["MustRoute", "SaySomething", "SoonRoute"]
@@ -80,9 +80,7 @@ class MustRoute:
         self._wanted = {tokenizer.control_id(token) for token in tokens}
         self._opens = {tokenizer.control_id(f"<{tag}>"): tag for tag in self._tags}
         self._closes = {tag: tokenizer.control_id(f"</{tag}>") for tag in self._tags}
-        self._linking = [
-            index for index, surface in vocabulary.surfaces.items() if surface.strip() in _LINKING
-        ]
+        self._linking = vocabulary.spelled(_LINKING)
 
     @staticmethod
     def suits(engine: Engine, tokens: Sequence[str]) -> bool:
@@ -97,10 +95,8 @@ class MustRoute:
             ids: prompt and reply so far. (1, n)
             scores: (1, vocabulary)
         """
-        keep = self._next(self._place(ids[0, self._start :].tolist()))
-        masked = torch.full_like(scores, -torch.inf)
-        masked[0, keep] = scores[0, keep]
-        return masked
+        place = self._place(ids[0, self._start :].tolist())
+        return keep_only(scores, self._words(place) if place.inside else self._next(place))
 
     def _place(self, reply: Sequence[int]) -> _Place:
         place = _Place()
@@ -122,9 +118,6 @@ class MustRoute:
         return place
 
     def _next(self, place: _Place) -> list[int]:
-        if place.inside:
-            close = [self._closes[place.tag]] if place.spoken else []
-            return close if close and place.size >= _LABEL_TOKENS else [*close, *self._words(place)]
         if place.tag:
             return self._routes(place)
         if not place.labels or place.joined:
@@ -143,11 +136,12 @@ class MustRoute:
             return [token for token in own if token in self._wanted] or own
         return own
 
-    def _words(self, place: _Place) -> list[int]:
-        surfaces: Mapping[int, bytes] = self._vocabulary.surfaces
-        if place.spoken or place.size < _LABEL_TOKENS:
-            return list(surfaces)
-        return [index for index, surface in surfaces.items() if surface.strip()]
+    def _words(self, place: _Place) -> Sequence[int] | Tensor:
+        """Inside of a label: any piece, and its end once it says something."""
+        if not place.spoken:
+            return self._vocabulary.pieces if place.size < _LABEL_TOKENS else self._vocabulary.visible
+        close = self._closes[place.tag]
+        return [close] if place.size >= _LABEL_TOKENS else self._vocabulary.pieces_and(close)
 
 
 class SoonRoute:

@@ -19,7 +19,7 @@ from visionllm_sdk.agent.arguments import SkillArguments
 from visionllm_sdk.agent.dialogue import OVERLAY, PRODUCED, images_of
 from visionllm_sdk.agent.recipes import Recipe
 from visionllm_sdk.agent.sessions import VisionSession
-from visionllm_sdk.agent.skills import Skill, skills_of
+from visionllm_sdk.agent.skills import Skill
 from visionllm_sdk.agent.telling import Outcome, details, say
 from visionllm_sdk.agent.workspace import Workspace, thread_of
 from visionllm_sdk.errors import HandleError, InputError, VisionLLMError
@@ -130,11 +130,26 @@ class VisionTool(BaseTool):
         self, runtime: Annotated[Any, InjectedToolArg()] = None, **arguments: Any
     ) -> tuple[_Content, Outcome]:
         try:
-            order = await asyncio.to_thread(self._order, arguments, runtime)
+            at_hand = self._at_hand(arguments, runtime)
+            order = (
+                self._order(arguments, runtime)
+                if at_hand
+                else await asyncio.to_thread(self._order, arguments, runtime)
+            )
             result = await self._carry_out_together(order)
+            if not self.overlay and not isinstance(result, Picture):  # nothing to draw or to encode
+                return self._report(order, result)
             return await asyncio.to_thread(self._report, order, result)
         except VisionLLMError as error:
             raise _as_tool_error(error) from error
+
+    def _at_hand(self, arguments: Mapping[str, Any], runtime: Any) -> bool:
+        """Whether images and super-link of a call are kept, so that there is nothing to load or compute."""
+        session = self._session(runtime if isinstance(runtime, ToolRuntime) else None)
+        link = arguments.get("superlink")
+        return (link is None or link in session.links) and all(
+            arguments.get(name) in session.images for name in self._skill.images
+        )
 
     # -- what is asked -------------------------------------------------------------------------------------
 
@@ -161,8 +176,11 @@ class VisionTool(BaseTool):
         self, arguments: SkillArguments, messages: Sequence[BaseMessage], session: VisionSession
     ) -> tuple[tuple[str, ...], tuple[LoadedImage, ...]]:
         """Handles and images that the arguments name, or leave out where there is one to be meant."""
-        shown = images_of(messages, session, self._workspace.vlm.rules)
         wanted = {name: getattr(arguments, name) for name in self._skill.images}
+        if all(handle in session.images for handle in wanted.values()):
+            shown: list[str] = []
+        else:  # some image is not named, or gone since: the conversation shows it
+            shown = images_of(messages, session, self._workspace.vlm.rules)
         handles = {name: self._choose(handle, shown, session) for name, handle in wanted.items()}
         found = tuple(self._find(name, handle, shown, session) for name, handle in handles.items())
         return tuple(handles.values()), found
@@ -317,7 +335,7 @@ def tools_of(
         workspace: whose sessions the tools use; the model's own if not given.
     """
     shared = workspace or vlm.workspace
-    return [VisionTool(skill, shared, details=details, overlay=overlay) for skill in skills_of(vlm)]
+    return [VisionTool(skill, shared, details=details, overlay=overlay) for skill in shared.skills]
 
 
 def _kept(picture: Picture, order: _Order) -> Picture:

@@ -110,8 +110,9 @@ class VisionAgent(Runnable[AgentInput, Reply]):
     ) -> Reply:
         """As :meth:`invoke`; calls that wait at the same time share the model's batches."""
         named = _named(config)
-        messages = await asyncio.to_thread(self._messages, input, images, named)
-        state = await self.graph.ainvoke({"messages": messages}, named, **kwargs)
+        with self.vlm.workspace.conversation():
+            messages = await asyncio.to_thread(self._messages, input, images, named)
+            state = await self.graph.ainvoke({"messages": messages}, named, **kwargs)
         return reply_of(state["messages"])
 
     def stream(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from visionllm_sdk.agent.constrain import Vocabulary
 from visionllm_sdk.agent.sessions import Sessions, VisionSession
+from visionllm_sdk.agent.skills import Skill, skills_of
 from visionllm_sdk.model.conversation import conversation_format
 from visionllm_sdk.skills.gathering import Gatherer
 
@@ -21,6 +23,7 @@ __all__ = ["Workspace"]
 
 T = TypeVar("T")
 _MOMENT: Final = 0.003
+_MOMENTS: Final = 10
 
 
 class Workspace:
@@ -36,6 +39,7 @@ class Workspace:
         self.sessions = sessions or Sessions()
         self._gatherer = Gatherer()
         self._here = 0  # requests that wait or run, of all event loops
+        self._talking = 0  # conversations that go on
         self._count = threading.Lock()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="visionllm")
 
@@ -46,6 +50,11 @@ class Workspace:
         ends = conversation_format(model.config.conversation).stop_tokens
         stops = [model.tokenizer.control_id(text) for text in ends if model.tokenizer.has_control(text)]
         return Vocabulary(model.tokenizer, stop_ids=stops)
+
+    @cached_property
+    def skills(self) -> tuple[Skill, ...]:
+        """What the checkpoint can do."""
+        return tuple(skills_of(self.vlm))
 
     def session(self) -> VisionSession:
         """The session of the graph thread that runs now, or the one of everything outside of graphs."""
@@ -65,18 +74,37 @@ class Workspace:
     def _thread(self) -> int:
         return self._worker.submit(threading.get_ident).result()
 
+    @contextmanager
+    def conversation(self) -> Iterator[None]:
+        """The time in which somebody talks to an agent: the others know then for whom a batch may wait."""
+        with self._count:
+            self._talking += 1
+        try:
+            yield
+        finally:
+            with self._count:
+                self._talking -= 1
+
     async def together(self, kind: str, item: Any, run: Callable[[Sequence[Any]], Sequence[Any]]) -> Any:
         """The outcome of one item, computed together with items of its kind that wait at the same time."""
         with self._count:
             self._here += 1
-            company = self._here > 1
         try:
-            if company:
-                await asyncio.sleep(_MOMENT)  # where there are two there may be more
+            await self._wait_for_company()
             return await self._gatherer.submit(kind, item, lambda items: self.run(run, items))
         finally:
             with self._count:
                 self._here -= 1
+
+    async def _wait_for_company(self) -> None:
+        """Wait until all conversations that go on are here, but not for long: a batch of sixteen costs less
+        than one and then fifteen."""
+        if self._here > 1 and not self._talking:
+            await asyncio.sleep(_MOMENT)  # where there are two there may be more
+        for _ in range(_MOMENTS):
+            if self._here >= self._talking:
+                return
+            await asyncio.sleep(_MOMENT)
 
 
 def current_thread() -> str | None:

@@ -130,8 +130,11 @@ class TokenChooser:
             scores: biased logits. (vocabulary,)
             ids: prompt and reply so far.
         """
-        written = torch.tensor([ids], dtype=torch.long, device=scores.device)
-        row = self._processors(cast("torch.LongTensor", written), cast("torch.FloatTensor", scores[None]))[0]
+        written = cast("torch.LongTensor", torch.tensor([ids], dtype=torch.long, device=scores.device))
+        rows = cast("torch.FloatTensor", scores[None])
+        for processor in self._processors:  # as the list's own call, which inspects every one every time
+            rows = processor(written, rows)
+        row = rows[0]
         if self._random is None:
             return int(row.argmax())
         probabilities = row.float().softmax(-1).cpu()
