@@ -23,10 +23,12 @@ def main(arguments: list[str]) -> None:
         if isinstance(found, Detections):
             for thing in found:
                 hidden |= thing.mask.to_numpy() if thing.mask is not None else False
-    mask = Image.fromarray(hidden).convert("L").filter(ImageFilter.MaxFilter(9))
-    blurred = image.image.filter(ImageFilter.GaussianBlur(max(image.width, image.height) / 40))
+    side = max(image.width, image.height)
+    grown = ImageFilter.MaxFilter(2 * (side // 40) + 1)  # the outline must not tell, either
+    mask = Image.fromarray(hidden).convert("L").filter(grown)
+    blurred = image.image.filter(ImageFilter.GaussianBlur(side / 16))
     Image.composite(blurred, image.image, mask).save("blurred.png")
-    print(f"{reply.text} {hidden.mean():.1%} of the picture is blurred: blurred.png")
+    print(f"{reply.text} {np.asarray(mask).mean() / 255:.1%} of the picture is blurred: blurred.png")
 
 
 if __name__ == "__main__":

@@ -26,10 +26,11 @@ _BREAKS: Final = re.compile(r"[.,;:!?\n()]+(?=\s|$)|\b(?:and|or|then|also|plus)\
 _ARTICLES: Final = ("a", "an", "the")
 _SMALL: Final = frozenset(
     (
-        "all", "any", "are", "at", "by", "can", "could", "do", "each", "every", "for", "from", "give", "here",
-        "i", "in", "is", "it", "like", "me", "my", "need", "now", "of", "on", "please", "some", "that",
-        "there", "these", "this", "those", "to", "want", "what", "where", "which", "with", "would", "you",
-        "your",
+        "all", "any", "are", "at", "be", "by", "can", "could", "did", "do", "does", "each", "every", "find",
+        "for", "from", "get", "give", "has", "have", "here", "i", "in", "is", "it", "just", "let", "like",
+        "me", "mean", "my", "need", "now", "of", "ok", "okay", "on", "only", "please", "see", "show", "some",
+        "tell", "that", "there", "these", "this", "those", "to", "want", "was", "were", "what", "where",
+        "which", "will", "with", "would", "you", "your",
     )
 )  # fmt: skip
 _IRREGULAR: Final = {"people": "person", "men": "man", "women": "woman", "children": "child",
