@@ -18,7 +18,11 @@ __all__ = ["detections_to_coco", "detections_to_supervision", "poses_to_coco"]
 def detections_to_coco(
     result: Detections, *, image_id: int, file_name: str, categories: dict[str, int] | None
 ) -> dict[str, Any]:
-    """See `Detections.to_coco`."""
+    """See `Detections.to_coco`.
+
+    Raises:
+        InputError: a detected label is not among the categories.
+    """
     ids = categories or {name: number for number, name in enumerate(result.class_names(), start=1)}
     annotations = []
     for number, detection in enumerate(result.detections, start=1):

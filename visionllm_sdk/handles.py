@@ -63,6 +63,9 @@ class HandleStore(Generic[T]):
         secret: key of the session's tags, at most 64 bytes. Stores of one session may share it; sessions must
             not.
         clock: seconds, never going back.
+
+    Raises:
+        ConfigError: ``kind`` is not a word of ASCII letters.
     """
 
     def __init__(

@@ -50,6 +50,9 @@ class KeypointSet:
         sigmas: spread of people's clicks on each keypoint relative to the object's size, as COCO defines it
             for the object keypoint similarity.
         skeleton: pairs of names that a drawing connects.
+
+    Raises:
+        InputError: not one sigma for each name.
     """
 
     names: tuple[str, ...]

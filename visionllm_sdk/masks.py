@@ -40,7 +40,11 @@ _MAX_GROUPS = 7  # 35 bits: more than any run of a mask of MAX_MASK_PIXELS can n
 
 
 def encode(mask: BoolArray) -> str:
-    """Code a mask, bool [H, W], as the compressed `counts` string of COCO."""
+    """Code a mask, bool [H, W], as the compressed `counts` string of COCO.
+
+    Raises:
+        InputError: the mask has no pixel.
+    """
     flat = mask.T.ravel()
     if flat.size == 0:
         raise InputError("a mask needs at least one pixel", value=mask.shape, limit="[H >= 1, W >= 1]")

@@ -29,6 +29,9 @@ class Sample:
         image: RGB.
         facts: size of the picture and its objects, boxes in pixels, (x1, y1, x2, y2).
         masks: (N, H, W) bool, the visible pixels of each object of `facts`, without overlap.
+
+    Raises:
+        DataError: picture, facts and masks are of different sizes or numbers.
     """
 
     key: str

@@ -160,6 +160,9 @@ class ModelConfig:
         region_encoder: whether region prompts are supported.
         sdk: what the released form cannot say.
         released: the whole object as read, so that tools find their sections and nothing is lost on saving.
+
+    Raises:
+        ConfigError: a section lacks a field, or a value is impossible.
     """
 
     vision: Mapping[str, Any]

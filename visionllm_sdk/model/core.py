@@ -54,7 +54,7 @@ class CoreOutput:
     loss: Tensor | None
 
     def of_row(self, row: int) -> list[tuple[LinkPosition, Tensor]]:
-        """The links of one row with their states."""
+        """The links of one row with their states, each (E, C)."""
         return [pair for pair in zip(self.links, self.states, strict=True) if pair[0].row == row]
 
 

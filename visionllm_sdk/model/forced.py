@@ -36,6 +36,9 @@ class ForcedRequest:
         images: of this turn; ``<image>`` opens the question once for each that no slot of a call places.
         regions: region prompts of the question, in the order of the calls' slots.
         history: earlier turns; their ``<image>`` tokens refer to the first of ``images``.
+
+    Raises:
+        InputError: no call, or one without labels.
     """
 
     calls: tuple[ForcedCall, ...]

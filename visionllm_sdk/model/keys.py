@@ -33,7 +33,7 @@ def _nothing(tensor: Tensor) -> Sequence[Tensor]:
 
 
 def split_thirds(tensor: Tensor) -> Sequence[Tensor]:
-    """Query, key and value matrices of a fused one, which holds them as thirds of its rows."""
+    """Query, key and value matrices, each (R, ...), of a fused one (3 R, ...) that stacks them by rows."""
     return tensor.chunk(3, dim=0)
 
 

@@ -99,7 +99,17 @@ def split_internlm2_attention(fused: Tensor, *, heads: int, key_heads: int) -> t
 
 
 def fuse_internlm2_attention(query: Tensor, key: Tensor, value: Tensor, *, key_heads: int) -> Tensor:
-    """Inverse of :func:`split_internlm2_attention`, for saving in the released form."""
+    """Inverse of :func:`split_internlm2_attention`, for saving in the released form.
+
+    Args:
+        query: (heads * D, hidden)
+        key: (key_heads * D, hidden)
+        value: (key_heads * D, hidden)
+        key_heads: key and value heads.
+
+    Returns:
+        ((heads + 2 key_heads) * D, hidden)
+    """
     size = key.shape[0] // key_heads
     parts = (
         query.unflatten(0, (key_heads, -1, size)),

@@ -193,7 +193,7 @@ class ReplyBuilder:
     def link(
         self, token: str, states: Tensor, probability: float, alternatives: tuple[tuple[str, float], ...]
     ) -> Link:
-        """Attach states to the routing token that was pushed last."""
+        """Attach states, (E, C), to the routing token that was pushed last."""
         if self._tag_start is not None:  # the tag was never closed: everything since it opened is the label
             label = self._closed[self._tag_start :].strip()
         elif self._tagged is not None:

@@ -1,4 +1,8 @@
-"""`VisionLLM`: the model with one typed method per skill."""
+"""`VisionLLM`: the model with one typed method per skill.
+
+The methods stand in groups: `finding`, `posing`, `regions`, `drawing` (forced routing) and `speaking` (words
+and free routing). All hand their work to one `engine`, which runs the model and its routed tools.
+"""
 
 from __future__ import annotations
 

@@ -102,7 +102,11 @@ def opening(engine: Engine, options: GenerationOptions, start: int) -> Generatio
 def carry_out(
     engine: Engine, calls: Sequence[tuple[Conversation, generation.RoutedCall]], settings: TalkSettings
 ) -> list[RoutedCall]:
-    """Run the tools of routed calls, all of them in one batch."""
+    """Run the tools of routed calls, all of them in one batch.
+
+    Raises:
+        InputError: a tool needs an image, and the conversation has none.
+    """
     jobs = [
         ToolJob(
             call=call,

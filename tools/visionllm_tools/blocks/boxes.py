@@ -42,7 +42,15 @@ def overlap(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def generalised_iou(first: Tensor, second: Tensor) -> Tensor:
-    """Generalised IoU (Rezatofighi et al. 2019) of corner boxes whose leading axes broadcast; in [-1, 1]."""
+    """Generalised IoU (Rezatofighi et al. 2019) of corner boxes whose leading axes broadcast.
+
+    Args:
+        first: (..., 4).
+        second: (..., 4).
+
+    Returns:
+        (...), in [-1, 1].
+    """
     iou, union = overlap(first, second)
     low = torch.minimum(first[..., :2], second[..., :2])
     high = torch.maximum(first[..., 2:], second[..., 2:])

@@ -95,7 +95,11 @@ def detection_loss(
 
     Returns:
         The weighted sum and every unweighted term: `label`, `box`, `giou`, `mask`, `dice` of the last layer,
-        and the same with `_0`, `_1`, .. (earlier layers), `_encoder`, `_denoising`, `_denoising_0`, ..
+        and the same with `_0`, `_1`, .. (earlier layers), `_encoder`, `_denoising`, `_denoising_0`, ..;
+        each is a scalar, ().
+
+    Raises:
+        DataError: the one-to-many loss is on, and the detector was not in training mode.
     """
     draw = random or (lambda shape: torch.rand(shape, device=output.logits.device))
     names = ["", *(f"_{i}" for i in range(len(output.layers) - 1))]
