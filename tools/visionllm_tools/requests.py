@@ -14,8 +14,16 @@ from visionllm_sdk.errors import ToolError
 from visionllm_sdk.tool import SuperLink, ToolRequest
 from visionllm_tools.detection.prepare import InputSize, group_by_size
 
-PIXELS_AT_ONCE = 1_600_000
+_PIXELS_AT_ONCE = 1_600_000
 """Input pixels in one pass of a backbone or a transformer; bounds memory."""
+_PIXELS_IN_CACHE = 400_000
+"""The same on a processor, whose cache larger passes leave: they take a sixth more time for each image."""
+
+
+def pixels_at_once(decoder: nn.Module) -> int:
+    """How many input pixels one pass of a decoder should take, where it is."""
+    on_processor = next(decoder.parameters()).device.type == "cpu"
+    return _PIXELS_IN_CACHE if on_processor else _PIXELS_AT_ONCE
 
 
 def distinct(links: Sequence[SuperLink]) -> list[SuperLink]:
@@ -98,19 +106,22 @@ class ImageJob:
     places: list[int]
 
 
-def image_jobs(requests: Sequence[ToolRequest[Any]], size: InputSize) -> Iterator[ImageJob]:
+def image_jobs(
+    requests: Sequence[ToolRequest[Any]], size: InputSize, decoder: nn.Module
+) -> Iterator[ImageJob]:
     """Divide requests by their images, so that no result depends on what else is in the batch.
 
     Args:
         requests: any mix.
         size: the decoder's input size.
+        decoder: what reads the images.
 
     Raises:
         ToolError: a request without an image.
     """
     images = list({id(image_of(request)): image_of(request) for request in requests}.values())
     for padded, members in group_by_size(images, size).items():
-        step = max(1, PIXELS_AT_ONCE // (padded[0] * padded[1]))
+        step = max(1, pixels_at_once(decoder) // (padded[0] * padded[1]))
         for start in range(0, len(members), step):
             chosen = [images[i] for i in members[start : start + step]]
             places = {id(image): place for place, image in enumerate(chosen)}

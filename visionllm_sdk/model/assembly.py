@@ -16,7 +16,7 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from visionllm_sdk.errors import CheckpointError, ToolError
 from visionllm_sdk.model.checkpoint import Target, WeightFiles, check_weights, load_weights, save_weights
-from visionllm_sdk.model.compiled import CompiledStep
+from visionllm_sdk.model.compiled import CompiledStep, compile_in_place
 from visionllm_sdk.model.config import ModelConfig, read_config
 from visionllm_sdk.model.conversation import conversation_format
 from visionllm_sdk.model.core import TABLE_PREFIX, VisionLLMCore, build_core
@@ -203,7 +203,7 @@ def load_model(
             kind=type(tool),
             device=place.decoder(tool.name).device,
             parameters=sum(parameter.numel() for parameter in tool.decoder.parameters()),
-            build=partial(_load_tool, files, config, type(tool), place.decoder(tool.name)),
+            build=partial(_load_tool, files, config, type(tool), place),
         )
         for tool in outlines
     }
@@ -245,11 +245,14 @@ def _load_core(files: WeightFiles, config: ModelConfig, core: VisionLLMCore, pla
         core.step = CompiledStep(core.llm)
 
 
-def _load_tool(files: WeightFiles, config: ModelConfig, kind: ToolClass, place: Place) -> AnyTool:
+def _load_tool(files: WeightFiles, config: ModelConfig, kind: ToolClass, place: Placement) -> AnyTool:
     """A tool with its weights."""
-    with torch.device("meta") if place.device.type == "meta" else ParametersStayEmpty():
+    where = place.decoder(kind.name)
+    with torch.device("meta") if where.device.type == "meta" else ParametersStayEmpty():
         (tool,) = _build_tools(config, ToolRegistry([kind]), required=True)
-    load_weights(files, [_tool_target(tool, place)])
+    load_weights(files, [_tool_target(tool, where)])
+    if place.compiled:
+        compile_in_place(tool.compiled_parts())
     return tool
 
 

@@ -1,4 +1,4 @@
-"""The decode step as one compiled program: one position of one row over a cache of fixed size.
+"""Compiled programs: decoders, and the decode step: one position of one row over a cache of fixed size.
 
 With a cache whose shapes stay the same, a step is the same program every time; on a GPU it is recorded once
 and replayed, so that launching hundreds of small kernels no longer takes longer than running them. Batches
@@ -7,11 +7,11 @@ and the steps that carry super-link queries run as before, over the same cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from visionllm_sdk.model.cache import RowCache
@@ -66,3 +66,14 @@ class CompiledStep:
         )
         hidden: Tensor = output.last_hidden_state
         return hidden
+
+
+def compile_in_place(parts: Iterable[nn.Module], *, backend: str = "inductor") -> None:
+    """Have modules compiled when they are first called, and again for new shapes; weights keep their names.
+
+    Args:
+        parts: each becomes a program of its own.
+        backend: of torch's compiler.
+    """
+    for part in parts:
+        part.compile(backend=backend)

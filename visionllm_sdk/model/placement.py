@@ -29,7 +29,8 @@ class Placement:
         quantization: number format of the language model's matrices, ``"int8"`` or ``"int4"``; None leaves
             them in `dtype`.
         offload: a decoder waits in main memory while another one is at work.
-        compiled: decode single conversations by a compiled step.
+        compiled: decode single conversations by a compiled step, and compile the parts of decoders that their
+            tools name.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))

@@ -27,6 +27,8 @@ from visionllm_sdk.errors import ConfigError
 from visionllm_sdk.model.config import DEFAULT_IMAGE_SIZE, ModelConfig
 
 REGION_LEVELS = 3
+_TILES_AT_ONCE = 32
+_TILES_IN_CACHE = 4  # a processor takes longer for each tile when more of them leave no room in its cache
 # Eps of the library's query/key norm, which cannot be configured.
 _QK_NORM_EPS = 1e-6
 
@@ -269,10 +271,9 @@ def _without_type(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def frozen_features(
-    encoder: VisionEncoder, pixels: Tensor, *, levels: bool, batch: int = 32
-) -> VisionFeatures:
-    """Features without gradient (the vision encoder is never trained), ``batch`` tiles at a time."""
+def frozen_features(encoder: VisionEncoder, pixels: Tensor, *, levels: bool) -> VisionFeatures:
+    """Features without gradient (the vision encoder is never trained), a few tiles at a time."""
+    batch = _TILES_IN_CACHE if pixels.device.type == "cpu" else _TILES_AT_ONCE
     chunks = [encoder(chunk, levels=levels) for chunk in pixels.split(batch)]
     if len(chunks) == 1:
         return chunks[0]

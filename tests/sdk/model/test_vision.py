@@ -70,8 +70,10 @@ def test_skipping_layers_changes_nothing(name: str):
 def test_a_conv_encoder_yields_patches_and_levels():
     encoder = build_vision(configured(vis_encoder_config=CONV)).eval()
     assert (encoder.grid, encoder.width, encoder.level_widths) == (3, 24, (12, 16, 24))
-    features = frozen_features(encoder, torch.randn(3, 3, 96, 96), levels=True, batch=2)
-    assert features.tokens.shape == (3, 9, 24)
+    pixels = torch.randn(5, 3, 96, 96)  # more than are encoded at once
+    features = frozen_features(encoder, pixels, levels=True)
+    assert features.tokens.shape == (5, 9, 24)
+    torch.testing.assert_close(features.tokens[4:], encoder(pixels[4:]).tokens)
     assert [tuple(level.shape[1:]) for level in features.levels] == [(12, 12, 12), (16, 6, 6), (24, 3, 3)]
     assert not features.tokens.requires_grad
 

@@ -132,7 +132,7 @@ class DeformableEncoderLayer(GroundingDinoDeformableLayer):
         Returns:
             (B, S, C).
         """
-        if not (torch.is_grad_enabled() or self.training):
+        if not (torch.is_grad_enabled() or self.training or pyramid.tokens.is_cuda):
             return self._encode_in_blocks(pyramid, positions, references)
         tokens, _ = self(
             pyramid.tokens,

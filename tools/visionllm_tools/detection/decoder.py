@@ -22,7 +22,7 @@ from visionllm_tools.blocks.two_stage import best_tokens, label_logits, propose,
 from visionllm_tools.detection.backbone import Backbone
 from visionllm_tools.detection.config import DetectorConfig
 from visionllm_tools.detection.masks import NormConv, mask_logits, upsample_to
-from visionllm_tools.detection.outputs import DetectorOutput, ExtraQueries, LayerOutput
+from visionllm_tools.detection.outputs import DetectorOutput, ExtraQueries, LayerOutput, Predictions
 from visionllm_tools.detection.stacks import Decoder
 
 
@@ -61,10 +61,10 @@ class DetectorModel(nn.Module):
         )
         return View(features=features, pyramid=pyramid, positions=positions)
 
-    def describe_masks(self, finest: Tensor, pyramid: Pyramid) -> Tensor:
+    def describe_masks(self, finest: Tensor, encoded: Tensor) -> Tensor:
         """Mask features (B, M, H / 4, W / 4) from the stride-4 map and the encoded stride-8 level."""
         lateral = self.lateral_convs[0](finest)
-        fused = lateral + upsample_to(pyramid.level(0), lateral)
+        fused = lateral + upsample_to(encoded, lateral)
         return self.mask_features(self.output_convs[0](fused))
 
     def propose(self, pyramid: Pyramid) -> tuple[Tensor, Tensor, Tensor]:
@@ -140,6 +140,14 @@ class Detector(nn.Module):
         self, view: View, labels: Tensor, label_mask: Tensor, *, extra: ExtraQueries | None = None
     ) -> DetectorOutput:
         """The part of `forward` that does; see there."""
+        found = self.predict(view, labels, label_mask, extra=extra)
+        described = self.model.describe_masks(view.features[0], found.pyramid.level(0))
+        return DetectorOutput(**vars(found), mask_features=described)
+
+    def predict(
+        self, view: View, labels: Tensor, label_mask: Tensor, *, extra: ExtraQueries | None = None
+    ) -> Predictions:
+        """`detect` without the features of masks, which cost as much as all the rest that needs labels."""
         self._check(labels)
         pyramid, labels = self.model.encoder(view.pyramid, view.positions, labels, label_mask)
         objects, anchors, usable = self.model.propose(pyramid)
@@ -152,7 +160,7 @@ class Detector(nn.Module):
         if self.training:
             boxes = (head(objects) + anchors).sigmoid()
             everywhere = LayerOutput(logits=scores, boxes=boxes, queries=objects)
-        return DetectorOutput(
+        return Predictions(
             layers=layers,
             extra=side,
             encoder=LayerOutput(
@@ -164,7 +172,7 @@ class Detector(nn.Module):
             usable=usable,
             labels=labels,
             label_mask=label_mask,
-            mask_features=self.model.describe_masks(view.features[0], pyramid),
+            pyramid=pyramid,
             features=view.features,
         )
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from visionllm_tools.blocks.deformable import Pyramid
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExtraQueries:
@@ -47,8 +49,8 @@ class LayerOutput:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectorOutput:
-    """Everything a forward pass yields.
+class Predictions:
+    """What a forward pass says of every query; masks are made from it on demand.
 
     Attributes:
         layers: predictions of the Q learned queries after every decoder layer, last one last.
@@ -59,7 +61,7 @@ class DetectorOutput:
         usable: (B, S) bool, tokens that are image and may propose.
         labels: (B, N, C) encoded labels.
         label_mask: (B, N) bool.
-        mask_features: (B, M, H / 4, W / 4).
+        pyramid: the encoded image.
         features: backbone maps at strides 4, 8, 16, 32.
     """
 
@@ -70,7 +72,7 @@ class DetectorOutput:
     usable: Tensor
     labels: Tensor
     label_mask: Tensor
-    mask_features: Tensor
+    pyramid: Pyramid
     features: Sequence[Tensor]
 
     @property
@@ -82,3 +84,14 @@ class DetectorOutput:
     def boxes(self) -> Tensor:
         """(B, Q, 4) boxes of the last layer, (cx, cy, w, h) in [0, 1] of the image without padding."""
         return self.layers[-1].boxes
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorOutput(Predictions):
+    """Predictions with the features of their masks.
+
+    Attributes:
+        mask_features: (B, M, H / 4, W / 4).
+    """
+
+    mask_features: Tensor

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from visionllm_sdk.errors import ConfigError, DataError
 from visionllm_sdk.model.keys import KeyTable
@@ -26,7 +26,7 @@ from visionllm_tools.detection.denoising import DenoisingConfig, plan_denoising
 from visionllm_tools.detection.keys import PREFIX, detector_key_table
 from visionllm_tools.detection.loss import LossConfig, detection_loss
 from visionllm_tools.detection.options import DetectionOptions, DetectionTruth
-from visionllm_tools.detection.outputs import DetectorOutput
+from visionllm_tools.detection.outputs import Predictions
 from visionllm_tools.detection.postprocess import (
     Candidates,
     best_of_each,
@@ -39,12 +39,12 @@ from visionllm_tools.detection.postprocess import (
 from visionllm_tools.detection.prepare import ImageBatch, Size, prepare
 from visionllm_tools.detection.targets import DetectionTargets
 from visionllm_tools.requests import (
-    PIXELS_AT_ONCE,
     ImageJob,
     check_width,
     distinct,
     image_jobs,
     image_of,
+    pixels_at_once,
     stack_states,
 )
 
@@ -69,7 +69,8 @@ class _Found:
     logits: Tensor  # (Q, N)
     boxes: Tensor  # (Q, 4)
     queries: Tensor  # (Q, C)
-    features: Tensor  # (M, H / 4, W / 4)
+    finest: Tensor  # (C, H / 4, W / 4)
+    encoded: Tensor  # (C, H / 8, W / 8)
 
 
 class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
@@ -156,6 +157,11 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         """See `RoutedTool.key_table`."""
         return detector_key_table(swin=self.decoder.model.backbone.conv_encoder.is_swin)
 
+    def compiled_parts(self) -> Iterable[nn.Module]:
+        """The backbone and every layer; what depends on the number of detections stays as it is."""
+        model = self.decoder.model
+        return (model.backbone, *model.encoder.layers, *model.decoder.layers)
+
     @torch.inference_mode()
     def run(self, requests: Sequence[Request]) -> list[ImageResult]:
         """Detect; see `RoutedTool.run`. Results do not depend on what else is in the batch.
@@ -164,7 +170,7 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             ToolError: a request without image, or super-links of another width.
         """
         results: dict[int, ImageResult] = {}
-        for job in image_jobs(requests, self.decoder.config):
+        for job in image_jobs(requests, self.decoder.config, self.decoder):
             results |= self._run_images(job, requests)
         return [results[i] for i in range(len(requests))]
 
@@ -228,12 +234,12 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             for row in self._rows(i, image, request)
         ]
         found: list[list[_Found]] = [[] for _ in requests]
-        step = max(1, PIXELS_AT_ONCE // batch.mask[0].numel())
+        step = max(1, pixels_at_once(self.decoder) // batch.mask[0].numel())
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
             chosen = torch.tensor([row.image for row in part], device=place.device)
             whole = len(part) == len(batch.mask) and chosen.tolist() == list(range(len(part)))
-            output = self.decoder.detect(view if whole else view.rows(chosen), *self._encode(part))
+            output = self.decoder.predict(view if whole else view.rows(chosen), *self._encode(part))
             for i, row in enumerate(part):
                 found[row.request].append(_cut(output, i, row.labels))
         return found
@@ -280,7 +286,11 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
     ) -> SemanticMap:
         shares = [
             label_shares(
-                part.logits.sigmoid(), self.decoder.mask_embed[0](part.queries), part.features, size, original
+                part.logits.sigmoid(),
+                self.decoder.mask_embed[0](part.queries),
+                self._mask_features(part),
+                size,
+                original,
             )
             for part in found
         ]
@@ -329,9 +339,9 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
     ) -> Iterator[tuple[float, Detection]]:
         masks: list[Mask | None] = [None] * len(candidates.scores)
         agreement = self.decoder.config.boxes_from_masks
-        if with_masks or agreement is not None:
+        if len(candidates.scores) and (with_masks or agreement is not None):
             embeddings = self.decoder.mask_embed[0](part.queries[candidates.queries])
-            found = binary_masks(embeddings, part.features, size, original)
+            found = binary_masks(embeddings, self._mask_features(part), size, original)
             masks = [Mask.from_numpy(mask.numpy()) for mask in found]
         rows = zip(
             candidates.scores.tolist(),
@@ -347,6 +357,10 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             name = labels[part.labels[label]]
             shown = mask if with_masks else None
             yield score, Detection(label=name, score=score, box=clipped, mask=shown)
+
+    def _mask_features(self, part: _Found) -> Tensor:
+        """(M, H / 4, W / 4); for rows in which something is kept, one at a time: within the cache."""
+        return self.decoder.model.describe_masks(part.finest[None], part.encoded[None])[0]
 
 
 def _sharper(box: Box, mask: Mask, agreement: float) -> Box:
@@ -366,12 +380,13 @@ def _best(parts: list[Candidates], limit: int, floor: float, least: int) -> list
     ]
 
 
-def _cut(output: DetectorOutput, row: int, labels: range) -> _Found:
+def _cut(output: Predictions, row: int, labels: range) -> _Found:
     last = output.layers[-1]
     return _Found(
         labels=labels,
         logits=last.logits[row, :, : len(labels)],
         boxes=last.boxes[row],
         queries=last.queries[row],
-        features=output.mask_features[row],
+        finest=output.features[0][row],
+        encoded=output.pyramid.level(0)[row],
     )

@@ -32,12 +32,12 @@ from visionllm_tools.pose.options import PoseOptions, PoseTruth
 from visionllm_tools.pose.postprocess import Found, build_poses, choose
 from visionllm_tools.pose.targets import PoseTargets
 from visionllm_tools.requests import (
-    PIXELS_AT_ONCE,
     ImageJob,
     check_width,
     distinct,
     image_jobs,
     image_of,
+    pixels_at_once,
     stack_states,
 )
 
@@ -148,7 +148,7 @@ class PoseTool(RoutedTool[PoseOptions, Poses]):
         """
         asked = [self._asked(request) for request in requests]
         results: dict[int, Poses] = {}
-        for job in image_jobs(requests, self.decoder.config):
+        for job in image_jobs(requests, self.decoder.config, self.decoder):
             batch = prepare(job.images, self.decoder.config)
             found = self._find(batch, job, asked)
             for i, place in zip(job.requests, job.places, strict=True):
@@ -219,7 +219,7 @@ class PoseTool(RoutedTool[PoseOptions, Poses]):
         batch = batch.to(place.device, place.dtype)
         view = self.decoder.look(batch.pixels, batch.mask)
         found: dict[int, Found] = {}
-        step = max(1, PIXELS_AT_ONCE // batch.mask[0].numel())
+        step = max(1, pixels_at_once(self.decoder) // batch.mask[0].numel())
         for part in _alike([asked[i] for i in job.requests], step):
             places = torch.tensor([job.places[k] for k in part], device=place.device)
             rows = [asked[job.requests[k]] for k in part]
