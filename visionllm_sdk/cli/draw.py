@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visionllm_sdk.cli.options import DeviceOption, ImageArgument, JsonOption, ModelOption, UrlsOption
+from visionllm_sdk.cli.calls import ImageCall, ModelCall, takes
+from visionllm_sdk.cli.loading import load_images
+from visionllm_sdk.cli.options import ImageArgument
 
 if TYPE_CHECKING:
     from visionllm_sdk.results import Picture
@@ -33,6 +35,7 @@ MetadataOption = Annotated[
 ]
 
 
+@takes(ModelCall)
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
     save: SaveOption = Path("picture.png"),
@@ -45,20 +48,17 @@ def generate(
         typer.Option("--size", metavar="WxH", help="In pixels, such as 96x64 or 64.", show_default=False),
     ] = None,
     metadata: MetadataOption = True,
-    as_json: JsonOption = False,
-    model: ModelOption = None,
-    device: DeviceOption = None,
+    *,
+    call: ModelCall,
 ) -> None:
     """Draw what a caption says."""
-    from visionllm_sdk.cli.loading import load_model
-
     _check_target(save)
     wanted = None if size is None else parse_size(size)
-    vlm = load_model(model, device)
-    (made,) = vlm.generate([prompt], n=count, seed=seed, steps=steps, guidance=guidance, size=wanted)
-    _write(made if isinstance(made, list) else [made], save, metadata=metadata, as_json=as_json)
+    (made,) = call.load().generate([prompt], n=count, seed=seed, steps=steps, guidance=guidance, size=wanted)
+    _write(made if isinstance(made, list) else [made], save, metadata=metadata, as_json=call.as_json)
 
 
+@takes(ImageCall)
 def edit(
     image: ImageArgument,
     instruction: Annotated[str, typer.Argument(help="What to change.", show_default=False)],
@@ -67,19 +67,14 @@ def edit(
     steps: StepsOption = None,
     guidance: GuidanceOption = None,
     metadata: MetadataOption = True,
-    as_json: JsonOption = False,
-    model: ModelOption = None,
-    device: DeviceOption = None,
-    allow_urls: UrlsOption = False,
+    *,
+    call: ImageCall,
 ) -> None:
     """Change an image as told, and leave the rest as it is."""
-    from visionllm_sdk.cli.loading import load_images, load_model
-
     _check_target(save)
-    (source,) = load_images([image], allow_urls)
-    vlm = load_model(model, device)
-    made = vlm.edit(source, instruction, seed=seed, steps=steps, guidance=guidance)
-    _write([made], save, metadata=metadata, as_json=as_json)
+    (source,) = load_images([image], call.allow_urls)
+    made = call.load().edit(source, instruction, seed=seed, steps=steps, guidance=guidance)
+    _write([made], save, metadata=metadata, as_json=call.as_json)
 
 
 def parse_size(text: str) -> tuple[int, int]:

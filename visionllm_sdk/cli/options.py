@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import typer
 
@@ -19,6 +19,21 @@ ImagesArgument: TypeAlias = Annotated[
 LabelsOption: TypeAlias = Annotated[
     str,
     typer.Option("--labels", "-l", help="What to look for, separated by commas.", show_default=False),
+]
+REGION_FORMS: Final = "box:x1,y1,x2,y2, point:x,y, scribble:x,y;x,y or mask:FILE, in pixels; may be repeated."
+OptionalLabelsOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--labels", "-l", help="The categories, separated by commas.", show_default=False),
+]
+RegionOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--region",
+        "-r",
+        metavar="REGION",
+        help=REGION_FORMS,
+        show_default=False,
+    ),
 ]
 KeypointsOption: TypeAlias = Annotated[
     str,

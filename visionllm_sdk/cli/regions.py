@@ -1,69 +1,64 @@
-"""`visionllm describe`: what region prompts show, in words."""
+"""The commands about marked places, `describe` and `classify`, and how region prompts are written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visionllm_sdk.cli.options import (
-    DeviceOption,
-    ImageArgument,
-    JsonOption,
-    ModelOption,
-    SaveOption,
-    UrlsOption,
-    split_labels,
-)
+from visionllm_sdk.cli.calls import DrawnCall, takes
+from visionllm_sdk.cli.loading import load_images
+from visionllm_sdk.cli.options import REGION_FORMS, ImageArgument, LabelsOption, split_labels
 
 if TYPE_CHECKING:
     from visionllm_sdk.images import LoadedImage
     from visionllm_sdk.regions import Region
     from visionllm_sdk.results import RegionDescription, RegionLabel
+    from visionllm_sdk.skills import VisionLLM
 
-_FORMS = "box:x1,y1,x2,y2, point:x,y, scribble:x,y;x,y or mask:FILE, in pixels; may be repeated."
+    Told = Sequence[RegionDescription | RegionLabel]
 
-RegionOption = Annotated[
-    list[str] | None, typer.Option("--region", "-r", metavar="REGION", help=_FORMS, show_default=False)
+RegionsOption = Annotated[
+    list[str], typer.Option("--region", "-r", metavar="REGION", help=REGION_FORMS, show_default=False)
 ]
 
 
-def describe(
-    image: ImageArgument,
-    region: RegionOption = None,
-    labels: Annotated[
-        str | None,
-        typer.Option("--labels", "-l", help="Choose one of these for each region.", show_default=False),
-    ] = None,
-    as_json: JsonOption = False,
-    save: SaveOption = None,
-    model: ModelOption = None,
-    device: DeviceOption = None,
-    allow_urls: UrlsOption = False,
+@takes(DrawnCall)
+def describe(image: ImageArgument, region: RegionsOption, *, call: DrawnCall) -> None:
+    """Say what regions of an image show."""
+    _tell(call, image, region, lambda vlm, source, regions: vlm.describe(source, regions))
+
+
+@takes(DrawnCall)
+def classify(image: ImageArgument, region: RegionsOption, labels: LabelsOption, *, call: DrawnCall) -> None:
+    """Choose one of the offered labels for each region of an image."""
+    offered = split_labels(labels)
+    _tell(call, image, region, lambda vlm, source, regions: vlm.classify(source, regions, offered))
+
+
+def _tell(
+    call: DrawnCall,
+    image: str,
+    written: Sequence[str],
+    work: Callable[[VisionLLM, LoadedImage, Sequence[Region]], Told],
 ) -> None:
-    """Say what regions of an image show, or choose a label for each."""
+    """Load, ask about the regions, show the answers, and draw the regions where that is wanted."""
     from visionllm_sdk.cli import show
-    from visionllm_sdk.cli.loading import load_images, load_model
     from visionllm_sdk.regions import check_regions
 
-    if save is not None:
-        show.check_target(save, 1)
-    (source,) = load_images([image], allow_urls)
-    regions = check_regions(read_regions(region), (source.width, source.height))
-    vlm = load_model(model, device)
-    found: Sequence[RegionDescription | RegionLabel]
-    if labels is None:
-        found = vlm.describe(source, regions)
-    else:
-        found = vlm.classify(source, regions, split_labels(labels))
-    if as_json:
+    if call.save is not None:
+        show.check_target(call.save, 1)
+    (source,) = load_images([image], call.allow_urls)
+    regions = check_regions(read_regions(written), (source.width, source.height))
+    found = work(call.load(), source, regions)
+    if call.as_json:
         show.print_json([one.model_dump(mode="json") for one in found])
     else:
         _print(found)
-    if save is not None:
-        _draw(source, regions, save)
+    if call.save is not None:
+        _draw(source, regions, call.save)
 
 
 def read_regions(texts: Sequence[str] | None) -> list[Region]:
@@ -84,7 +79,7 @@ def read_regions(texts: Sequence[str] | None) -> list[Region]:
     return regions
 
 
-def _print(found: Sequence[RegionDescription | RegionLabel]) -> None:
+def _print(found: Told) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

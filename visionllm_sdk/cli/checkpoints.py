@@ -1,4 +1,4 @@
-"""`visionllm convert`: pickled weights to safetensors, by hand."""
+"""The commands about a checkpoint on the disk: `info` and `convert`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from visionllm_sdk.cli.options import JsonOption
+from visionllm_sdk.cli.options import JsonOption, ModelOption
+
+
+def info(model: ModelOption = None, as_json: JsonOption = False) -> None:
+    """Show what a checkpoint holds: tools, sizes, limits."""
+    from visionllm_sdk.cli import inform, show
+
+    facts = inform.describe(model)
+    if as_json:
+        show.print_json(facts)
+    else:
+        inform.print_facts(facts)
 
 
 def convert(

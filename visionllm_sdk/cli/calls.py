@@ -1,0 +1,120 @@
+"""What every command is told beside its own arguments: where to load from, and how to show the result."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from visionllm_sdk.cli.loading import load_images, load_model
+from visionllm_sdk.cli.options import DeviceOption, JsonOption, ModelOption, SaveOption, UrlsOption
+
+if TYPE_CHECKING:
+    from visionllm_sdk.results import Result
+    from visionllm_sdk.skills import VisionLLM
+
+Command = Callable[..., None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCall:
+    """A command that needs the model.
+
+    Attributes:
+        as_json: the result is printed as JSON and nothing else.
+        model: checkpoint folder or hub name; None is the embedded model.
+        device: where to compute.
+    """
+
+    as_json: JsonOption = False
+    model: ModelOption = None
+    device: DeviceOption = None
+
+    def load(self) -> VisionLLM:
+        """The model.
+
+        Raises:
+            CheckpointError: no such checkpoint.
+        """
+        return load_model(self.model, self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageCall(ModelCall):
+    """A command that looks at images.
+
+    Attributes:
+        allow_urls: http(s) URLs are fetched.
+    """
+
+    allow_urls: UrlsOption = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnCall(ImageCall):
+    """A command whose result can be drawn over the image.
+
+    Attributes:
+        save: where the drawn picture goes.
+    """
+
+    save: SaveOption = None
+
+
+def takes(kind: type[ModelCall]) -> Callable[[Command], Command]:
+    """Turn a function with the keyword `call` into a command with one option for each field of `kind`.
+
+    Typer reads a command's options from its signature; so the fields are put there in place of `call`.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    options = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(kind)
+    ]
+
+    def decorate(function: Command) -> Command:
+        signature = inspect.signature(function, eval_str=True)
+        own = [parameter for name, parameter in signature.parameters.items() if name != "call"]
+
+        @functools.wraps(function)
+        def command(**values: Any) -> None:
+            shared = {option.name: values.pop(option.name) for option in options}
+            function(**values, call=kind(**shared))
+
+        told: Any = command
+        told.__signature__ = signature.replace(parameters=[*own, *options])
+        told.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *options)}
+        del told.__wrapped__
+        return command
+
+    return decorate
+
+
+def look(call: ImageCall, names: Sequence[str], work: Callable[[VisionLLM, Any], Sequence[Result]]) -> None:
+    """Load images and model, work, show the results and draw them where that is wanted.
+
+    Args:
+        call: what the command was told.
+        names: of the images.
+        work: the typed method for a list of images.
+
+    Raises:
+        ImageError: an image that cannot be used.
+        InputError: the picture's name tells no format that can be written.
+        CheckpointError: no such checkpoint.
+    """
+    from visionllm_sdk.cli import show
+
+    save = call.save if isinstance(call, DrawnCall) else None
+    if save is not None:
+        show.check_target(save, len(names))
+    images = load_images(names, call.allow_urls)
+    vlm = call.load()
+    results = show.with_progress(images, lambda part: work(vlm, part))
+    show.print_results(results, names, as_json=call.as_json)
+    if save is not None:
+        show.save_pictures(results, images, names, save)

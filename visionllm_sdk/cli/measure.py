@@ -1,0 +1,80 @@
+"""The commands that tell what a model can do: `evaluate` and `demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from visionllm_sdk.cli.calls import ModelCall, takes
+
+
+@takes(ModelCall)
+def evaluate(
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[DATA]", help="Annotations to measure on instead of scenes.", show_default=False
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="FOLDER", help="Pictures of DATA.")
+    ] = None,
+    adapter: Annotated[
+        Path | None, typer.Option("--adapter", metavar="FOLDER", help="Adapter to measure, on DATA.")
+    ] = None,
+    scenes: Annotated[int, typer.Option("--scenes", "-n", min=1, help="How many held-out scenes.")] = 500,
+    skill: Annotated[
+        list[str] | None, typer.Option("--skill", help="Measure only this skill; may be repeated.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Write report.json and a contact sheet there."),
+    ] = None,
+    *,
+    call: ModelCall,
+) -> None:
+    """Measure every skill on held-out scenes (exit code 1 if a bar is missed), or one skill on your data."""
+    from rich.console import Console
+
+    from visionllm_sdk.cli import show
+    from visionllm_sdk.errors import InputError
+    from visionllm_sdk.evaluation import run
+    from visionllm_sdk.extensions import load_extension
+
+    if data is not None:
+        measured = load_extension("evaluate")(
+            call.load(), data, images=images, skills=skill, adapter=adapter, out=out
+        )
+        show.print_figures(measured, as_json=call.as_json)
+        return
+    if images is not None or adapter is not None:
+        raise InputError("--images and --adapter need DATA", remedy="Name the annotations to measure on.")
+
+    report = run(call.load(), scenes=scenes, skills=skill or None, out=out)
+    if call.as_json:
+        show.print_json(report.model_dump(mode="json"))
+    else:
+        Console().print(report)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+@takes(ModelCall)
+def demo(
+    save: Annotated[
+        Path, typer.Option("--save", "-s", metavar="FOLDER", help="Where the results go.")
+    ] = Path("demo_output"),
+    *,
+    call: ModelCall,
+) -> None:
+    """Run the agent on a shipped scene: an annotated picture, a JSON file and a table."""
+    from visionllm_sdk import demo as demonstration
+    from visionllm_sdk.cli import show
+
+    report = demonstration.run(call.load(), save)
+    if call.as_json:
+        show.print_json(report.as_dict())
+    else:
+        demonstration.print_report(report)

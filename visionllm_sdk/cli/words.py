@@ -1,0 +1,63 @@
+"""The commands that answer in words: `ask`, `caption` and `chat`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from visionllm_sdk.cli.calls import DrawnCall, ImageCall, look, takes
+from visionllm_sdk.cli.loading import load_images
+from visionllm_sdk.cli.options import ImageArgument, ImagesArgument, RegionOption
+from visionllm_sdk.cli.regions import read_regions
+
+
+@takes(ImageCall)
+def ask(
+    image: ImageArgument,
+    question: Annotated[str, typer.Argument(help="A question about the image.", show_default=False)],
+    region: RegionOption = None,
+    *,
+    call: ImageCall,
+) -> None:
+    """Answer a question about the image in a word or a phrase."""
+    look(call, [image], lambda vlm, images: vlm.ask(images, question, read_regions(region)))
+
+
+@takes(ImageCall)
+def caption(image: ImagesArgument, *, call: ImageCall) -> None:
+    """Say what is in the image."""
+    look(call, image, lambda vlm, images: vlm.caption(images))
+
+
+@takes(DrawnCall)
+def chat(
+    text: Annotated[
+        str | None, typer.Argument(help="What to say; without it a conversation starts.", show_default=False)
+    ] = None,
+    image: Annotated[
+        list[str] | None, typer.Option("--image", "-i", help="Image to talk about; may be repeated.")
+    ] = None,
+    *,
+    call: DrawnCall,
+) -> None:
+    """Talk with the model, which decides by itself what each request needs."""
+    from visionllm_sdk.cli import show, talk
+    from visionllm_sdk.errors import InputError
+
+    save = call.save
+    if text is None and call.as_json:
+        raise InputError("--json needs a message", remedy='Write one: visionllm chat "Find the stars" --json')
+    if save is not None and not image:
+        raise InputError("--save needs an image to draw on", remedy="Name one with --image.")
+    if save is not None:
+        show.check_target(save, 1)
+    images = load_images(image or [], call.allow_urls)
+    vlm = call.load()
+    if text is None:
+        talk.converse(vlm, images, save=save)
+        return
+    reply = vlm.chat(text, images=images)
+    show.print_results([reply], [""], as_json=call.as_json)
+    if save is not None:
+        show.save_picture(reply, images[-1], save)
