@@ -18,9 +18,9 @@ STAGES = {
     "detector": ("--minutes", "120"),
     "pose": ("--minutes", "45"),
     "vision": ("--minutes", "40"),
-    "generation": ("--minutes", "40"),
-    "editing": ("--minutes", "45"),
-    "joint": ("--minutes", "120"),
+    "generation": ("--minutes", "60"),
+    "editing": ("--minutes", "60"),
+    "joint": ("--minutes", "190", "--drawing", "0.25"),
     "export": (),
 }
 MODULES = {

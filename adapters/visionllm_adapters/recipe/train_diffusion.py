@@ -279,6 +279,9 @@ def train(arguments: argparse.Namespace) -> None:
         fused=True,
     )
     run = Run(arguments.out, modules, [optimiser], arguments.minutes, arguments.every, tail=0.4)
+    if arguments.keep_tokens:
+        tokens.load_state_dict(slow_tokens.state_dict())
+        tokens.requires_grad_(False)
     average = Average([(unet, slow_unet), (tokens, slow_tokens)])
     judge = EditJudge(_SHEET) if arguments.editing else CaptionJudge(_SHEET)
     seen, draws = Averages(), MostlyNoise()
@@ -316,6 +319,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--editing", action="store_true", help="train the editing decoder")
     parser.add_argument("--start", type=Path, help="take the denoiser's inner layers from this checkpoint")
+    parser.add_argument(
+        "--keep-tokens", action="store_true", help="super-links have been taught to say these tokens"
+    )
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--batch", type=int, default=16)

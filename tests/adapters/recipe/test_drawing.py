@@ -127,13 +127,16 @@ def test_training_goes_on_where_it_stopped(
     monkeypatch.setattr(train_diffusion, "_SHEET", 6)
     arguments = argparse.Namespace(
         out=tmp_path / ("editing" if editing else "generation"), editing=editing, minutes=0.02, lr=1e-3,
-        batch=2, bf16=True, every=60.0, threads=1, seed=1, start=None,
+        batch=2, bf16=True, every=60.0, threads=1, seed=1, start=None, keep_tokens=False,
     )  # fmt: skip
     start = time.monotonic()
     train_diffusion.train(arguments)
     first = saved_module(arguments.out / "last.pt", "ema_unet")
-    arguments.minutes = (time.monotonic() - start) / 60 + 0.02
+    tokens = saved_module(arguments.out / "last.pt", "ema_tokens")
+    arguments.minutes, arguments.keep_tokens = (time.monotonic() - start) / 60 + 0.02, True
     train_diffusion.train(arguments)
+    for name, value in saved_module(arguments.out / "last.pt", "tokens").items():
+        assert torch.equal(value, tokens[name]), name
     last = saved_module(arguments.out / "last.pt", "ema_unet")
     assert not torch.equal(first["conv_out.weight"], last["conv_out.weight"])
     lines = [json.loads(line) for line in (arguments.out / "log.jsonl").read_text().splitlines()]
