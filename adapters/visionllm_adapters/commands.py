@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visionllm_adapters import options
 from visionllm_sdk.cli.options import DeviceOption, JsonOption, ModelOption
 
 if TYPE_CHECKING:
+    from visionllm_adapters.reporting.report import FinetuneReport
     from visionllm_sdk import VisionLLM
 
 DataArgument = Annotated[
@@ -85,40 +87,34 @@ def _edges(model: str | None) -> tuple[int, int]:
 
 def finetune_model(
     data: DataArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the adapter goes.")],
+    output: options.OutputOption,
     images: ImagesOption = None,
     val: ValOption = None,
     val_images: ValImagesOption = None,
-    skill: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--skill", help="detect, ground, pose, vqa or caption; may be repeated. (default: detect)"
-        ),
-    ] = None,
-    preset: Annotated[str, typer.Option(help="How much learns: light, standard, full.")] = "standard",
-    minutes: Annotated[float | None, typer.Option(help="Time for training.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the optimiser.")] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the data.")] = None,
-    rank: Annotated[int | None, typer.Option(help="Of the low-rank updates. (default: the preset's)")] = None,
-    dora: Annotated[bool, typer.Option("--dora", help="Size and direction apart.")] = False,
-    rslora: Annotated[bool, typer.Option("--rslora", help="Scale by the root of the rank.")] = False,
-    quantization: Annotated[str | None, typer.Option(help="int8 or int4 base (QLoRA).")] = None,
-    batch: Annotated[int | None, typer.Option(help="Examples of a step.")] = None,
-    micro_batch: Annotated[int | None, typer.Option(help="Examples computed together.")] = None,
-    replay: Annotated[float | None, typer.Option(help="Share of scenes against forgetting.")] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Measurements without progress before the end.")
-    ] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32 or bf16.")] = None,
-    checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Less memory, more time.")] = False,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    restart: Annotated[bool, typer.Option("--restart", help="Do not go on with an unfinished run.")] = False,
+    skill: options.SkillOption = None,
+    preset: options.PresetOption = "standard",
+    minutes: options.MinutesOption = None,
+    steps: options.StepsOption = None,
+    epochs: options.EpochsOption = None,
+    rank: options.RankOption = None,
+    dora: options.DoraOption = False,
+    rslora: options.RsloraOption = False,
+    quantization: options.QuantizationOption = None,
+    batch: options.BatchOption = None,
+    micro_batch: options.MicroBatchOption = None,
+    replay: options.ReplayOption = None,
+    patience: options.PatienceOption = None,
+    precision: options.PrecisionOption = None,
+    checkpointing: options.CheckpointingOption = False,
+    seed: options.SeedOption = 0,
+    restart: options.RestartOption = False,
     skip_faulty: SkipOption = False,
     as_json: JsonOption = False,
     model: ModelOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Teach the model your own domain: an adapter to load, and a report of what it gained."""
+    given = locals()  # the options that are settings bear the settings' names
     from visionllm_adapters.training.finetune import finetune
     from visionllm_sdk.cli import show
 
@@ -133,31 +129,22 @@ def finetune_model(
         device=device,
         resume=not restart,
         skip_faulty=skip_faulty,
-        preset=preset,
-        minutes=minutes,
-        steps=steps,
-        epochs=epochs,
-        rank=rank,
-        dora=dora,
-        rslora=rslora,
-        quantization=quantization,
-        batch=batch,
-        micro_batch=micro_batch,
-        replay=replay,
-        patience=patience,
-        precision=precision,
-        checkpointing=checkpointing,
-        seed=seed,
+        **{name: given[name] for name in options.SETTINGS},
     )
     if as_json:
         show.print_json(report.as_dict())
-        return
+    else:
+        show.print_figures(_shown(report), as_json=False)
+
+
+def _shown(report: FinetuneReport) -> dict[str, str]:
+    """Every figure before and after, and where the adapter is."""
     rows = {
         f"{name}.{figure}": f"{change.before.figures.get(figure) or 0:.3f} -> {value or 0:.3f}"
         for name, change in report.skills.items()
         for figure, value in change.after.figures.items()
     }
-    show.print_figures({**rows, "adapter": str(output), "report": str(output / "report.html")}, as_json=False)
+    return {**rows, "adapter": str(report.path), "report": str(report.path / "report.html")}
 
 
 def merge_adapter(

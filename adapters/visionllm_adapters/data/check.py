@@ -15,6 +15,8 @@ from visionllm_adapters.data.sheet import draw_sheet
 from visionllm_sdk.errors import DataError
 
 _LONG_LABEL: Final = 60
+_LONGEST_LABEL: Final = 400
+"""Characters from which a label is no name: it would cost more than the picture."""
 _TINY: Final = 4.0
 """Pixels below which a side of a box is hardly visible."""
 
@@ -65,7 +67,7 @@ class DataReport:
         Raises:
             DataError: no usable picture, or one that both sets share.
         """
-        fatal = [fault for fault in self.faults if fault.kind in {"empty set", "leak"}]
+        fatal = [fault for fault in self.faults if fault.kind in {"empty set", "leak", "label unusable"}]
         if fatal:
             raise DataError(
                 f"{self.name} cannot be used: {fatal[0]}"
@@ -123,7 +125,10 @@ def _check_set(data: DataSet, faults: Faults) -> None:
             data.name, "one class only", f"{data.labels[0]}: the model is never shown what is not one"
         )
     for label in data.labels:
-        if len(label) > _LONG_LABEL:
+        if len(label) > _LONGEST_LABEL:
+            problem = f"{label[:_LONG_LABEL]}... has {len(label)} characters, at most {_LONGEST_LABEL}"
+            faults.error(data.name, "label unusable", problem)
+        elif len(label) > _LONG_LABEL:
             faults.warning(data.name, "label too long", f"{label[:_LONG_LABEL]}...: use a name")
 
 

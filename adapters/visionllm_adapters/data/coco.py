@@ -12,6 +12,7 @@ from visionllm_adapters.data.reading import box_inside, mask_of, numbers, open_p
 from visionllm_adapters.data.records import DataSet, Record, Reference, Thing, Triple
 from visionllm_sdk.errors import DataError
 
+_LISTS = ("images", "annotations", "categories", "refs")
 _EXPRESSIONS = ("expression", "expressions", "sentences", "caption", "captions")
 
 
@@ -39,7 +40,22 @@ def read_coco(path: Path, images: Path | None = None, *, data: Any = None) -> Da
         raise DataError(
             "this is not COCO JSON", value=str(path), limit="an object with `images` and `annotations`"
         )
+    for part in _LISTS:
+        entries = content.get(part)
+        if part in {"images", "annotations"} or entries is not None:
+            _check_entries(entries, part, path)
     return _CocoReader(content, path, images or path.parent).read()
+
+
+def _check_entries(entries: Any, part: str, path: Path) -> None:
+    fits = isinstance(entries, list) and all(isinstance(entry, Mapping) for entry in entries)
+    if not fits:
+        raise DataError(
+            f"`{part}` of the COCO file is no list of objects",
+            value=str(entries)[:80],
+            limit='[{"id": 1, ...}, ...]',
+            remedy=f"Correct {path.name}.",
+        )
 
 
 class _CocoReader:

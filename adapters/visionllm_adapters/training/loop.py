@@ -69,18 +69,18 @@ class Loop:
 
     Args:
         parts: what the run is made of.
+        accelerator: from :func:`make_accelerator`.
         resume: go on from a saved state, if there is one.
 
     Raises:
-        MissingExtraError: `accelerate` is not installed.
         InputError: more processes than examples in a step.
         AdapterError: a saved state of another run.
     """
 
-    def __init__(self, parts: Ingredients, *, resume: bool) -> None:
+    def __init__(self, parts: Ingredients, accelerator: Any, *, resume: bool) -> None:
         self.parts = parts
         settings = parts.settings
-        self.accelerator = make_accelerator(settings, parts.trainee.core.device)
+        self.accelerator = accelerator
         self.world = self.accelerator.num_processes
         if settings.batch < self.world:
             raise InputError(

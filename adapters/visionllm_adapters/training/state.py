@@ -66,8 +66,18 @@ class RunFolder:
         """Make the folder, or find a state to go on from; True if there is one.
 
         Raises:
-            AdapterError: the folder holds a run of other settings or data.
+            AdapterError: the folder holds a run of other settings or data, or cannot be written.
         """
+        try:
+            return self._open(resume=resume)
+        except OSError as error:
+            raise AdapterError(
+                f"the run cannot keep its state beside the output: {error.strerror}",
+                value=str(self.path),
+                remedy="Choose an output in a folder that can be written to.",
+            ) from error
+
+    def _open(self, *, resume: bool) -> bool:
         known = self.path / "run.json"
         if known.is_file():
             if json.loads(known.read_text(encoding="utf-8")) == self.identity and resume:

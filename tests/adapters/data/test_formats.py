@@ -257,3 +257,18 @@ def test_the_fingerprint_follows_labels_and_pixels(write: Write, pictures: Path)
     assert read_data(moved, images=pictures).fingerprint != first
     Image.new("RGB", (60, 40), "white").save(pictures / "2.png")
     assert read_data(path, images=pictures).fingerprint != first
+
+
+@pytest.mark.parametrize(
+    ("part", "value"), [("images", None), ("images", ["a.png"]), ("annotations", {}), ("categories", "cup")]
+)
+def test_a_file_of_the_wrong_build_is_refused(write: Write, pictures: Path, part: str, value: Any) -> None:
+    with pytest.raises(DataError, match=f"`{part}` of the COCO file"):
+        read_data(write({**coco([BOX]), part: value}), images=pictures)
+
+
+def test_a_label_that_is_no_name(write: Write, pictures: Path) -> None:
+    content = coco([BOX])
+    content["categories"][0]["name"] = "cup " * 200
+    with pytest.raises(DataError, match="label unusable"):
+        check(read_data(write(content), images=pictures), sheet=0).raise_if_broken()

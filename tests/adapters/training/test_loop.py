@@ -96,7 +96,7 @@ def test_out_of_memory_halves_the_portion(
 def test_a_full_disk_leaves_nothing_behind(
     tiny_checkpoint: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from visionllm_adapters.training import finetune as module
+    from visionllm_adapters.training import job as module
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -154,6 +154,16 @@ def test_what_cannot_be_is_refused_at_once(
 def test_the_output_must_be_free(labels: Path, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="exists already"):
         finetune(labels, output=tmp_path, **QUICK)
+
+
+def test_nothing_is_left_of_a_run_that_cannot_begin(
+    tiny_checkpoint: Path, labels: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="no questions"):
+        finetune(labels, output=tmp_path / "out", model=tiny_checkpoint, skill="vqa", **QUICK)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(AdapterError, match="beside the output"):
+        finetune(labels, output=labels / "out", model=tiny_checkpoint, **QUICK)
 
 
 def test_pictures_and_labels_move_together(labels: Path) -> None:
