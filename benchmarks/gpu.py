@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from visionllm_sdk.model.cache import RowCache
-from visionllm_sdk.model.compiled import CompiledStep
+from visionllm_sdk.model.compiled import CompiledStep, compile_in_place
 from visionllm_sdk.model.config import ModelConfig
 from visionllm_sdk.model.core import VisionLLMCore, build_core
 from visionllm_sdk.model.placement import default_dtype
@@ -195,11 +196,13 @@ def prefill(bench: Bench) -> dict[str, float]:
     return {"milliseconds": 1e3 * seconds, "operations": 2.0 * values * PROMPT_TOKENS, "seconds": seconds}
 
 
-def detect(bench: Bench) -> dict[str, float] | None:
+def detect(bench: Bench, *, compiled: bool) -> dict[str, float] | None:
     """Forced routing with 80 labels over one image, from tiles to boxes and masks."""
     detector = tool(bench, "detect")
     if detector is None:
         return None
+    if compiled:
+        compile_in_place(detector.compiled_parts())
     core = bench.core
     spec = core.plan.by_text("[DET]")
     side = int(bench.released["vis_encoder_config"]["image_size"])
@@ -276,7 +279,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     with torch.no_grad():
         report["decode"] = decode(bench, compiled=arguments.compile, tokens=arguments.tokens)
         report["prefill"] = prefill(bench)
-    for label, task in (("detect", detect), ("pose", pose), ("picture", picture)):
+    looking = partial(detect, compiled=arguments.compile)
+    for label, task in (("detect", looking), ("pose", pose), ("picture", picture)):
         if label not in arguments.skip:
             report[label] = task(bench)
     if traffic:
@@ -296,7 +300,7 @@ def main() -> None:
     parser.add_argument("--size", choices=("7b", "tiny"), default="7b")
     parser.add_argument("--tokens", type=int, default=128, help="to decode")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--no-compile", dest="compile", action="store_false", help="eager decode steps")
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help="nothing compiled")
     parser.add_argument("--skip", nargs="*", default=(), choices=("detect", "pose", "picture"))
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

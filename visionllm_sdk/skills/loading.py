@@ -120,8 +120,8 @@ class LoadingSettings(TypedDict, total=False):
             parts that it does not name go to ``device``.
         quantization: ``"int8"`` or ``"int4"`` for the language model's matrices; needs the extra ``quant``.
         offload: a decoder waits in main memory while another one is at work.
-        compile: compile the decode step of single conversations on first use: takes a minute, then saves the
-            time between kernels on a GPU.
+        compile: compile the decode step of single conversations and the detector on first use: takes a minute
+            or more, then saves the time between kernels on a GPU.
         check: compare large files with their checksums when they are first seen; True if not given.
     """
 

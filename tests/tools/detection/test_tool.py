@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from visionllm_sdk.errors import ConfigError, DataError, ToolError
+from visionllm_sdk.model.compiled import compile_in_place
 from visionllm_sdk.results import Detections, Grounding, ImageResult, SemanticMap
 from visionllm_sdk.tool import RoutedTool, SuperLink, ToolRegistry, ToolRequest
 from visionllm_tools.detection.decoder import Detector
@@ -272,3 +273,52 @@ def test_truth_that_does_not_fit(make_tiny: Callable[..., Detector]) -> None:
     small = dataclasses.replace(truth, masks=torch.zeros(1, 9, 9, dtype=torch.bool))
     with pytest.raises(DataError, match="not of the image's size"):
         tool.loss([request(noise(64, 64, 0), 2)], [small])
+
+
+def test_mask_features_only_where_something_is_kept(
+    tool: DetectionTool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The most expensive part is left out for images without detections and for boxes alone."""
+    described: list[int] = []
+    plain = tool.decoder.model.describe_masks
+
+    def spy(finest: Tensor, encoded: Tensor) -> Tensor:
+        described.append(len(finest))
+        return plain(finest, encoded)
+
+    monkeypatch.setattr(tool.decoder.model, "describe_masks", spy)
+    nothing, boxes, masks = tool.run(
+        [
+            request(noise(60, 90, 0), threshold=1.0),
+            request(noise(60, 90, 1), threshold=0.0, limit=2, masks=False),
+            request(noise(60, 90, 2), threshold=0.0, limit=2),
+        ]
+    )
+    assert (len(nothing), len(boxes), len(masks)) == (0, 2, 2)  # type: ignore[arg-type]
+    assert described == [1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method.*:DeprecationWarning")
+def test_the_compiled_detector(scratch: Detector) -> None:
+    """Traced and not translated, which needs no compiler of C++ or CUDA: also for a size that comes later."""
+    tool = DetectionTool(scratch.eval())
+    requests = [
+        ToolRequest(
+            token="[DET]",
+            links=links(3, width=24),
+            options=DetectionOptions(threshold=0.0, limit=4),
+            image=noise(*size, 0),
+        )
+        for size in ((60, 90), (120, 50))
+    ]
+    plain, names = tool.run(requests), scratch.state_dict().keys()
+    compile_in_place(tool.compiled_parts(), backend="eager")
+    programs = torch._dynamo.utils.counters["stats"]
+    programs.clear()
+    for one, other in zip(plain, tool.run(requests), strict=True):
+        assert_same(one, other)
+    assert programs["unique_graphs"] >= 3  # of the backbone, an encoder layer and a decoder layer
+    assert scratch.state_dict().keys() == names
+    torch._dynamo.reset()
