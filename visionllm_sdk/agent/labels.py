@@ -110,6 +110,7 @@ class LabelSpelling:
         texts: what the user said, the latest last.
         start: length of the prompt in tokens.
         known: names that may be written though nobody said them, such as the keypoints of a pose.
+        after: routing tokens of which one must stand before such names.
     """
 
     def __init__(
@@ -120,11 +121,14 @@ class LabelSpelling:
         *,
         start: int,
         known: Iterable[str] = (),
+        after: Iterable[str] = (),
     ) -> None:
         tokenizer = engine.model.tokenizer
         spoken = [phrase for text in reversed(texts) for phrase in phrases_of(text)]
-        self._often = Counter(spoken[:_MAX_PHRASES]) | Counter(known)
-        self._trees: dict[tuple[str, ...], Tree] = {}
+        self._often = Counter(spoken[:_MAX_PHRASES])
+        self._known = Counter(known)
+        self._after = {tokenizer.control_id(token) for token in after}
+        self._trees: dict[tuple[tuple[str, ...], bool], Tree] = {}
         self._vocabulary = vocabulary
         self._start = start
         tags = {engine.token(token).label_tag for token in engine.routing_tokens} - {None}
@@ -137,10 +141,11 @@ class LabelSpelling:
             ids: prompt and reply so far. (1, n)
             scores: (1, vocabulary)
         """
-        written, open_label, close = self._labels(ids[0, self._start :].tolist())
+        reply = ids[0, self._start :].tolist()
+        written, open_label, close = self._labels(reply)
         if open_label is None:
             return scores
-        here = self._tree(written).walk(open_label)
+        here = self._tree(written, not self._after.isdisjoint(reply)).walk(open_label)
         allowed = [] if here is None else self._vocabulary.allowed(here, _ANY_LENGTH)
         allowed += [close] if here is not None and here.ends else []
         if not allowed:  # the conversation says nothing that could stand here
@@ -162,10 +167,14 @@ class LabelSpelling:
                 label += self._vocabulary.surfaces.get(index, b"")
         return tuple(sorted(written)), label, close
 
-    def _tree(self, written: tuple[str, ...]) -> Tree:
-        """The phrases that are left when these have been written."""
-        if written not in self._trees:
-            used = Counter(written)
-            left = [phrase for phrase, often in self._often.items() if used[phrase] < often]
-            self._trees[written] = Tree([f" {phrase}" for phrase in left])
-        return self._trees[written]
+    def _tree(self, written: tuple[str, ...], opened: bool) -> Tree:
+        """The phrases that are left when these have been written; known names if `opened`.
+
+        A label uses up the phrases inside of it: "small red object" leaves no "small red".
+        """
+        if (written, opened) not in self._trees:
+            used = Counter(part for label in written for part in phrases_of(label)) | Counter(written)
+            often = self._often | self._known if opened else self._often
+            left = [phrase for phrase, count in often.items() if used[phrase] < count]
+            self._trees[written, opened] = Tree([f" {phrase}" for phrase in left])
+        return self._trees[written, opened]

@@ -128,9 +128,17 @@ class Replier(Requests):
         if not (self.binding.copy and tokens and engine.model.config.sdk.label_tags):
             return ()
         said = self.dialogue.said[-_REMEMBERED:]
-        known = {*COCO.names, *AP10K.names} if "[POSE]" in tokens else ()
-        start = len(prompt.ids)
-        return (LabelSpelling(engine, self.workspace.vocabulary, said, start=start, known=known),)
+        posing = [skill for skill in self.binding.skills.values() if skill.before and skill.token in tokens]
+        return (
+            LabelSpelling(
+                engine,
+                self.workspace.vocabulary,
+                said,
+                start=len(prompt.ids),
+                known={*COCO.names, *AP10K.names} if posing else (),
+                after=[token for skill in posing for token in skill.before],
+            ),
+        )
 
     def _talked(self, prompt: Prompt, reply: GeneratedReply) -> Outcome:
         binding = self.binding

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 from visionllm_sdk import VisionLLM
 from visionllm_sdk.agent.constrain import Vocabulary
 from visionllm_sdk.agent.labels import LabelSpelling, Tree, phrases_of
-from visionllm_sdk.agent.routing import MustRoute, SaySomething
+from visionllm_sdk.agent.routing import MustRoute, SaySomething, SoonRoute
+from visionllm_sdk.keypoints import COCO
 
 REQUEST = "Find all red circles, the star left of the ring and people"
 
@@ -114,3 +117,54 @@ def test_a_reply_says_something(vocabulary: Vocabulary, random_vlm: VisionLLM) -
     assert say(torch.tensor([[1]]), scores)[0, stop].tolist() == [-torch.inf]
     assert say(torch.tensor([[1, blank]]), scores)[0, stop].tolist() == [-torch.inf]
     assert say(torch.tensor([[1, blank, word]]), scores)[0, stop].tolist() == [0.0]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_poses_open_with_the_kinds_of_objects(seed: int, whole_vlm: VisionLLM) -> None:
+    """Whatever the scores: first whose keypoints, then at least one of them."""
+    vocabulary = whole_vlm.workspace.vocabulary
+    spelling = LabelSpelling(
+        whole_vlm.engine, vocabulary, [REQUEST], start=1, known=COCO.names, after=["[DET]"]
+    )
+    must = MustRoute(whole_vlm.engine, vocabulary, ["[POSE]"], before=["[DET]"], start=1)
+    text = write([must, spelling], whole_vlm, seed=seed, tokens=384)
+    routed = re.findall(r"\[(?:DET|POSE)\]", text)
+    assert routed[0] == "[DET]"
+    assert "[POSE]" in routed[1:3]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_token_without_labels_is_written_before_long(seed: int, whole_vlm: VisionLLM) -> None:
+    token = whole_vlm.engine.model.tokenizer.control_id("[GEN]")
+    text = write([SoonRoute(token, start=1)], whole_vlm, seed=seed, tokens=33)
+    assert "[GEN]" in text
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_keypoints_that_nobody_named_stand_behind_whose_they_are(seed: int, whole_vlm: VisionLLM) -> None:
+    """No request for categories or for an expression comes out as a knee."""
+    vocabulary = whole_vlm.workspace.vocabulary
+    spelling = LabelSpelling(
+        whole_vlm.engine, vocabulary, ["apples"], start=1, known=["left knee"], after=["[DET]"]
+    )
+    for tokens, may in ((["[SEG]"], False), (["[DET]"], True)):
+        must = MustRoute(whole_vlm.engine, vocabulary, tokens, start=1)
+        text = write([must, spelling], whole_vlm, seed=seed)
+        labels = re.findall(r">\s*([^<]+)</", text)
+        assert set(labels[:1]) <= {"apple", "apples"}
+        assert may or "left knee" not in labels[:2]
+
+
+def test_words_of_one_label_are_not_used_for_a_second(random_vlm: VisionLLM) -> None:
+    """What is left of the request after "small red object" is the star."""
+    vocabulary, tokenizer = random_vlm.workspace.vocabulary, random_vlm.engine.model.tokenizer
+
+    def begins(reply: str) -> set[bytes]:
+        spelling = LabelSpelling(random_vlm.engine, vocabulary, ["small red object, star"], start=1)
+        ids = torch.tensor([[1, *tokenizer.encode_template(reply)]])
+        scores = spelling(ids, torch.zeros(1, tokenizer.vocab_size))[0]
+        allowed = (scores == 0).nonzero().flatten().tolist()
+        return {vocabulary.surfaces[index].strip()[:1] for index in allowed} - {b""}
+
+    assert begins("<det>") == {b"s", b"r", b"o"}
+    assert begins("<det>small red object</det>[DET], <det>") == {b"s"}
