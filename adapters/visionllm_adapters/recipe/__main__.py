@@ -21,6 +21,7 @@ STAGES = {
     "generation": ("--minutes", "60"),
     "editing": ("--minutes", "60"),
     "joint": ("--minutes", "190", "--drawing", "0.25"),
+    "mapper": ("--minutes", "15"),
     "export": (),
 }
 MODULES = {
@@ -57,6 +58,16 @@ def command(stage: str, runs: Path, minutes: float | None) -> list[str]:
             _last(runs, "detector"),
             "--pose",
             _last(runs, "pose"),
+            "--generation",
+            _last(runs, "generation"),
+            "--editing",
+            _last(runs, "editing"),
+        ],
+        "mapper": [
+            "--vocabulary",
+            str(runs / "vocabulary" / "tokenizer.model"),
+            "--student",
+            _last(runs, "joint"),
             "--generation",
             _last(runs, "generation"),
             "--editing",

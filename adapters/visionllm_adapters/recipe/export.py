@@ -53,8 +53,14 @@ def released_config(vocabulary: int, decoders: Sequence[Shipped]) -> dict[str, A
     }
 
 
+def last_student(runs: Path) -> Path:
+    """Checkpoint of the last stage that trained the language side."""
+    mapper = runs / "mapper" / "last.pt"
+    return mapper if mapper.is_file() else runs / "joint" / "last.pt"
+
+
 def taught_weights(checkpoint: Path) -> State:
-    """What the joint stage has trained: the student has every part from the start, taught or not."""
+    """What the stages have trained: the student has every part from the start, taught or not."""
     taught = saved_extra(checkpoint).get("taught", ())
     chance = tuple(prefix for name, parts in PARTS.items() if name not in taught for prefix in parts)
     weights = saved_module(checkpoint, "student")
@@ -63,7 +69,7 @@ def taught_weights(checkpoint: Path) -> State:
 
 def assemble(runs: Path) -> Model:
     """The model of the last stage's checkpoints under `runs`."""
-    joint = taught_weights(runs / "joint" / "last.pt")
+    joint = taught_weights(last_student(runs))
     vision = saved_module(runs / "vision" / "last.pt", "eyes")
     decoders = shipped_decoders(runs, joint)
     pieces = (runs / "vocabulary" / "tokenizer.model").read_bytes()
@@ -95,7 +101,7 @@ def assemble(runs: Path) -> Model:
 
 def training_aids(runs: Path) -> dict[str, dict[str, torch.Tensor]]:
     """Weights that are not shipped with the model but let training go on from it (`--warm`)."""
-    student = taught_weights(runs / "joint" / "last.pt")
+    student = taught_weights(last_student(runs))
     return {
         "names": saved_module(runs / "detector" / "last.pt", "names"),
         "dense": saved_module(runs / "detector" / "last.pt", "dense"),
