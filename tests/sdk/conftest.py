@@ -48,28 +48,7 @@ def random_config(vocabulary: int, *, width: int = 64) -> dict[str, Any]:
         "num_embs": 4,
         "num_embs_gen": 8,
         "use_gdino": True,
-        "gdino_config": {
-            "backbone_config": {
-                "model_type": "resnet",
-                **backbone,
-                "depths": [1, 1, 1, 1],
-                "out_indices": [1, 2, 3, 4],
-            },
-            "d_model": 32,
-            "num_queries": 12,
-            "encoder_layers": 1,
-            "decoder_layers": 2,
-            "encoder_ffn_dim": 64,
-            "decoder_ffn_dim": 64,
-            "encoder_attention_heads": 4,
-            "decoder_attention_heads": 4,
-            "mask_dim": 16,
-            "l_hidden_size": width,
-            "num_embs": 4,
-            "shortest_edge": 128,
-            "longest_edge": 256,
-            "usable_only": True,
-        },
+        "gdino_config": _detector_section(backbone, width),
         "visionllm_sdk": {
             "system_prompt": SYSTEM,
             "label_tags": True,
@@ -78,6 +57,32 @@ def random_config(vocabulary: int, *, width: int = 64) -> dict[str, Any]:
             "max_tiles": 4,
             "layouts": LAYOUTS,
         },
+    }
+
+
+def _detector_section(backbone: dict[str, Any], width: int) -> dict[str, Any]:
+    """The detector's part of `random_config`."""
+    return {
+        "backbone_config": {
+            "model_type": "resnet",
+            **backbone,
+            "depths": [1, 1, 1, 1],
+            "out_indices": [1, 2, 3, 4],
+        },
+        "d_model": 32,
+        "num_queries": 12,
+        "encoder_layers": 1,
+        "decoder_layers": 2,
+        "encoder_ffn_dim": 64,
+        "decoder_ffn_dim": 64,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "mask_dim": 16,
+        "l_hidden_size": width,
+        "num_embs": 4,
+        "shortest_edge": 128,
+        "longest_edge": 256,
+        "usable_only": True,
     }
 
 

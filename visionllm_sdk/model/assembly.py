@@ -196,19 +196,10 @@ def load_model(
     place.check_parts([tool.name for tool in outlines])
     targets = [_core_target(config, core, place), *(_tool_target(tool) for tool in outlines)]
     check_weights(files, targets)
-    parameters = {"llm": sum(parameter.numel() for parameter in core.llm.parameters())}
+    parameters = {"llm": _parameters(core.llm)}
     _load_core(files, config, core, place)
-    kinds = {
-        tool.name: LazyKind(
-            kind=type(tool),
-            device=place.decoder(tool.name).device,
-            parameters=sum(parameter.numel() for parameter in tool.decoder.parameters()),
-            build=partial(_load_tool, files, config, type(tool), place),
-        )
-        for tool in outlines
-    }
     claimed = tuple(prefix for target in targets for prefix in target.owned)
-    loaded = LazyTools(kinds, offload=place.offload)
+    loaded = _lazy_tools(files, config, outlines, place)
     return Model(
         config=config,
         tokenizer=tokenizer,
@@ -218,6 +209,27 @@ def load_model(
         placement=place,
         parameters=parameters,
     )
+
+
+def _lazy_tools(
+    files: WeightFiles, config: ModelConfig, outlines: Sequence[AnyTool], place: Placement
+) -> LazyTools:
+    """The tools of which `outlines` were built without memory; each gets its weights on first use."""
+    kinds = {
+        tool.name: LazyKind(
+            kind=type(tool),
+            device=place.decoder(tool.name).device,
+            parameters=_parameters(tool.decoder),
+            build=partial(_load_tool, files, config, type(tool), place),
+        )
+        for tool in outlines
+    }
+    return LazyTools(kinds, offload=place.offload)
+
+
+def _parameters(module: torch.nn.Module) -> int:
+    """Number of values that a module's parameters hold."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _tokenizer(folder: Path, config: ModelConfig) -> TextTokenizer:

@@ -9,13 +9,13 @@ in one clearly named extra section, ``visionllm_sdk``. This module imports no to
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from visionllm_sdk.errors import CheckpointError, ConfigError
+from visionllm_sdk.model.documents import read_object
 from visionllm_sdk.tool import ForcedLayout
 
 SDK_SECTION = "visionllm_sdk"
@@ -366,7 +366,7 @@ def read_config(folder: Path) -> ModelConfig:
         CheckpointError: the file is absent or not a JSON object.
         ConfigError: see :meth:`ModelConfig.from_released`.
     """
-    released = _read_object(folder / "config.json")
+    released = read_object(folder / "config.json")
     if released is None:
         raise CheckpointError(
             "the checkpoint folder holds no config.json",
@@ -374,7 +374,7 @@ def read_config(folder: Path) -> ModelConfig:
             remedy="Check the path, and that the download is complete.",
         )
     config = ModelConfig.from_released(released)
-    images = _read_object(folder / "preprocessor_config.json") or {}
+    images = read_object(folder / "preprocessor_config.json") or {}
     changes = {
         name: tuple(images[name])
         for name in ("image_mean", "image_std")
@@ -382,19 +382,3 @@ def read_config(folder: Path) -> ModelConfig:
         and tuple(images.get(name, ())) not in ((), getattr(config, name))
     }
     return config.with_sdk(**changes) if changes else config
-
-
-def _read_object(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(
-            f"{path.name} cannot be read as JSON: {error}", value=str(path), remedy="Download it again."
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path.name} does not hold a JSON object", value=str(path), remedy="Download it again."
-        )
-    return content

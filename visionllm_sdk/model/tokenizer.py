@@ -19,6 +19,7 @@ from typing import Any, Self
 import sentencepiece
 
 from visionllm_sdk.errors import CheckpointError, ConfigError
+from visionllm_sdk.model.documents import read_object
 
 IMAGE, PATCH, REGION = "<image>", "<im_patch>", "<region>"
 CONTROL_TOKENS = (
@@ -274,8 +275,8 @@ class TextTokenizer:
                 value=str(folder),
                 remedy="Check that the download is complete.",
             )
-        added = _read_json(folder / "added_tokens.json")
-        decoder = _read_json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
+        added = read_object(folder / "added_tokens.json") or {}
+        decoder = (read_object(folder / "tokenizer_config.json") or {}).get("added_tokens_decoder", {})
         declared = {entry["content"]: int(index) for index, entry in decoder.items()}
         tokens = {text: index for text, index in {**declared, **added}.items() if text not in _BUILT_IN}
         return cls(path.read_bytes(), tokens, legacy_spacing=legacy_spacing)
@@ -333,22 +334,6 @@ def joint(left: str, right: str) -> str:
     if not left or not right or right[0].isspace():
         return ""
     return "" if right.startswith(_NO_SPACE_BEFORE) or left.endswith(_NO_SPACE_AFTER) else " "
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(
-            f"{path.name} cannot be read as JSON: {error}", value=str(path), remedy="Download it again."
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path.name} does not hold a JSON object", value=str(path), remedy="Download it again."
-        )
-    return content
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
