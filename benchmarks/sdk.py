@@ -1,9 +1,10 @@
-"""What a user of the embedded model waits for: import, load, one detection, a batch, memory.
+"""What a user of the embedded model waits for: import, load, one call of each kind, a batch, memory.
 
     python benchmarks/sdk.py [--json] [--repeat 7] [--model FOLDER]
 
 Every figure is a median over fresh images of 640 x 480, so that no cache helps; where a figure compares two
-ways, they take turns. Peak memory is that of this process.
+ways, they take turns. Skills that the checkpoint does not have are left out. Peak memory is that of
+this process. Of the batch there are processor seconds, too, which other programs disturb less.
 """
 
 from __future__ import annotations
@@ -16,12 +17,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from PIL import Image
+
+if TYPE_CHECKING:
+    from visionllm_sdk import VisionLLM
 
 BATCH = 16
 SIZE = (640, 480)
 LABELS = ["red circle", "star", "dog"]
+
+
+def processor_seconds(work: Callable[[], object]) -> float:
+    """Seconds that the processor spends on one call, all threads together."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -54,6 +66,55 @@ def fresh_images() -> Iterator[Image.Image]:
         yield render(sample_scene(seed, options=options)).image
 
 
+Clock = Callable[[Callable[[], object]], float]
+
+
+def batch_figures(
+    vlm: VisionLLM, images: Iterator[Image.Image], clock: Clock, repeat: int
+) -> dict[str, float]:
+    """Detection in many images by one call, and how many times faster that is than by single calls."""
+    alone, together = [], []
+    for _ in range(max(2, repeat // 2)):
+        batch = [next(images) for _ in range(BATCH)]
+        alone.append(clock(lambda batch=batch: [vlm.detect(image, LABELS) for image in batch]))
+        batch = [next(images) for _ in range(BATCH)]
+        together.append(clock(lambda batch=batch: vlm.detect(batch, LABELS)))
+    at_once = statistics.median(together)
+    return {"batch_of_16_s": at_once, "batch_speedup": statistics.median(alone) / at_once}
+
+
+def pose_figures(vlm: VisionLLM, images: Iterator[Image.Image], repeat: int) -> dict[str, float]:
+    """One call for the keypoints of persons."""
+    vlm.pose(next(images), "person")  # builds the decoder
+    return {"pose_s": median_of(lambda: vlm.pose(next(images), "person"), repeat)}
+
+
+def region_figures(vlm: VisionLLM, images: Iterator[Image.Image], repeat: int) -> dict[str, float]:
+    """Twenty boxes in one call by one box in one call."""
+    from visionllm_sdk.regions import Box
+
+    places = [(20 + 110 * column, 15 + 115 * row) for row in range(4) for column in range(5)]
+    boxes = [Box(x, y, x + 100, y + 100) for x, y in places]
+    one, many = [], []
+    for _ in range(max(2, repeat // 2)):
+        one.append(seconds(lambda: vlm.segment_regions(next(images), boxes[:1])))
+        many.append(seconds(lambda: vlm.segment_regions(next(images), boxes)))
+    return {"regions_20_by_1": statistics.median(many) / statistics.median(one)}
+
+
+def picture_figures(vlm: VisionLLM, images: Iterator[Image.Image], repeat: int) -> dict[str, float]:
+    """One picture at the default steps, and how many times faster eight of them are by one call."""
+    del images
+    prompt = "a red circle left of a blue star"
+    vlm.generate(prompt, seed=0)  # builds the decoder
+    alone, together = [], []
+    for seed in range(max(2, repeat // 2)):
+        alone.append(seconds(lambda seed=seed: vlm.generate(prompt, seed=seed)))
+        together.append(seconds(lambda seed=seed: vlm.generate(prompt, n=8, seed=seed)))
+    one = statistics.median(alone)
+    return {"picture_s": one, "pictures_speedup": 8 * one / statistics.median(together)}
+
+
 def measure(model: str | None, repeat: int) -> dict[str, float]:
     """All figures."""
     figures = {"import_s": import_seconds("import visionllm_sdk", repeat)}
@@ -65,19 +126,23 @@ def measure(model: str | None, repeat: int) -> dict[str, float]:
     images = fresh_images()
     vlm.detect(next(images), LABELS)  # builds the decoder
     figures["detect_s"] = median_of(lambda: vlm.detect(next(images), LABELS), repeat)
-    alone, together, again = [], [], []
+    figures |= batch_figures(vlm, images, seconds, repeat)
+    spent = batch_figures(vlm, images, processor_seconds, repeat)
+    figures |= {"processor_" + name: value for name, value in spent.items()}
+    again = []
     for _ in range(max(2, repeat // 2)):
-        batch = [next(images) for _ in range(BATCH)]
-        alone.append(seconds(lambda batch=batch: [vlm.detect(image, LABELS) for image in batch]))
-        batch = [next(images) for _ in range(BATCH)]
-        together.append(seconds(lambda batch=batch: vlm.detect(batch, LABELS)))
         image = next(images)
         first = seconds(lambda image=image: vlm.ask(image, "How many circles are there?"))
         second = seconds(lambda image=image: vlm.ask(image, "How many stars are there?"))
         again.append(second / first)
-    figures["batch_of_16_s"] = statistics.median(together)
-    figures["batch_speedup"] = statistics.median(alone) / statistics.median(together)
     figures["second_question_share"] = statistics.median(again)
+    for name, skill in (
+        ("pose", pose_figures),
+        ("segment_regions", region_figures),
+        ("generate", picture_figures),
+    ):
+        if name in vlm.skills:
+            figures |= skill(vlm, images, repeat)
     figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return figures
 
