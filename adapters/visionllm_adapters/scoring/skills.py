@@ -205,8 +205,7 @@ def pose(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch: int) -> S
         asked = [spoken(point) for point in points]
         for part in chunks(list(enumerate(data.records)), batch):
             images: list[Any] = [record.load() for _, record in part]
-            with vlm.engine.using(adapter):
-                results = vlm.pose(images, label, asked, threshold=_FLOOR)
+            results = vlm.pose(images, label, asked, threshold=_FLOOR, adapter=adapter)
             for (place, record), result in zip(part, results, strict=True):
                 found[place] += judge.poses(result, points)
                 if len(drawings) < _DRAWN:
