@@ -26,7 +26,7 @@ from visionllm_sdk.errors import InputError
 from visionllm_sdk.generation import GeneratedReply, RoutedCall
 from visionllm_sdk.keypoints import AP10K, COCO
 from visionllm_sdk.model.prompt import Prompt
-from visionllm_sdk.regions import Box, Point, Region
+from visionllm_sdk.regions import Box, Point, Region, region_name
 
 __all__ = ["Replier"]
 
@@ -127,7 +127,9 @@ class Replier(Requests):
         engine = self.workspace.vlm.engine
         if not (self.binding.copy and tokens and engine.model.config.sdk.label_tags):
             return ()
-        said = self.dialogue.said[-_REMEMBERED:]
+        # Region prompts are named by the turn that shows them, not by the user's words.
+        marked = [region_name(number) for number in range(len(self.dialogue.marks))]
+        said = [*self.dialogue.said[-_REMEMBERED:], *marked]
         posing = [skill for skill in self.binding.skills.values() if skill.before and skill.token in tokens]
         return (
             LabelSpelling(
