@@ -175,6 +175,21 @@ class RoutedTool(ABC, Generic[OptionsT, ResultT]):
             ConfigError: the tool's section exists and is wrong.
         """
 
+    @classmethod
+    def described(cls, config: Mapping[str, Any]) -> bool | None:
+        """Whether a checkpoint has this tool, for a tool that need not be built to know.
+
+        Such a tool is built, and its weights are compared with its decoder, when it is first used: right for
+        decoders whose library is large or optional. None, as here: the tool is built to see.
+
+        Args:
+            config: as for :meth:`from_config`.
+
+        Raises:
+            ConfigError: the tool's section exists and is wrong.
+        """
+        return None
+
     @abstractmethod
     def run(self, requests: Sequence[ToolRequest[OptionsT]]) -> list[ResultT]:
         """Decode a batch; result i belongs to request i, whatever the mix of tokens, sizes and options."""

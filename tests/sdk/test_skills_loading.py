@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -257,3 +259,21 @@ def test_the_convert_command(pickled: Path, tmp_path: Path, capsys: pytest.Captu
     VisionLLM.from_pretrained(tmp_path / "new")
     assert run(["convert", str(tmp_path / "new")]) == 2
     assert "nothing to convert" in capsys.readouterr().err
+
+
+def test_the_embedded_model_needs_no_drawing_library_until_it_draws() -> None:
+    """`diffusers` is in an extra: without it everything but pictures works."""
+    code = (
+        "import sys; sys.modules['diffusers'] = None\n"
+        "import visionllm_sdk as sdk\n"
+        "vlm = sdk.VisionLLM.from_pretrained()\n"
+        "from visionllm_sdk.demo import demo_scene\n"
+        "assert len(vlm.detect(demo_scene(), ['dog'])) == 1\n"
+        "assert {'generate', 'edit'} <= set(vlm.skills)\n"
+        "try:\n"
+        "    vlm.generate('a red star')\n"
+        "except sdk.VisionLLMError as error:\n"
+        "    print(type(error).__name__, 'generation' in str(error))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["MissingExtraError", "True"]

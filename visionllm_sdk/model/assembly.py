@@ -175,7 +175,8 @@ def load_model(
         device: where everything goes.
         dtype: number format; None takes float32 on the CPU and bfloat16 elsewhere.
         placement: where each part goes and in which format, in place of `device` and `dtype`.
-        lazy: build each tool's decoder when it is first used; its keys are checked now.
+        lazy: build each tool's decoder when it is first used; its keys are checked now, unless the tool can
+            only be built with a large library (`RoutedTool.described`): then they are checked on first use.
         check: compare the files with their checksums, where some are known.
 
     Raises:
@@ -189,17 +190,21 @@ def load_model(
     tokenizer = _tokenizer(folder, config)
     files = WeightFiles(folder, check=check)
     chosen = registry if tools is None else registry.select(tools)
-    required = tools is not None
+    late = [kind for kind in chosen if lazy and kind.described(config.to_released())]
+    soon = ToolRegistry(kind for kind in chosen if kind not in late)
     with torch.device("meta"):
         core = build_core(config, tokenizer)
-        outlines = _build_tools(config, chosen, required=required)
-    place.check_parts([tool.name for tool in outlines])
+        outlines = _build_tools(config, soon, required=tools is not None)
+    place.check_parts([*(tool.name for tool in outlines), *(kind.name for kind in late)])
     targets = [_core_target(config, core, place), *(_tool_target(tool) for tool in outlines)]
     check_weights(files, targets)
     parameters = {"llm": _parameters(core.llm)}
     _load_core(files, config, core, place)
     claimed = tuple(prefix for target in targets for prefix in target.owned)
-    loaded = _lazy_tools(files, config, outlines, place)
+    claimed += tuple(kind.checkpoint_prefix for kind in late)
+    sizes = {type(tool): _parameters(tool.decoder) for tool in outlines}
+    sizes |= {kind: files.count(kind.checkpoint_prefix) for kind in late}
+    loaded = _lazy_tools(files, config, {kind: sizes[kind] for kind in chosen if kind in sizes}, place)
     return Model(
         config=config,
         tokenizer=tokenizer,
@@ -212,17 +217,17 @@ def load_model(
 
 
 def _lazy_tools(
-    files: WeightFiles, config: ModelConfig, outlines: Sequence[AnyTool], place: Placement
+    files: WeightFiles, config: ModelConfig, sizes: Mapping[ToolClass, int], place: Placement
 ) -> LazyTools:
-    """The tools of which `outlines` were built without memory; each gets its weights on first use."""
+    """Tools by class and number of parameters; each gets its weights on first use."""
     kinds = {
-        tool.name: LazyKind(
-            kind=type(tool),
-            device=place.decoder(tool.name).device,
-            parameters=_parameters(tool.decoder),
-            build=partial(_load_tool, files, config, type(tool), place),
+        kind.name: LazyKind(
+            kind=kind,
+            device=place.decoder(kind.name).device,
+            parameters=size,
+            build=partial(_load_tool, files, config, kind, place),
         )
-        for tool in outlines
+        for kind, size in sizes.items()
     }
     return LazyTools(kinds, offload=place.offload)
 

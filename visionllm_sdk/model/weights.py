@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,10 @@ class WeightFiles:
         except SafetensorError as error:
             raise _broken(self.folder / self._where[stored], error) from error
         return tensor
+
+    def count(self, prefix: str) -> int:
+        """Number of values under all keys that start with `prefix`."""
+        return sum(math.prod(self.shape(key)) for key in self if key.startswith(prefix))
 
     def prefixes(self) -> list[str]:
         """Distinct first parts of all keys, each with its dot."""

@@ -43,7 +43,8 @@ def test_inspection_report(play: object, tmp_path: Path) -> None:
 
 def test_count_and_crop(play: object, tmp_path: Path) -> None:
     shown = play("count_and_crop.py")  # type: ignore[operator]
-    pieces = sorted((tmp_path / "pieces").glob("*.png"))
+    pieces = sorted((tmp_path / "pieces").glob("[0-9]*.png"))
+    assert (tmp_path / "pieces" / "sheet.png").exists()
     assert f"{len(pieces)} pieces" in shown
     alpha = np.asarray(Image.open(pieces[0]))[..., 3]
     assert 0.2 < (alpha > 0).mean() < 1

@@ -92,6 +92,17 @@ class DiffusionTool(RoutedTool[OptionsT, PictureT]):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self | None:
         """Build from the released `config.json`; see `RoutedTool.from_config`."""
+        numbers = cls._numbers(config)
+        return None if numbers is None else cls(build_decoder(numbers))
+
+    @classmethod
+    def described(cls, config: Mapping[str, Any]) -> bool:
+        """See `RoutedTool.described`: importing the diffusion library takes longer than all else."""
+        return cls._numbers(config) is not None
+
+    @classmethod
+    def _numbers(cls, config: Mapping[str, Any]) -> DiffusionConfig | None:
+        """This tool's section; None if the checkpoint has none."""
         if not config.get(f"use_{cls.section}"):
             return None
         data = config.get(f"{cls.section}_config")
@@ -109,7 +120,7 @@ class DiffusionTool(RoutedTool[OptionsT, PictureT]):
                 limit=width,
                 remedy="Correct config.json: both describe the super-link states.",
             )
-        return cls(build_decoder(numbers))
+        return numbers
 
     @torch.no_grad()
     def run(self, requests: Sequence[Request]) -> list[PictureT]:
