@@ -13,22 +13,27 @@ from torch import Tensor
 
 from visionllm_adapters.recipe.layouts import Layout, Spot, plan_layout
 from visionllm_sdk.scenes import SceneOptions, render, sample_scene, training_seed
-from visionllm_sdk.scenes.backdrop import Backdrop, plain_background
+from visionllm_sdk.scenes.backdrop import Backdrop
 from visionllm_sdk.scenes.captions import DRAWABLE
 from visionllm_sdk.scenes.dice import Dice
 from visionllm_sdk.scenes.drawing_language import EditWords, random_asked
-from visionllm_sdk.scenes.edit_words import in_typical_shade, words_for
+from visionllm_sdk.scenes.edit_words import in_typical_shade, typical_shade, words_for
 from visionllm_sdk.scenes.edits import EDIT_KINDS, AnyEdit, EditKind, edited, sample_edit, without_effects
 from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, COLOURS
-from visionllm_sdk.scenes.palette import draw_colour
+from visionllm_sdk.scenes.palette import background_word, blend, draw_colour
 from visionllm_sdk.scenes.sample import size_word
-from visionllm_sdk.scenes.spec import RGB, ObjectSpec, SceneSpec
+from visionllm_sdk.scenes.spec import RGB, Background, ObjectSpec, SceneSpec
 
 SIZES: Final = ((64, 64), (64, 64), (64, 64), (64, 64), (64, 64), (64, 64), (80, 48), (48, 80))
 _STREAM: Final = 40
 _PLANNED: Final = 0.75
-_SHIFT: Final = 0.035
-_TURN: Final = 12.0
+_SHIFT: Final = 0.012
+_TURN: Final = 4.0
+_STRETCH: Final = 0.03
+_SLIM, _STOUT = 0.35, 0.65
+_OWN_SHADE: Final = 0.5
+"""Chance is kept small: the first steps of sampling draw the mean of all that may come, and the mean of many
+turns and sizes is a blot. Shades, which have no edges, vary the most: this share of their full range."""
 CLEAN: Final = DRAWABLE.model_copy(update={"sizes": ("medium", "large"), "decoration": 0.1})
 WILD: Final = SceneOptions(
     canvas=(64, 64), objects=(1, 4), sizes=("medium", "large"), figures=0.05, effects=0.0
@@ -90,7 +95,8 @@ def _apart(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 def scene_of(layout: Layout, seed: int, size: tuple[int, int]) -> SceneSpec | None:
     """A scene that follows a layout, with shades, turns and small shifts by chance; None: not to be seen."""
     dice = Dice(seed, stream=_STREAM)
-    backdrop = Backdrop(plain_background(dice, layout.background or dice.choice(BACKGROUND_COLOURS)))
+    behind = _shade(dice, layout.background or dice.choice(BACKGROUND_COLOURS))
+    backdrop = Backdrop(Background(kind="plain", tones=(behind,)))
     items = []
     for thing in layout.things:
         colour = thing.colour or dice.choice(COLOURS)
@@ -103,9 +109,16 @@ def scene_of(layout: Layout, seed: int, size: tuple[int, int]) -> SceneSpec | No
     )
 
 
+def _shade(dice: Dice, word: str) -> RGB:
+    """A shade that the word names, nearer to its typical one than chance would have it."""
+    drawn = draw_colour(dice, word)
+    mixed = blend(typical_shade(word), drawn, _OWN_SHADE)
+    return mixed if background_word(mixed) == word else drawn
+
+
 def _shown(dice: Dice, word: str, backdrop: Backdrop) -> RGB | None:
     for _ in range(8):
-        rgb = draw_colour(dice, word)
+        rgb = _shade(dice, word)
         if backdrop.shows(rgb):
             return rgb
     return None
@@ -113,7 +126,7 @@ def _shown(dice: Dice, word: str, backdrop: Backdrop) -> RGB | None:
 
 def _placed(dice: Dice, thing: Spot, colour: str, rgb: RGB, size: tuple[int, int]) -> ObjectSpec:
     x, y, width, _ = thing.box
-    diameter = width * size[0] * dice.uniform(0.9, 1.1)
+    diameter = width * size[0] * dice.uniform(1 - _STRETCH, 1 + _STRETCH)
     centre = (
         (x + dice.uniform(-_SHIFT, _SHIFT)) * size[0],
         (y + dice.uniform(-_SHIFT, _SHIFT)) * size[1],
@@ -126,7 +139,7 @@ def _placed(dice: Dice, thing: Spot, colour: str, rgb: RGB, size: tuple[int, int
         centre=centre,
         diameter=diameter,
         rotation=dice.uniform(-_TURN, _TURN),
-        proportion=dice.random(),
+        proportion=dice.uniform(_SLIM, _STOUT),
     )
 
 

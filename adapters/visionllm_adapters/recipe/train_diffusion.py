@@ -28,7 +28,7 @@ from visionllm_adapters.recipe.drawing_pictures import (
 from visionllm_adapters.recipe.drawing_tokens import EditTokens, SceneTokens, layout_tensors, order_tensors
 from visionllm_adapters.recipe.layouts import plan_layout
 from visionllm_adapters.recipe.running import Averages, Run, channels_last
-from visionllm_adapters.recipe.warm import saved_module
+from visionllm_adapters.recipe.warm import saved_module, shipped_part, warm_start
 from visionllm_sdk.scenes import held_out_seeds
 from visionllm_sdk.scenes.checker import Asked, check
 from visionllm_sdk.scenes.drawing_language import random_asked
@@ -49,6 +49,11 @@ _STRESS: Final = 4.0
 _VISIBLE: Final = 0.04
 _MARGIN: Final = 0.06
 _DOWNSCALE: Final = 4
+_LATENT: Final = 48
+_MASK_END: Final = _LATENT + _DOWNSCALE**2
+_MOSTLY_BELOW: Final = -2.0
+_HEARD: Final = 0.15
+"""Random changes of the tokens in training, relative to their spread: super-links never say them exactly."""
 _SHEET: Final = 64
 _PER_ROW: Final = 16
 
@@ -103,6 +108,8 @@ def decoder_for(editing: bool) -> DiffusionDecoder:
     decoder = build_decoder(DiffusionConfig.from_dict(section, defaults=defaults))
     for part in ("weight", "bias"):
         nn.init.zeros_(decoder.sd_unet.get_parameter(f"conv_out.{part}"))
+    # Most of a picture is what lies below.
+    nn.init.constant_(decoder.sd_unet.get_parameter("conv_out.bias")[_LATENT:_MASK_END], _MOSTLY_BELOW)
     return decoder
 
 
@@ -115,6 +122,16 @@ def start_from(unet: nn.Module, checkpoint: Path) -> None:
     known = saved_module(checkpoint, "ema_unet")
     inner = {k: v for k, v in known.items() if not k.startswith(_OUTER) and v.shape == live[k].shape}
     unet.load_state_dict({**live, **inner})
+
+
+def start_warm(folder: Path, decoder: DiffusionDecoder, tokens: nn.Module, *, editing: bool) -> None:
+    """Go on from a finished model: its denoiser, as far as it has the same shapes, and recalled tokens."""
+    unet = decoder.sd_unet
+    prefix = ("ip2p" if editing else "sd") + ".sd_unet."
+    live = unet.state_dict()
+    known = {key: value for key, value in shipped_part(folder, prefix).items() if value.shape == live[key].shape}
+    unet.load_state_dict({**live, **known})
+    warm_start(folder, **{"edit_tokens" if editing else "scene_tokens": tokens})
 
 
 # ---- validation ----
@@ -267,6 +284,8 @@ def train(arguments: argparse.Namespace) -> None:
     unet = decoder.sd_unet
     if arguments.start is not None:
         start_from(unet, arguments.start)
+    if arguments.warm is not None:
+        start_warm(arguments.warm, decoder, tokens, editing=arguments.editing)
     channels_last(unet)
     slow_decoder, slow_tokens = deepcopy(decoder), deepcopy(tokens)
     slow_unet = slow_decoder.sd_unet
@@ -301,7 +320,7 @@ def train(arguments: argparse.Namespace) -> None:
             ready = time.monotonic()
             loss = denoising_loss(
                 decoder,
-                batch.condition,
+                batch.condition + _HEARD * torch.randn_like(batch.condition),
                 batch.images,
                 sources=batch.sources,
                 drop_rate=drop_rate,
@@ -319,6 +338,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--editing", action="store_true", help="train the editing decoder")
     parser.add_argument("--start", type=Path, help="take the denoiser's inner layers from this checkpoint")
+    parser.add_argument("--warm", type=Path, help="go on from this checkpoint folder and its recalled tokens")
     parser.add_argument(
         "--keep-tokens", action="store_true", help="super-links have been taught to say these tokens"
     )

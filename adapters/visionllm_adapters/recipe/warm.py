@@ -18,7 +18,16 @@ from visionllm_sdk.errors import CheckpointError
 
 State = dict[str, Tensor]
 AIDS: Final = Path(__file__).parent / "aids.safetensors"
-_AID_NAMES: Final = ("names", "dense", "heads", "symbols", "region_symbols", "reader")
+_AID_NAMES: Final = (
+    "names",
+    "dense",
+    "heads",
+    "symbols",
+    "region_symbols",
+    "reader",
+    "scene_tokens",
+    "edit_tokens",
+)
 _SHIPPED_UNDER: Final = {
     "patch2query": "gdino.patch2query.",
     "projection_llava": "unipose.projection_llava.",
@@ -79,6 +88,24 @@ def save_aids(aids: Mapping[str, Mapping[str, Tensor]], path: Path = AIDS) -> No
     save_file({key: value.contiguous() for key, value in half.items()}, path)
 
 
+def shipped_part(folder: Path, prefix: str) -> State:
+    """Weights of a checkpoint in the released layout that lie under `prefix`, without it, in fp32."""
+    return {key: value.float() for key, value in part(_shipped(folder), prefix).items()}
+
+
+def _shipped(folder: Path) -> State:
+    state: State = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        state |= load_file(path)
+    return state
+
+
+def load_aids(path: Path = AIDS) -> dict[str, State]:
+    """The training aids that `save_aids` wrote, by module."""
+    tensors = load_file(path)
+    return {name: state for name in _AID_NAMES if (state := part(tensors, f"{name}."))}
+
+
 def warm_start(
     folder: Path, *, aids: Path = AIDS, optional: Mapping[str, nn.Module] | None = None, **modules: nn.Module
 ) -> None:
@@ -94,9 +121,7 @@ def warm_start(
     Raises:
         CheckpointError: a module has no weights in either place.
     """
-    shipped: State = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        shipped |= load_file(path)
+    shipped = _shipped(folder)
     extra = load_file(aids)
     for name, module in modules.items():
         source = extra if name in _AID_NAMES else shipped

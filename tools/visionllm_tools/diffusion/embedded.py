@@ -8,8 +8,8 @@ The choices, and why:
   0.08), which alone carry edges, without whitening them fully: their errors are seen less.
 - Flow matching (a straight line from picture to noise): its paths are nearly straight, so that a multistep
   solver needs few steps.
-- A denoiser that reads its conditioning as a map over the picture and predicts the picture, see `GridUNet`:
-  places and shapes are learnt much later without.
+- A denoiser that reads its conditioning as a map over the picture and predicts the picture in layers, see
+  `GridUNet`: places and shapes are learnt much later without.
 - No text encoder: the conditioning for guidance is all zeros, and the caption loss is absent.
 """
 
@@ -56,6 +56,7 @@ def embedded_section(
         "up_block_types": ["UpBlock2D"] * len(widths),
         "cross_attention_dim": condition,
         "attention_head_dim": 4,
+        "layers": {"levels": _LEVELS, "gains": list(_GAINS)},
     }
     scheduler = {
         "_class_name": "UniPCMultistepScheduler",

@@ -7,6 +7,7 @@ pipelines and the loss use either without knowing which.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -43,24 +44,15 @@ class HaarVAE(ModelMixin, ConfigMixin):
         channels = _COLOURS * 4**levels
         # What pipelines read of any autoencoder; the downscaling follows from the number of blocks.
         self.register_to_config(latent_channels=channels, block_out_channels=(channels,) * (levels + 1))
-        sizes = [_COLOURS, *(3 * _COLOURS * 4**level for level in range(levels))]
-        groups = zip(gains or (1.0,) * len(sizes), sizes, strict=True)
         # A stored buffer, not a constant: pipelines ask every part for its device and number format.
-        self.register_buffer("gain", torch.tensor([gain for gain, size in groups for _ in range(size)]))
+        self.register_buffer("gain", channel_gains(levels, gains))
 
     def encode(
         self, x: Tensor, return_dict: bool = True
     ) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
         """Latents of images (B, 3, H, W), sides divisible by the downscaling: a distribution without
         spread."""
-        coarse, details = x, []
-        for _ in range(self.config.levels):
-            coarse, detail = _split(coarse)
-            details.append(detail)
-        # (B, C, h, w): finer details are folded to the resolution of the coarse image.
-        size = coarse.shape[-1]
-        folded = [torch.nn.functional.pixel_unshuffle(d, d.shape[-1] // size) for d in reversed(details)]
-        latent = torch.cat([coarse, *folded], dim=1) * self._gain(x)
+        latent = analyse(x, self.config.levels) * self._gain(x)
         mean_and_spread = torch.cat([latent, torch.zeros_like(latent)], dim=1)
         posterior = DiagonalGaussianDistribution(mean_and_spread, deterministic=True)
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
@@ -69,16 +61,40 @@ class HaarVAE(ModelMixin, ConfigMixin):
         self, z: Tensor, return_dict: bool = True, generator: torch.Generator | None = None
     ) -> DecoderOutput | tuple[Tensor]:
         """Images (B, 3, H, W) of latents: the exact inverse of :meth:`encode`. `generator` is not used."""
-        z = z / self._gain(z)
-        image, start = z[:, :_COLOURS], _COLOURS
-        for level in range(self.config.levels):
-            count = 3 * _COLOURS * 4**level
-            detail = torch.nn.functional.pixel_shuffle(z[:, start : start + count], 2**level)
-            image, start = _join(image, detail), start + count
+        image = synthesise(z / self._gain(z), self.config.levels)
         return DecoderOutput(sample=image) if return_dict else (image,)
 
     def _gain(self, like: Tensor) -> Tensor:
         return cast(Tensor, self.gain).to(like)[None, :, None, None]
+
+
+def channel_gains(levels: int, gains: Sequence[float] = ()) -> Tensor:
+    """The gain of every channel of a latent, (C,): one of `gains` for each group; () for 1 each."""
+    sizes = [_COLOURS, *(3 * _COLOURS * 4**level for level in range(levels))]
+    groups = zip(gains or (1.0,) * len(sizes), sizes, strict=True)
+    return torch.tensor([gain for gain, size in groups for _ in range(size)])
+
+
+def analyse(image: Tensor, levels: int) -> Tensor:
+    """(B, 3, H, W) -> (B, C, h, w), channels as in :class:`HaarVAE`, with gains of 1."""
+    coarse, details = image, []
+    for _ in range(levels):
+        coarse, detail = _split(coarse)
+        details.append(detail)
+    # Finer details are folded to the resolution of the coarse image.
+    size = coarse.shape[-1]
+    folded = [torch.nn.functional.pixel_unshuffle(d, d.shape[-1] // size) for d in reversed(details)]
+    return torch.cat([coarse, *folded], dim=1)
+
+
+def synthesise(latent: Tensor, levels: int) -> Tensor:
+    """Inverse of :func:`analyse`."""
+    image, start = latent[:, :_COLOURS], _COLOURS
+    for level in range(levels):
+        count = 3 * _COLOURS * 4**level
+        detail = torch.nn.functional.pixel_shuffle(latent[:, start : start + count], 2**level)
+        image, start = _join(image, detail), start + count
+    return image
 
 
 def _split(image: Tensor) -> tuple[Tensor, Tensor]:

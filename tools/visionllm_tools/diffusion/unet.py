@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
@@ -10,8 +11,10 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional
 
+from visionllm_tools.diffusion.haar import analyse, channel_gains, synthesise
+
 _AXES: Final = 2
-_STEPS: Final = 1000
+_COLOURS: Final = 3
 _LEAST_NOISE: Final = 0.05
 """Below this share of noise the direction is computed as if there were this much: it divides by the share."""
 
@@ -19,7 +22,7 @@ _LEAST_NOISE: Final = 0.05
 class GridUNet(UNet2DConditionModel):
     """`UNet2DConditionModel` for flow matching that is told where things belong.
 
-    Three differences make it learn in minutes what takes the plain network very long. Configuration,
+    Four differences make it learn in minutes what takes the plain network very long. Configuration,
     interface and most keys are those of the library's class.
 
     - The first convolution also reads the position, x and y in -1..1, and the conditioning tokens laid out as
@@ -30,19 +33,28 @@ class GridUNet(UNet2DConditionModel):
       "Back to Basics: Let Denoising Generative Models Denoise", 2025).
     - With twice as many input as output channels (editing) it predicts the change of the input image: nothing
       at all is the best first guess.
+    - With `layers` the picture is laid in layers: what lies on top covers what lies below by a mask of full
+      resolution. Below is a smooth colour, or in editing the input image. Sharp edges are then one number a
+      pixel, and an untouched place is exact; a correction of the latent covers what layers cannot say.
 
     Args:
+        layers: `levels` and `gains` of the `HaarVAE` whose latents these are; None for no layers.
         numbers: as for the library's class; `cross_attention_dim` one number.
     """
 
-    def __init__(self, **numbers: Any) -> None:
+    def __init__(self, *, layers: Mapping[str, Any] | None = None, **numbers: Any) -> None:
         super().__init__(**numbers)
+        self.register_to_config(layers=None if layers is None else dict(layers))
         first: Any = self.get_submodule("conv_in")
         width = first.out_channels
         self.grid_in = nn.Conv2d(self.config.cross_attention_dim, width, 3, padding=1)
         self.conv_in: nn.Module = nn.Conv2d(
             first.in_channels + _AXES + width, width, first.kernel_size, padding=first.padding
         )
+        if layers is not None:
+            last: Any = self.get_submodule("conv_out")
+            more = 4 ** layers["levels"] + 2 * _COLOURS
+            self.conv_out: nn.Module = nn.Conv2d(width, last.out_channels + more, 3, padding=1)
 
     def forward(
         self, sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, *inputs: Any, **named: Any
@@ -61,7 +73,7 @@ class GridUNet(UNet2DConditionModel):
         output = outcome.sample if hasattr(outcome, "sample") else outcome[0]
         count = self.config.out_channels
         noisy, source = sample[:, :count], sample[:, count:]
-        clean = output + source if source.shape[1] == count else output
+        clean = self._clean(output, source if source.shape[1] == count else None)
         share = (
             torch.as_tensor(timestep, device=sample.device, dtype=sample.dtype).reshape(-1, 1, 1, 1) / 1000
         )
@@ -70,6 +82,25 @@ class GridUNet(UNet2DConditionModel):
             return (direction,)
         outcome.sample = direction
         return outcome
+
+    def _clean(self, output: Tensor, source: Tensor | None) -> Tensor:
+        """The clean latent (B, c, h, w) of the last convolution's output, and for editing of the input image's
+        latent."""
+        count, layers = self.config.out_channels, self.config.layers
+        correction = output[:, :count]
+        if layers is None:
+            return correction if source is None else correction + source
+        levels = layers["levels"]
+        said = output[:, count:].float()
+        gain = channel_gains(levels, layers["gains"]).to(said)[None, :, None, None]
+        logits, above, below = said.split([4**levels, _COLOURS, _COLOURS], dim=1)
+        mask = functional.pixel_shuffle(logits, 2**levels).sigmoid()  # (B, 1, H, W)
+        if source is None:
+            under = _smooth(below, 2**levels)
+        else:
+            under = synthesise(source.float() / gain, levels)
+        picture = torch.lerp(under, _smooth(above, 2**levels), mask.expand_as(under))
+        return analyse(picture, levels) * gain + correction
 
     def _grid(self, condition: Tensor, sample: Tensor) -> Tensor:
         """The conditioning as a map of the latent's size, (B, width, h, w)."""
@@ -80,6 +111,11 @@ class GridUNet(UNet2DConditionModel):
         return functional.interpolate(read, size=sample.shape[-2:], mode="bilinear", align_corners=False).to(
             sample.dtype
         )
+
+
+def _smooth(colours: Tensor, factor: int) -> Tensor:
+    """Colours (B, 3, h, w) at `factor` times the resolution."""
+    return functional.interpolate(colours, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 def _coordinates(sample: Tensor) -> Tensor:
