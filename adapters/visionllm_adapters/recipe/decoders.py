@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
+from visionllm_adapters.recipe.sources import Sources
 from visionllm_adapters.recipe.train_detector import DETECTOR
 from visionllm_adapters.recipe.train_diffusion import LLM_WIDTH, decoder_for
 from visionllm_adapters.recipe.train_pose import POSE
-from visionllm_adapters.recipe.warm import State, part, prefixed, saved_module
+from visionllm_adapters.recipe.warm import State, part, prefixed
 from visionllm_tools.diffusion.embedded import embedded_section
 
 
@@ -36,22 +36,22 @@ class Shipped:
     tables: State = field(default_factory=dict)
 
 
-Source = Callable[[Path, State], Shipped | None]
-"""From the folder of all runs and the weights of the joint stage."""
+Maker = Callable[[Sources, State], Shipped | None]
+"""From the stages' checkpoints and the weights of the joint stage."""
 
 
-def shipped_decoders(runs: Path, joint: State) -> list[Shipped]:
+def shipped_decoders(sources: Sources, joint: State) -> list[Shipped]:
     """The decoders that are ready to ship.
 
     Args:
-        runs: folder of all stages.
+        sources: the stages' checkpoints.
         joint: weights of the joint stage's student.
     """
-    return [one for source in SOURCES if (one := source(runs, joint)) is not None]
+    return [one for maker in MAKERS if (one := maker(sources, joint)) is not None]
 
 
-def _detector(runs: Path, joint: State) -> Shipped:
-    weights = saved_module(runs / "detector" / "last.pt", "detector")
+def _detector(sources: Sources, joint: State) -> Shipped:
+    weights = sources.decoder("detector", "detector")
     return Shipped(
         tool="detect",
         section={"use_gdino": True, "gdino_config": dict(DETECTOR)},
@@ -61,40 +61,42 @@ def _detector(runs: Path, joint: State) -> Shipped:
     )
 
 
-def _pose(runs: Path, joint: State) -> Shipped | None:
-    checkpoint = runs / "pose" / "last.pt"
+def _pose(sources: Sources, joint: State) -> Shipped | None:
     spoken = _spoken(joint, "projection_llava", "projection_kpt_llava")
-    if not spoken or not checkpoint.is_file():
+    if not spoken or not sources.has("pose"):
         return None
     return Shipped(
         tool="pose",
         section={"use_unipose": True, "unipose_config": dict(POSE)},
-        weights={**saved_module(checkpoint, "pose"), **spoken},
+        weights={**sources.decoder("pose", "pose"), **spoken},
         questions={"[POSE]": "with the keypoints {labels}"},
         tables=_table(joint, "pose"),
     )
 
 
-def _generation(runs: Path, joint: State) -> Shipped | None:
-    return _drawing(runs, joint, tool="generate", stage="generation", name="sd", table="gen")
+def _generation(sources: Sources, joint: State) -> Shipped | None:
+    return _drawing(sources, joint, tool="generate", stage="generation", name="sd", table="gen")
 
 
-def _editing(runs: Path, joint: State) -> Shipped | None:
-    return _drawing(runs, joint, tool="edit", stage="editing", name="ip2p", table="edit")
+def _editing(sources: Sources, joint: State) -> Shipped | None:
+    return _drawing(sources, joint, tool="edit", stage="editing", name="ip2p", table="edit")
 
 
-def _drawing(runs: Path, joint: State, *, tool: str, stage: str, name: str, table: str) -> Shipped | None:
+def _drawing(
+    sources: Sources, joint: State, *, tool: str, stage: str, name: str, table: str
+) -> Shipped | None:
     """A diffusion decoder: the averaged denoiser of its own stage, the mapper of the joint one."""
-    checkpoint, spoken, queries = runs / stage / "last.pt", part(joint, f"{name}."), _table(joint, table)
-    if not checkpoint.is_file() or not spoken or not queries:
+    spoken, queries = part(joint, f"{name}."), _table(joint, table)
+    if not sources.has(stage) or not spoken or not queries:
         return None
     edits = name == "ip2p"
+    section = sources.section(stage, embedded_section(LLM_WIDTH, editing=edits))
     return Shipped(
         tool=tool,
-        section={f"use_{name}": True, f"{name}_config": embedded_section(LLM_WIDTH, editing=edits)},
+        section={f"use_{name}": True, f"{name}_config": section},
         weights={
             **spoken,
-            **prefixed("sd_unet.", saved_module(checkpoint, "ema_unet")),
+            **prefixed("sd_unet.", sources.decoder(stage, "ema_unet")),
             **prefixed("sd_vae.", decoder_for(edits).sd_vae.state_dict()),
         },
         questions={},
@@ -102,7 +104,7 @@ def _drawing(runs: Path, joint: State, *, tool: str, stage: str, name: str, tabl
     )
 
 
-SOURCES: Final[tuple[Source, ...]] = (_detector, _pose, _generation, _editing)
+MAKERS: Final[tuple[Maker, ...]] = (_detector, _pose, _generation, _editing)
 
 
 def _spoken(joint: State, *names: str) -> State:

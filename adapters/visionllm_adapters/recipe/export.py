@@ -11,11 +11,11 @@ import torch
 
 from visionllm_adapters.recipe.decoders import Shipped, shipped_decoders
 from visionllm_adapters.recipe.region_config import with_regions
-from visionllm_adapters.recipe.train_joint import PARTS
+from visionllm_adapters.recipe.sources import Sources
 from visionllm_adapters.recipe.train_language import LLM_SHAPE
 from visionllm_adapters.recipe.train_vision import VISION
 from visionllm_adapters.recipe.vocabulary import SYSTEM
-from visionllm_adapters.recipe.warm import AIDS, State, part, save_aids, saved_extra, saved_module
+from visionllm_adapters.recipe.warm import AIDS, part, save_aids
 from visionllm_sdk.model.assembly import Model
 from visionllm_sdk.model.config import SDK_SECTION, ModelConfig
 from visionllm_sdk.model.core import build_core
@@ -53,35 +53,18 @@ def released_config(vocabulary: int, decoders: Sequence[Shipped]) -> dict[str, A
     }
 
 
-def last_student(runs: Path) -> Path:
-    """Checkpoint of the last stage that trained the language side."""
-    mapper = runs / "mapper" / "last.pt"
-    return mapper if mapper.is_file() else runs / "joint" / "last.pt"
-
-
-def taught_weights(checkpoint: Path) -> State:
-    """What the stages have trained: the student has every part from the start, taught or not."""
-    taught = saved_extra(checkpoint).get("taught", ())
-    chance = tuple(prefix for name, parts in PARTS.items() if name not in taught for prefix in parts)
-    weights = saved_module(checkpoint, "student")
-    return {key: value for key, value in weights.items() if not key.startswith(chance)}
-
-
-def assemble(runs: Path) -> Model:
-    """The model of the last stage's checkpoints under `runs`."""
-    joint = taught_weights(last_student(runs))
-    vision = saved_module(runs / "vision" / "last.pt", "eyes")
-    decoders = shipped_decoders(runs, joint)
-    pieces = (runs / "vocabulary" / "tokenizer.model").read_bytes()
-    first = TextTokenizer(pieces, {}).vocab_size
-    tokenizer = TextTokenizer(pieces, {token: first + i for i, token in enumerate(CONTROL_TOKENS)})
+def assemble(sources: Sources) -> Model:
+    """The model that the stages' checkpoints make."""
+    joint = sources.student()
+    decoders = shipped_decoders(sources, joint)
+    tokenizer = _tokenizer(sources)
     regions = part(joint, "region_encoder.")
     released = released_config(tokenizer.vocab_size, decoders)
     config = ModelConfig.from_released(with_regions(released) if regions else released)
     core = build_core(config, tokenizer)
     if core.region_encoder is not None:
         core.region_encoder.load_state_dict(regions)
-    core.vis_encoder.load_state_dict(part(vision, "vis_encoder."))
+    core.vis_encoder.load_state_dict(sources.eyes())
     core.vl_bridge.load_state_dict(part(joint, "vl_bridge."))
     core.llm.load_state_dict(part(joint, "model.llm."))
     trained = {name: table for one in decoders for name, table in one.tables.items()}
@@ -99,17 +82,13 @@ def assemble(runs: Path) -> Model:
     return Model(config=config, tokenizer=tokenizer, core=core, tools=tools)
 
 
-def training_aids(runs: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """Weights that are not shipped with the model but let training go on from it (`--warm`)."""
-    student = taught_weights(last_student(runs))
-    return {
-        "names": saved_module(runs / "detector" / "last.pt", "names"),
-        "dense": saved_module(runs / "detector" / "last.pt", "dense"),
-        "heads": saved_module(runs / "vision" / "last.pt", "heads"),
-        "symbols": part(student, "model.symbols."),
-        "region_symbols": part(student, "model.region_symbols."),
-        "reader": part(student, "model.reader."),
-    }
+def _tokenizer(sources: Sources) -> TextTokenizer:
+    path = sources.runs / "vocabulary" / "tokenizer.model"
+    if not path.is_file() and sources.base is not None:
+        path = sources.base / "tokenizer.model"
+    pieces = path.read_bytes()
+    first = TextTokenizer(pieces, {}).vocab_size
+    return TextTokenizer(pieces, {token: first + i for i, token in enumerate(CONTROL_TOKENS)})
 
 
 def main() -> None:
@@ -117,10 +96,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/embedded"))
     parser.add_argument("--out", type=Path, default=Path("visionllm_sdk/embedded"))
+    parser.add_argument(
+        "--base", type=Path, help="finished model whose parts stand in for stages that were not run"
+    )
     parser.add_argument("--aids", type=Path, default=AIDS, help="where the training aids go")
     arguments = parser.parse_args()
-    assemble(arguments.runs).save(arguments.out, dtype=torch.float16, shard_bytes=SHARD_BYTES)
-    save_aids(training_aids(arguments.runs), arguments.aids)
+    sources = Sources(arguments.runs, arguments.base)
+    assemble(sources).save(arguments.out, dtype=torch.float16, shard_bytes=SHARD_BYTES)
+    save_aids(sources.aids(), arguments.aids)
     for path in sorted(arguments.out.glob("*")):
         print(f"{path.stat().st_size / 1e6:8.2f} MB  {path.name}")
 

@@ -21,10 +21,10 @@ from visionllm_adapters.recipe.drawing_tokens import EditTokens, SceneTokens, la
 from visionllm_adapters.recipe.layouts import plan_layout
 from visionllm_adapters.recipe.packing import Packer
 from visionllm_adapters.recipe.running import Averages, Run
+from visionllm_adapters.recipe.teachers import Teachers
 from visionllm_adapters.recipe.train_joint import Maker, Student, start
 from visionllm_adapters.recipe.train_language import LanguageTrainee
 from visionllm_adapters.recipe.train_vision import Eyes
-from visionllm_adapters.recipe.teachers import Teachers
 from visionllm_adapters.recipe.warm import AIDS, load_aids, save_aids
 from visionllm_sdk.scenes.checker import Asked
 from visionllm_sdk.scenes.drawing_language import EditWords, Order
@@ -77,7 +77,9 @@ def train(arguments: argparse.Namespace) -> None:
     student.requires_grad_(False)
     recalled = Recalled()
     optimiser = torch.optim.AdamW(recalled.parameters(), lr=arguments.lr, betas=(0.9, 0.98))
-    run = Run(arguments.out, {"recalled": recalled}, [optimiser], arguments.minutes, arguments.every, tail=0.7)
+    run = Run(
+        arguments.out, {"recalled": recalled}, [optimiser], arguments.minutes, arguments.every, tail=0.7
+    )
     rng = Random(arguments.seed * 9_000_001 + run.step)
     maker = Maker(student, eyes.vis_encoder, packer, rng, arguments)
     kept: dict[str, deque[tuple[Order, Tensor]]] = {name: deque(maxlen=_KEPT) for name in ("gen", "edit")}
@@ -94,9 +96,7 @@ def train(arguments: argparse.Namespace) -> None:
                     losses.append(functional.mse_loss(recalled(table, orders), target) / target.var())
                     seen.add(**{f"{table}_distance": float(losses[-1].detach())})
             run.update(torch.stack(losses).sum())
-    tokens = {
-        name: recalled.get_submodule(name).state_dict() for name in ("scene_tokens", "edit_tokens")
-    }
+    tokens = {name: recalled.get_submodule(name).state_dict() for name in ("scene_tokens", "edit_tokens")}
     save_aids({**load_aids(), **tokens}, AIDS)
 
 

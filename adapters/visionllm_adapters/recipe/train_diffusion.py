@@ -129,7 +129,9 @@ def start_warm(folder: Path, decoder: DiffusionDecoder, tokens: nn.Module, *, ed
     unet = decoder.sd_unet
     prefix = ("ip2p" if editing else "sd") + ".sd_unet."
     live = unet.state_dict()
-    known = {key: value for key, value in shipped_part(folder, prefix).items() if value.shape == live[key].shape}
+    known = {
+        key: value for key, value in shipped_part(folder, prefix).items() if value.shape == live[key].shape
+    }
     unet.load_state_dict({**live, **known})
     warm_start(folder, **{"edit_tokens" if editing else "scene_tokens": tokens})
 

@@ -31,6 +31,7 @@ from visionllm_adapters.recipe.drawing_tokens import (
     order_tensors,
 )
 from visionllm_adapters.recipe.layouts import plan_layout
+from visionllm_adapters.recipe.sources import Sources
 from visionllm_adapters.recipe.warm import saved_module
 from visionllm_sdk.scenes import render
 from visionllm_sdk.scenes.captions import caption_text
@@ -127,7 +128,7 @@ def test_training_goes_on_where_it_stopped(
     monkeypatch.setattr(train_diffusion, "_SHEET", 6)
     arguments = argparse.Namespace(
         out=tmp_path / ("editing" if editing else "generation"), editing=editing, minutes=0.02, lr=1e-3,
-        batch=2, bf16=True, every=60.0, threads=1, seed=1, start=None, keep_tokens=False,
+        batch=2, bf16=True, every=60.0, threads=1, seed=1, start=None, warm=None, keep_tokens=False,
     )  # fmt: skip
     start = time.monotonic()
     train_diffusion.train(arguments)
@@ -152,10 +153,10 @@ def test_decoders_are_shipped_once_the_language_model_speaks_to_them(tmp_path: P
     state = decoder.state_dict()
     torch.save({"modules": {"ema_unet": decoder.sd_unet.state_dict()}}, tmp_path / "generation" / "last.pt")
     torch.save({"modules": {"detector": {}}}, tmp_path / "detector" / "last.pt")
-    assert [one.tool for one in shipped_decoders(tmp_path, {})] == ["detect"]
+    assert [one.tool for one in shipped_decoders(Sources(tmp_path), {})] == ["detect"]
     joint = {f"sd.{key}": value for key, value in state.items() if not key.startswith(("sd_unet", "sd_vae"))}
     joint["model.emb_embeddings_gen.weight"] = torch.zeros(64, 256)
-    shipped = shipped_decoders(tmp_path, joint)[-1]
+    shipped = shipped_decoders(Sources(tmp_path), joint)[-1]
     assert shipped.tool == "generate"
     assert shipped.weights.keys() == state.keys()
     assert shipped.tables["gen"].shape == (64, 256)

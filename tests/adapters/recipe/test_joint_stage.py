@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from visionllm_adapters.recipe.export import taught_weights
+from visionllm_adapters.recipe.sources import taught_weights
 from visionllm_adapters.recipe.train_joint import PARTS, Student, only_drawing
 from visionllm_adapters.recipe.train_language import LanguageTrainee
 from visionllm_adapters.recipe.train_vision import Eyes

@@ -84,8 +84,7 @@ class GridUNet(UNet2DConditionModel):
         return outcome
 
     def _clean(self, output: Tensor, source: Tensor | None) -> Tensor:
-        """The clean latent (B, c, h, w) of the last convolution's output, and for editing of the input image's
-        latent."""
+        """The clean latent (B, c, h, w) of the last convolution's output; `source`: the input's latent."""
         count, layers = self.config.out_channels, self.config.layers
         correction = output[:, :count]
         if layers is None:

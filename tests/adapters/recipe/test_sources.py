@@ -1,0 +1,51 @@
+"""A checkpoint from stages that were run, and a finished model for the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import visionllm_sdk
+from visionllm_adapters.recipe.export import SHARD_BYTES, assemble
+from visionllm_adapters.recipe.sources import Sources
+from visionllm_adapters.recipe.train_diffusion import decoder_for
+from visionllm_sdk.errors import CheckpointError
+
+EMBEDDED = Path(visionllm_sdk.__file__).parent / "embedded"
+
+
+def test_without_any_stage_the_finished_model_comes_out_as_it_is(tmp_path: Path) -> None:
+    assemble(Sources(tmp_path / "runs", EMBEDDED)).save(
+        tmp_path / "model", dtype=torch.float16, shard_bytes=SHARD_BYTES
+    )
+    for path in EMBEDDED.iterdir():
+        assert (tmp_path / "model" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_stage_that_was_run_takes_the_finished_models_place(tmp_path: Path) -> None:
+    unet = decoder_for(editing=False).sd_unet.state_dict()
+    (tmp_path / "generation").mkdir()
+    tokens = {"kinds.weight": torch.ones(2, 2)}
+    modules = {"ema_unet": unet, "ema_tokens": tokens}
+    torch.save({"modules": modules}, tmp_path / "generation" / "last.pt")
+    sources = Sources(tmp_path, EMBEDDED)
+    model = assemble(sources)
+    drawn = model.tools["generate"].decoder.state_dict()
+    assert all(torch.equal(drawn[f"sd_unet.{name}"], value) for name, value in unet.items())
+    finished = sources.finished
+    kept = finished.tools["edit"].decoder.state_dict()
+    for name, value in model.tools["edit"].decoder.state_dict().items():
+        assert torch.equal(value, kept[name]), name
+    for name, value in model.core.state_dict().items():
+        assert torch.equal(value, finished.core.state_dict()[name]), name
+    aids = sources.aids()
+    assert torch.equal(aids["scene_tokens"]["kinds.weight"], tokens["kinds.weight"])
+    assert "names" in aids
+
+
+def test_without_a_finished_model_every_stage_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="has left no checkpoint"):
+        Sources(tmp_path).student()
+    assert not Sources(tmp_path).has("pose")
