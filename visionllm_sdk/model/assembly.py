@@ -24,6 +24,7 @@ from visionllm_sdk.model.keys import KeyTable, core_key_table
 from visionllm_sdk.model.lazy import AnyTool, LazyKind, LazyTools
 from visionllm_sdk.model.memory import MemoryReport, measure
 from visionllm_sdk.model.placement import Place, Placement, default_dtype
+from visionllm_sdk.model.precision import hurry
 from visionllm_sdk.model.prompt import PromptBuilder, TiledImage
 from visionllm_sdk.model.quantisation import quantise, quantised_makers
 from visionllm_sdk.model.session import image_key
@@ -258,6 +259,8 @@ def _load_core(files: WeightFiles, config: ModelConfig, core: VisionLLMCore, pla
     load_weights(files, [_core_target(config, core, place)])
     _materialize_buffers(core, where.device)
     core.eval()
+    if place.dtype is None:
+        hurry(core)
     if place.compiled:
         core.step = CompiledStep(core.llm)
 
@@ -268,6 +271,8 @@ def _load_tool(files: WeightFiles, config: ModelConfig, kind: ToolClass, place: 
     with torch.device("meta") if where.device.type == "meta" else ParametersStayEmpty():
         (tool,) = _build_tools(config, ToolRegistry([kind]), required=True)
     load_weights(files, [_tool_target(tool, where)])
+    if place.dtype is None:
+        hurry(tool.decoder)
     if place.compiled:
         compile_in_place(tool.compiled_parts())
     return tool

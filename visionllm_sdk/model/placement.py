@@ -24,7 +24,8 @@ class Placement:
 
     Attributes:
         device: of every part that `parts` does not name.
-        dtype: number format; None takes float32 on the CPU and bfloat16 elsewhere.
+        dtype: number format; None takes float32 on the CPU and bfloat16 elsewhere, and lets residual conv
+            nets on the CPU compute in bfloat16 where the processor does (`visionllm_sdk.model.precision`).
         parts: device by part: ``"language"``, ``"decoders"``, or the name of a tool.
         quantization: number format of the language model's matrices, ``"int8"`` or ``"int4"``; None leaves
             them in `dtype`.

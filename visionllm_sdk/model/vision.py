@@ -25,6 +25,8 @@ from transformers import (
 
 from visionllm_sdk.errors import ConfigError
 from visionllm_sdk.model.config import DEFAULT_IMAGE_SIZE, ModelConfig
+from visionllm_sdk.model.lanes import side_by_side
+from visionllm_sdk.model.precision import QuickConvolutions
 
 REGION_LEVELS = 3
 _TILES_AT_ONCE = 32
@@ -169,7 +171,7 @@ class InternVitEncoder(PatchEncoder):
         return stack
 
 
-class ConvEncoder(VisionEncoder):
+class ConvEncoder(VisionEncoder, QuickConvolutions):
     """A residual conv net through the library's AutoBackbone; its last stage feeds the bridge.
 
     Args:
@@ -187,7 +189,9 @@ class ConvEncoder(VisionEncoder):
 
     def forward(self, pixels: Tensor, *, levels: bool = False) -> VisionFeatures:
         """See :meth:`VisionEncoder.forward`; the levels are the last three stages."""
-        maps = self.vision_model(pixels).feature_maps
+        with self.precision(pixels) as shaped:
+            found = self.vision_model(shaped).feature_maps
+        maps = [one.to(pixels.dtype) for one in found]
         tokens = maps[-1].flatten(2).transpose(1, 2)  # (T, P, V)
         return VisionFeatures(tokens, tuple(maps[-REGION_LEVELS:]) if levels else ())
 
@@ -274,7 +278,7 @@ def _without_type(section: Mapping[str, Any]) -> dict[str, Any]:
 def frozen_features(encoder: VisionEncoder, pixels: Tensor, *, levels: bool) -> VisionFeatures:
     """Features without gradient (the vision encoder is never trained), a few tiles at a time."""
     batch = _TILES_IN_CACHE if pixels.device.type == "cpu" else _TILES_AT_ONCE
-    chunks = [encoder(chunk, levels=levels) for chunk in pixels.split(batch)]
+    chunks = side_by_side(lambda chunk: encoder(chunk, levels=levels), pixels.split(batch), pixels.device)
     if len(chunks) == 1:
         return chunks[0]
     maps = zip(*(chunk.levels for chunk in chunks), strict=True)

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from visionllm_adapters.recipe.packing import ANY_COLOUR, ANY_SIZE, UNKNOWN_KIND, link_target
-from visionllm_adapters.recipe.symbols import fourier, symbol_features
+from visionllm_adapters.recipe.pose_names import CLASSES, StandInPoses
+from visionllm_adapters.recipe.symbols import KINDS, fourier, symbol_features
 from visionllm_sdk.scenes import SceneOptions, render, sample_scene, training_seed, truth
 from visionllm_sdk.scenes.facts import SceneFacts
 from visionllm_sdk.scenes.labels import Label
@@ -46,6 +47,15 @@ class StandInLabels(nn.Module):
         parts = [table(index) for table, index in zip(self.tables, attributes.unbind(-1), strict=True)]
         place = self.place(fourier(boxes)) * has_box[..., None]
         return self.mix(torch.stack([*parts, place]).sum(0))
+
+
+def name_classes(names: StandInPoses, labels: StandInLabels) -> None:
+    """Let classes be what the detector calls a person, a dog and an unknown thing."""
+    kinds = [*(KINDS.index(kind) for kind in CLASSES), UNKNOWN_KIND]
+    attributes = torch.tensor([[kind, ANY_COLOUR, ANY_SIZE] for kind in kinds])
+    with torch.no_grad():
+        nowhere = torch.zeros(len(kinds), 4), torch.zeros(len(kinds), dtype=torch.bool)
+        names.classes.weight.copy_(labels(attributes, *nowhere))
 
 
 @dataclass

@@ -85,8 +85,8 @@ def train(arguments: argparse.Namespace) -> None:
     kept: dict[str, deque[tuple[Order, Tensor]]] = {name: deque(maxlen=_KEPT) for name in ("gen", "edit")}
     seen = Averages()
     for _ in run.steps(seen.take):
-        for table, pairs in hear(student, maker).items():
-            kept[table] += pairs
+        for table, heard in hear(student, maker).items():
+            kept[table] += heard
         for _ in range(_STEPS):
             losses = []
             for table, pairs in kept.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,11 @@ from transformers.models.grounding_dino.modeling_grounding_dino import Grounding
 from visionllm_adapters.recipe.drawing_tokens import EditTokens, SceneTokens, layout_tensors, order_tensors
 from visionllm_adapters.recipe.layouts import plan_layout
 from visionllm_adapters.recipe.packing import Packed
-from visionllm_adapters.recipe.pictures import StandInLabels
+from visionllm_adapters.recipe.pictures import StandInLabels, name_classes
 from visionllm_adapters.recipe.pose_names import CLASSES, StandInPoses
 from visionllm_adapters.recipe.symbols import KINDS
 from visionllm_adapters.recipe.train_detector import DETECTOR
-from visionllm_adapters.recipe.warm import saved_module
+from visionllm_adapters.recipe.warm import load_aids, saved_module
 from visionllm_sdk.scenes.checker import Asked
 from visionllm_sdk.scenes.drawing_language import EditWords, Order
 from visionllm_tools.detection.config import DetectorConfig
@@ -88,6 +88,20 @@ class Teachers(nn.Module):
             if module is not None and path is not None:
                 module.load_state_dict(saved_module(path, name))
         self.requires_grad_(False)
+
+    @classmethod
+    def recalled(cls) -> Self:
+        """Teachers of a finished model: what its super-links say, from the training aids."""
+        aids = load_aids()
+        teachers = cls()
+        teachers.names.load_state_dict(aids["names"])
+        teachers.poses = StandInPoses(DETECTOR["d_model"], noise=0.0)
+        name_classes(teachers.poses, teachers.names)
+        teachers.scenes, teachers.edits = SceneTokens(), EditTokens()
+        teachers.scenes.load_state_dict(aids["scene_tokens"])
+        teachers.edits.load_state_dict(aids["edit_tokens"])
+        teachers.requires_grad_(False)
+        return teachers
 
     def loss(
         self, projections: Projections, states: Mapping[str, Tensor], batch: Packed

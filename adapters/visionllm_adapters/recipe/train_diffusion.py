@@ -28,7 +28,7 @@ from visionllm_adapters.recipe.drawing_pictures import (
 from visionllm_adapters.recipe.drawing_tokens import EditTokens, SceneTokens, layout_tensors, order_tensors
 from visionllm_adapters.recipe.layouts import plan_layout
 from visionllm_adapters.recipe.running import Averages, Run, channels_last
-from visionllm_adapters.recipe.warm import saved_module, shipped_part, warm_start
+from visionllm_adapters.recipe.warm import load_aids, saved_module, shipped_part
 from visionllm_sdk.scenes import held_out_seeds
 from visionllm_sdk.scenes.checker import Asked, check
 from visionllm_sdk.scenes.drawing_language import random_asked
@@ -49,8 +49,6 @@ _STRESS: Final = 4.0
 _VISIBLE: Final = 0.04
 _MARGIN: Final = 0.06
 _DOWNSCALE: Final = 4
-_LATENT: Final = 48
-_MASK_END: Final = _LATENT + _DOWNSCALE**2
 _MOSTLY_BELOW: Final = -2.0
 _HEARD: Final = 0.15
 """Random changes of the tokens in training, relative to their spread: super-links never say them exactly."""
@@ -109,7 +107,7 @@ def decoder_for(editing: bool) -> DiffusionDecoder:
     for part in ("weight", "bias"):
         nn.init.zeros_(decoder.sd_unet.get_parameter(f"conv_out.{part}"))
     # Most of a picture is what lies below.
-    nn.init.constant_(decoder.sd_unet.get_parameter("conv_out.bias")[_LATENT:_MASK_END], _MOSTLY_BELOW)
+    nn.init.constant_(decoder.sd_unet.get_parameter("conv_out.bias")[: _DOWNSCALE**2], _MOSTLY_BELOW)
     return decoder
 
 
@@ -133,7 +131,7 @@ def start_warm(folder: Path, decoder: DiffusionDecoder, tokens: nn.Module, *, ed
         key: value for key, value in shipped_part(folder, prefix).items() if value.shape == live[key].shape
     }
     unet.load_state_dict({**live, **known})
-    warm_start(folder, **{"edit_tokens" if editing else "scene_tokens": tokens})
+    tokens.load_state_dict(load_aids()["edit_tokens" if editing else "scene_tokens"])
 
 
 # ---- validation ----

@@ -288,7 +288,9 @@ def train(arguments: argparse.Namespace) -> None:
     packer = Packer.from_file(arguments.vocabulary)
     eyes = Eyes(_WIDTH)
     student = Student(LanguageTrainee(packer.size), eyes)
-    teachers = Teachers(pose=arguments.pose, generation=arguments.generation, editing=arguments.editing)
+    given = {"pose": arguments.pose, "generation": arguments.generation, "editing": arguments.editing}
+    recalled = arguments.warm is not None and not any(given.values())
+    teachers = Teachers.recalled() if recalled else Teachers(**given)
     earlier = start(arguments, student, eyes.vis_encoder, teachers)
     encoder = eyes.vis_encoder.eval().requires_grad_(False)
     channels_last(encoder)
@@ -299,7 +301,9 @@ def train(arguments: argparse.Namespace) -> None:
     maker = Maker(student, encoder, packer, rng, arguments)
     maker.curriculum.resume({**earlier, **run.extra}.get("error", {}))
     seen = Averages()
-    taught = sorted({*earlier.get("taught", ()), *run.extra.get("taught", ()), *_lessons(arguments)})
+    taught = sorted(
+        {*earlier.get("taught", ()), *run.extra.get("taught", ()), *_lessons(arguments, teachers)}
+    )
     for step in run.steps(seen.take):
         with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
             batch = maker.batch(step)
@@ -314,9 +318,10 @@ def train(arguments: argparse.Namespace) -> None:
         run.extra = {"error": dict(maker.curriculum.error), "taught": taught}
 
 
-def _lessons(arguments: argparse.Namespace) -> set[str]:
+def _lessons(arguments: argparse.Namespace, teachers: Teachers) -> set[str]:
     """Parts of the student that this run teaches, as `PARTS` names them."""
-    decoders = {name for name in ("pose", "generation", "editing") if getattr(arguments, name) is not None}
+    known = {"pose": teachers.poses, "generation": teachers.scenes, "editing": teachers.edits}
+    decoders = {name for name, teacher in known.items() if teacher is not None}
     return decoders | ({"regions"} & set(arguments.skills))
 
 
@@ -340,7 +345,7 @@ def main() -> None:
     parser.add_argument("--generation", type=Path, help="checkpoint of the drawing stage, likewise")
     parser.add_argument("--editing", type=Path, help="checkpoint of the editing stage, likewise")
     parser.add_argument("--out", type=Path, default=Path("runs/embedded/joint"))
-    parser.add_argument("--warm", type=Path, help="start from the weights of this checkpoint folder")
+    parser.add_argument("--warm", type=Path, help="go on from this checkpoint folder and what it says")
     parser.add_argument("--student", type=Path, help="start from the weights of another run of this stage")
     parser.add_argument(
         "--skills", nargs="*", choices=tuple(SKILLS), default=list(SKILLS), help="beside those of the first"

@@ -18,13 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from visionllm_adapters.recipe.packing import ANY_COLOUR, ANY_SIZE, UNKNOWN_KIND
-from visionllm_adapters.recipe.pictures import StandInLabels
-from visionllm_adapters.recipe.pose_names import CLASSES, KEYPOINTS, StandInPoses
+from visionllm_adapters.recipe.pictures import StandInLabels, name_classes
+from visionllm_adapters.recipe.pose_names import KEYPOINTS, StandInPoses
 from visionllm_adapters.recipe.pose_pictures import PosePictures, collate, draw_batch, questions
 from visionllm_adapters.recipe.pose_scores import pose_scores
 from visionllm_adapters.recipe.running import Averages, Run, channels_last
-from visionllm_adapters.recipe.symbols import KINDS
 from visionllm_adapters.recipe.train_detector import BACKBONE, DETECTOR
 from visionllm_adapters.recipe.warm import State, part, prefixed, saved_module, warm_start
 from visionllm_tools.detection.denoising import DenoisingConfig, DenoisingPlan, plan_denoising
@@ -138,15 +136,6 @@ def from_shipped(pose: PoseEstimator, folder: Path) -> StandInLabels:
     labels = StandInLabels(DETECTOR["d_model"])
     warm_start(folder, names=labels)
     return labels
-
-
-def name_classes(names: StandInPoses, labels: StandInLabels) -> None:
-    """Let classes be what the detector calls a person, a dog and an unknown thing."""
-    kinds = [*(KINDS.index(kind) for kind in CLASSES), UNKNOWN_KIND]
-    attributes = torch.tensor([[kind, ANY_COLOUR, ANY_SIZE] for kind in kinds])
-    with torch.no_grad():
-        nowhere = torch.zeros(len(kinds), 4), torch.zeros(len(kinds), dtype=torch.bool)
-        names.classes.weight.copy_(labels(attributes, *nowhere))
 
 
 def in_full_precision(output: PoseOutput) -> PoseOutput:
@@ -272,7 +261,7 @@ def train(arguments: argparse.Namespace) -> None:
         clock = time.monotonic()
         trainee.hold_eyes(run.progress < arguments.held)
         first = 600_000_000 + step * arguments.batch + arguments.seed * 10_000_000
-        sides, area = size_of(run.progress)
+        sides, area = size_of(max(run.progress, arguments.grown))
         scenes = draw_batch(rng, range(first, first + arguments.batch), sides=sides, area=area)
         batch = collate(scenes, questions(scenes, rng))
         drawn = time.monotonic()
@@ -310,6 +299,9 @@ def main() -> None:
         type=float,
         default=0.2,
         help="share of the budget in which only the decoder learns",
+    )
+    parser.add_argument(
+        "--grown", type=float, default=0.0, help="start with the picture sizes of this share of the budget"
     )
     parser.add_argument("--aid", type=float, default=1.0, help="weight of the dense training aid")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)

@@ -1,57 +1,66 @@
-"""bfloat16, the number format on GPUs, against float32, with the embedded model."""
+"""Convolutions in bfloat16, where nobody asked for another format."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from PIL import Image
 
-from visionllm_sdk import Detections, VisionLLM
-from visionllm_sdk.generation import ForcedRequest
-from visionllm_sdk.model.conversation import ForcedCall
-from visionllm_sdk.scenes import held_out_seeds, render, sample_scene, truth
+from visionllm_sdk.model import precision
+from visionllm_sdk.model.vision import build_resnet
 
-
-@pytest.fixture(scope="module")
-def half() -> VisionLLM:
-    return VisionLLM.from_pretrained(dtype="bfloat16")
+SECTION = {
+    "model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1],
+    "layer_type": "basic", "out_indices": [1, 2, 3, 4], "image_size": 64,
+}  # fmt: skip
 
 
-def scene(number: int) -> tuple[Image.Image, list[str]]:
-    """A held-out picture and the kinds of things in it."""
-    spec = sample_scene(held_out_seeds(number + 1)[number])
-    drawn = render(spec)
-    return drawn.image, sorted({one.kind for one in truth(spec, drawn).facts().objects})
+@pytest.fixture
+def native(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "native_bfloat16", lambda: True)
 
 
-def test_attention_runs_through_the_library_of_torch(vlm: VisionLLM) -> None:
-    assert vlm.engine.model.core.llm.config._attn_implementation == "sdpa"
+@pytest.mark.usefixtures("native")
+def test_features_are_close_and_in_the_format_of_the_pixels() -> None:
+    torch.manual_seed(0)
+    encoder = build_resnet(SECTION, -1).eval()
+    pixels = torch.randn(3, 3, 64, 64)
+    with torch.no_grad():
+        exact = encoder(pixels, levels=True)
+        precision.hurry(encoder)
+        quick = encoder(pixels, levels=True)
+        single = encoder(pixels[1:2])
+    assert quick.tokens.dtype == torch.float32
+    error = (quick.tokens - exact.tokens).norm() / exact.tokens.norm()
+    assert 0 < error < 0.02
+    assert torch.equal(single.tokens[0], quick.tokens[1])  # whatever else is in the batch
+    assert all(level.dtype == torch.float32 for level in quick.levels)
+    trained = encoder(pixels).tokens  # with gradients: exactly
+    torch.testing.assert_close(trained, exact.tokens, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.slow
-def test_super_links_agree(vlm: VisionLLM, half: VisionLLM) -> None:
-    image, labels = scene(0)
-    states = []
-    for one in (vlm, half):
-        model = one.engine.model
-        request = ForcedRequest(
-            calls=(ForcedCall(token=one.engine.token("[DET]"), labels=tuple(labels)),),
-            images=(model.tile(image),),
-        )
-        ((call,),) = one.engine.generator.forced([request])
-        states.append(torch.stack([link.super_link.states.float() for link in call.links]))
-        assert call.links[0].super_link.states.dtype == model.core.dtype
-    error = (states[0] - states[1]).norm() / states[0].norm()
-    assert 0 < error < 0.05
+def test_the_processor_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    def known(**flags: bool) -> bool:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags, raising=False)
+        precision.native_bfloat16.cache_clear()
+        return precision.native_bfloat16()
+
+    assert known(avx512_bf16=True)
+    assert known(amx_bf16=True)
+    assert not known(avx2=True)
+    precision.native_bfloat16.cache_clear()
 
 
-@pytest.mark.slow
-def test_detections_agree(vlm: VisionLLM, half: VisionLLM) -> None:
-    for number in range(3):
-        image, labels = scene(number)
-        exact, near = (one.detect(image, labels, masks=False) for one in (vlm, half))
-        assert isinstance(exact, Detections)
-        sure = [found for found in exact.detections if found.score > 0.5]
-        for found in sure:
-            twins = [other for other in near.detections if other.label == found.label]
-            assert max((found.box.iou(other.box) for other in twins), default=0.0) > 0.8
+@pytest.mark.usefixtures("native")
+def test_who_names_a_format_gets_it() -> None:
+    from visionllm_sdk import VisionLLM
+
+    def quick(**settings: Any) -> set[bool]:
+        vlm = VisionLLM.from_pretrained(tools=["detect"], **settings)
+        tool = vlm.engine.model.tools["detect"]
+        parts = [*vlm.engine.model.core.modules(), *tool.decoder.modules()]
+        return {part.quick for part in parts if isinstance(part, precision.QuickConvolutions)}
+
+    assert quick() == {True}
+    assert quick(dtype="float32") == {False}

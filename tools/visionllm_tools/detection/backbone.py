@@ -7,11 +7,14 @@ from transformers import AutoBackbone, PretrainedConfig
 from transformers.models.swin.modeling_swin import SwinBackbone
 
 from visionllm_sdk.errors import ConfigError
+from visionllm_sdk.model.precision import QuickConvolutions
 from visionllm_tools.blocks.swin import make_lean
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(QuickConvolutions):
     """Holds the library's backbone as `model`; `visionllm_tools.detection.keys` has its released names.
+
+    A Swin always computes in the format of its weights.
 
     Args:
         config: a backbone configuration with four outputs at strides 4, 8, 16 and 32.
@@ -40,9 +43,16 @@ class ConvEncoder(nn.Module):
         """Whether the backbone is a Swin, whose released names differ."""
         return isinstance(self.model, SwinBackbone)
 
+    def hurry(self) -> None:
+        """See `QuickConvolutions.hurry`."""
+        if not self.is_swin:
+            super().hurry()
+
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Feature maps of (B, 3, H, W) pixels at strides 4, 8, 16 and 32, each (B, C_i, H_i, W_i)."""
-        return list(self.model(pixels).feature_maps)
+        with self.precision(pixels) as shaped:
+            found = self.model(shaped).feature_maps
+        return [one.to(pixels.dtype) for one in found]
 
 
 class Backbone(nn.Module):

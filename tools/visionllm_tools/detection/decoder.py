@@ -63,9 +63,11 @@ class DetectorModel(nn.Module):
 
     def describe_masks(self, finest: Tensor, encoded: Tensor) -> Tensor:
         """Mask features (B, M, H / 4, W / 4) from the stride-4 map and the encoded stride-8 level."""
-        lateral = self.lateral_convs[0](finest)
-        fused = lateral + upsample_to(encoded, lateral)
-        return self.mask_features(self.output_convs[0](fused))
+        with self.backbone.conv_encoder.precision(finest) as shaped:
+            lateral = self.lateral_convs[0](shaped)
+            fused = lateral + upsample_to(encoded, lateral)
+            described: Tensor = self.mask_features(self.output_convs[0](fused))
+        return described.to(finest.dtype)
 
     def propose(self, pyramid: Pyramid) -> tuple[Tensor, Tensor, Tensor]:
         """States (B, S, C) of the tokens, their anchors as box logits, and usable tokens."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from visionllm_sdk.errors import ConfigError, DataError
 from visionllm_sdk.model.keys import KeyTable
+from visionllm_sdk.model.lanes import side_by_side
 from visionllm_sdk.results import Box, Detection, Detections, Grounding, ImageResult, Mask, SemanticMap
 from visionllm_sdk.tool import (
     ForcedLayout,
@@ -169,9 +170,11 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         Raises:
             ToolError: a request without image, or super-links of another width.
         """
+        jobs = list(image_jobs(requests, self.decoder.config, self.decoder))
+        place = next(self.decoder.parameters()).device
         results: dict[int, ImageResult] = {}
-        for job in image_jobs(requests, self.decoder.config, self.decoder):
-            results |= self._run_images(job, requests)
+        for found in side_by_side(lambda job: self._run_images(job, requests), jobs, place):
+            results |= found
         return [results[i] for i in range(len(requests))]
 
     def loss(self, requests: Sequence[Request], targets: Sequence[DetectionTruth]) -> ToolLoss:

@@ -15,6 +15,8 @@ from visionllm_tools.diffusion.haar import analyse, channel_gains, synthesise
 
 _AXES: Final = 2
 _COLOURS: Final = 3
+_BACKGROUND: Final = 2
+"""Colours along a side of the background; what is between them is blended."""
 _LEAST_NOISE: Final = 0.05
 """Below this share of noise the direction is computed as if there were this much: it divides by the share."""
 
@@ -33,9 +35,9 @@ class GridUNet(UNet2DConditionModel):
       "Back to Basics: Let Denoising Generative Models Denoise", 2025).
     - With twice as many input as output channels (editing) it predicts the change of the input image: nothing
       at all is the best first guess.
-    - With `layers` the picture is laid in layers: what lies on top covers what lies below by a mask of full
-      resolution. Below is a smooth colour, or in editing the input image. Sharp edges are then one number a
-      pixel, and an untouched place is exact; a correction of the latent covers what layers cannot say.
+    - With `layers` the picture has two layers: a smooth colour covers what lies below by a mask of full
+      resolution. Below is an even background, or in editing the input image. A sharp edge is then one number
+      a pixel, an even place costs nothing, and an untouched place is exact.
 
     Args:
         layers: `levels` and `gains` of the `HaarVAE` whose latents these are; None for no layers.
@@ -52,9 +54,7 @@ class GridUNet(UNet2DConditionModel):
             first.in_channels + _AXES + width, width, first.kernel_size, padding=first.padding
         )
         if layers is not None:
-            last: Any = self.get_submodule("conv_out")
-            more = 4 ** layers["levels"] + 2 * _COLOURS
-            self.conv_out: nn.Module = nn.Conv2d(width, last.out_channels + more, 3, padding=1)
+            self.conv_out: nn.Module = nn.Conv2d(width, 4 ** layers["levels"] + 2 * _COLOURS, 3, padding=1)
 
     def forward(
         self, sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, *inputs: Any, **named: Any
@@ -85,21 +85,21 @@ class GridUNet(UNet2DConditionModel):
 
     def _clean(self, output: Tensor, source: Tensor | None) -> Tensor:
         """The clean latent (B, c, h, w) of the last convolution's output; `source`: the input's latent."""
-        count, layers = self.config.out_channels, self.config.layers
-        correction = output[:, :count]
+        layers = self.config.layers
         if layers is None:
-            return correction if source is None else correction + source
-        levels = layers["levels"]
-        said = output[:, count:].float()
+            return output if source is None else output + source
+        levels, said = layers["levels"], output.float()
+        factor = 2**levels
         gain = channel_gains(levels, layers["gains"]).to(said)[None, :, None, None]
-        logits, above, below = said.split([4**levels, _COLOURS, _COLOURS], dim=1)
-        mask = functional.pixel_shuffle(logits, 2**levels).sigmoid()  # (B, 1, H, W)
+        cover, above, below = said.split([factor**2, _COLOURS, _COLOURS], dim=1)
+        mask = functional.pixel_shuffle(cover, factor).sigmoid()  # (B, 1, H, W)
+        top = functional.interpolate(above, size=mask.shape[-2:], mode="bilinear", align_corners=False)
         if source is None:
-            under = _smooth(below, 2**levels)
+            coarse = functional.adaptive_avg_pool2d(below, _BACKGROUND)
+            under = functional.interpolate(coarse, size=mask.shape[-2:], mode="bilinear", align_corners=False)
         else:
             under = synthesise(source.float() / gain, levels)
-        picture = torch.lerp(under, _smooth(above, 2**levels), mask.expand_as(under))
-        return analyse(picture, levels) * gain + correction
+        return analyse(torch.lerp(under, top, mask.expand_as(under)), levels) * gain
 
     def _grid(self, condition: Tensor, sample: Tensor) -> Tensor:
         """The conditioning as a map of the latent's size, (B, width, h, w)."""
@@ -110,11 +110,6 @@ class GridUNet(UNet2DConditionModel):
         return functional.interpolate(read, size=sample.shape[-2:], mode="bilinear", align_corners=False).to(
             sample.dtype
         )
-
-
-def _smooth(colours: Tensor, factor: int) -> Tensor:
-    """Colours (B, 3, h, w) at `factor` times the resolution."""
-    return functional.interpolate(colours, scale_factor=factor, mode="bilinear", align_corners=False)
 
 
 def _coordinates(sample: Tensor) -> Tensor:

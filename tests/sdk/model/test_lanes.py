@@ -1,0 +1,72 @@
+"""Pieces of work side by side."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from visionllm_sdk.model.lanes import side_by_side
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_outcomes_keep_their_order_and_lanes_compute_with_one_thread() -> None:
+    meeting = threading.Barrier(2, timeout=20)
+
+    def work(number: int) -> tuple[int, int, bool]:
+        if number < 2:
+            meeting.wait()  # passes only if two are at work at once
+        return number, torch.get_num_threads(), torch.is_grad_enabled()
+
+    with torch.no_grad():
+        found = side_by_side(work, range(6), CPU)
+    assert found == [(number, 1, False) for number in range(6)]
+    assert torch.get_num_threads() == 2
+    fresh: list[int] = []
+    thread = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert fresh == [2]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_lanes_take_over_inference_mode_and_give_the_same_numbers() -> None:
+    layer = torch.nn.Linear(8, 8)
+    inputs = [torch.randn(4, 8) for _ in range(5)]
+    with torch.inference_mode():
+        found = side_by_side(layer, inputs, CPU)
+        assert all(torch.equal(one, layer(x)) for one, x in zip(found, inputs, strict=True))
+    assert all(one.is_inference() for one in found)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_with_gradients_nothing_leaves_the_caller() -> None:
+    here = threading.get_ident()
+    assert side_by_side(lambda _: threading.get_ident(), [1, 2, 3], CPU) == [here] * 3
+    with torch.no_grad():
+        assert side_by_side(lambda _: threading.get_ident(), [1, 2], torch.device("meta")) == [here] * 2
+        assert side_by_side(lambda _: threading.get_ident(), [1], CPU) == [here]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_the_first_error_is_raised() -> None:
+    def work(number: int) -> int:
+        if number:
+            raise ValueError(f"item {number}")
+        return number
+
+    with torch.no_grad(), pytest.raises(ValueError, match="item 1"):
+        side_by_side(work, [0, 1, 2], CPU)
+    assert torch.get_num_threads() == 2
