@@ -22,6 +22,7 @@ from visionllm_sdk.scenes.language import Link, random_expression, request_label
 
 MEAN: Final = (0.485, 0.456, 0.406)
 STD: Final = (0.229, 0.224, 0.225)
+_EVERYTHING: Final = 0.25
 _ASPECTS: Final = (1.0, 1.0, 1.0, 4 / 3, 3 / 4, 1.5, 2 / 3, 2.0, 0.5, 3.0, 1 / 3)
 
 
@@ -137,7 +138,11 @@ def asked_links(facts: SceneFacts, rng: Random) -> list[Link]:
                 thing = facts.objects[found[1]]
                 label = Label(thing.kind, thing.colour, thing.size if thing.colour else None)
                 links.append(Link("[GRD]", found[0], label, found[1]))
-    return links or [Link("[DET]", "object", Label())]
+    # Labels drawn from what is seen hardly ever name everything at once, and counting asks for just that.
+    everything = Link("[DET]", "object", Label())
+    if not links or (rng.random() < _EVERYTHING and all(link.label != Label() for link in links)):
+        links.insert(rng.randint(0, len(links)), everything)
+    return links
 
 
 def bears(link: Link, facts: SceneFacts, index: int) -> bool:

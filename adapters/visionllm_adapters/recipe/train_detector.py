@@ -244,7 +244,7 @@ def train(arguments: argparse.Namespace) -> None:
     for step in run.steps(seen.take):
         start = time.monotonic()
         first = step * arguments.batch + arguments.seed * 10_000_000
-        sides, area = size_of(run.progress)
+        sides, area = size_of(max(run.progress, arguments.grown))
         drawn = draw_batch(rng, range(first, first + arguments.batch), sides=sides, area=area)
         batch = collate(drawn, rng)
         targets = targets_of(batch)
@@ -286,6 +286,9 @@ def main() -> None:
     parser.add_argument("--warm", type=Path, help="start from the weights of this checkpoint folder")
     parser.add_argument(
         "--freeze-names", action="store_true", help="super-links have been taught to say these names"
+    )
+    parser.add_argument(
+        "--grown", type=float, default=0.0, help="start with the picture sizes of this share of the budget"
     )
     parser.add_argument("--minutes", type=float, default=50.0)
     parser.add_argument("--lr", type=float, default=8e-4)
