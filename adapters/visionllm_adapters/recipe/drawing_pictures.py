@@ -39,6 +39,7 @@ WILD: Final = SceneOptions(
     canvas=(64, 64), objects=(1, 4), sizes=("medium", "large"), figures=0.05, effects=0.0
 )
 _WILD: Final = 0.2
+_UNTIL_SHOWN: Final = (_OWN_SHADE,) * 4 + (1.0,) * 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,7 +96,9 @@ def _apart(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 def scene_of(layout: Layout, seed: int, size: tuple[int, int]) -> SceneSpec | None:
     """A scene that follows a layout, with shades, turns and small shifts by chance; None: not to be seen."""
     dice = Dice(seed, stream=_STREAM)
-    behind = _shade(dice, layout.background or dice.choice(BACKGROUND_COLOURS))
+    word = layout.background or dice.choice(BACKGROUND_COLOURS)
+    alike = any(thing.colour == word for thing in layout.things)
+    behind = _shade(dice, word, 1.0 if alike else _OWN_SHADE)
     backdrop = Backdrop(Background(kind="plain", tones=(behind,)))
     items = []
     for thing in layout.things:
@@ -109,16 +112,16 @@ def scene_of(layout: Layout, seed: int, size: tuple[int, int]) -> SceneSpec | No
     )
 
 
-def _shade(dice: Dice, word: str) -> RGB:
+def _shade(dice: Dice, word: str, own: float = _OWN_SHADE) -> RGB:
     """A shade that the word names, nearer to its typical one than chance would have it."""
     drawn = draw_colour(dice, word)
-    mixed = blend(typical_shade(word), drawn, _OWN_SHADE)
+    mixed = blend(typical_shade(word), drawn, own)
     return mixed if background_word(mixed) == word else drawn
 
 
 def _shown(dice: Dice, word: str, backdrop: Backdrop) -> RGB | None:
-    for _ in range(8):
-        rgb = _shade(dice, word)
+    for own in _UNTIL_SHOWN:  # a green thing on green takes shades far from each other
+        rgb = _shade(dice, word, own)
         if backdrop.shows(rgb):
             return rgb
     return None

@@ -1,0 +1,97 @@
+"""The denoiser of small pictures: what it is told, and pictures in layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.tools.diffusion.small import small_config
+from visionllm_tools.diffusion.config import EDITING_PARTS, GENERATION_PARTS, DiffusionConfig
+from visionllm_tools.diffusion.decoder import DiffusionDecoder, build_decoder
+
+MASK, ABOVE, BELOW = slice(0, 16), slice(16, 19), slice(19, 22)
+
+
+def decoder(name: str = "sd", *, layered: bool = True) -> DiffusionDecoder:
+    """A small decoder whose last convolution says one thing everywhere."""
+    section: dict[str, Any] = small_config(name)[f"{name}_config"]
+    if not layered:
+        section["visionllm_sdk"]["unet"]["layers"] = None
+    defaults = EDITING_PARTS if name == "ip2p" else GENERATION_PARTS
+    made = build_decoder(DiffusionConfig.from_dict(section, defaults=defaults)).eval()
+    nn.init.zeros_(made.sd_unet.get_parameter("conv_out.weight"))
+    nn.init.zeros_(made.sd_unet.get_parameter("conv_out.bias"))
+    return made
+
+
+def clean(made: DiffusionDecoder, noisy: Tensor, source: Tensor | None = None) -> Tensor:
+    """The picture (B, 3, H, W) that the denoiser believes in, from its direction at pure noise."""
+    seen = noisy if source is None else torch.cat([noisy, source], dim=1)
+    condition = torch.zeros(len(noisy), 4, 32)
+    with torch.no_grad():
+        direction = made.denoise(seen, torch.full((len(noisy),), 1000), condition)
+    return made.decode(noisy - direction)
+
+
+def test_a_mask_of_full_resolution_divides_what_lies_above_from_what_lies_below() -> None:
+    made = decoder()
+    bias = made.sd_unet.get_parameter("conv_out.bias")
+    with torch.no_grad():
+        bias[MASK] = -50.0
+        bias[5] = 50.0  # second pixel of the second row of every 4 x 4 cell
+        bias[ABOVE] = torch.tensor([1.0, -1.0, 0.5])
+        bias[BELOW] = torch.tensor([-0.5, 0.25, 1.0])
+    picture = clean(made, torch.randn(1, 48, 8, 8))
+    assert picture.shape == (1, 3, 32, 32)
+    on_top = torch.zeros(32, 32, dtype=torch.bool)
+    on_top[1::4, 1::4] = True
+    torch.testing.assert_close(
+        picture[0, :, on_top], bias[ABOVE, None].detach().expand(3, 64), atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(
+        picture[0, :, ~on_top], bias[BELOW, None].detach().expand(3, 960), atol=1e-4, rtol=0
+    )
+
+
+def test_editing_lays_colour_over_the_input_and_leaves_the_rest_exact() -> None:
+    made = decoder("ip2p")
+    bias = made.sd_unet.get_parameter("conv_out.bias")
+    with torch.no_grad():
+        bias[MASK] = -50.0
+        bias[0] = 50.0
+        bias[ABOVE] = 1.0
+    image = torch.rand(1, 3, 32, 32) * 2 - 1
+    source = made.encode(image).mode()
+    picture = clean(made, torch.randn(1, 48, 8, 8), source)
+    covered = torch.zeros(32, 32, dtype=torch.bool)
+    covered[::4, ::4] = True
+    torch.testing.assert_close(picture[0, :, ~covered], image[0, :, ~covered], atol=1e-4, rtol=0)
+    torch.testing.assert_close(picture[0, :, covered], torch.ones(3, 64), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["sd", "ip2p"])
+def test_without_layers_the_latent_itself_is_said(name: str) -> None:
+    made = decoder(name, layered=False)
+    with torch.no_grad():
+        made.sd_unet.get_parameter("conv_out.bias")[:3] = 0.5
+    image = torch.rand(1, 3, 32, 32) * 2 - 1
+    source = made.encode(image).mode() if name == "ip2p" else None
+    wanted = torch.zeros(1, 48, 8, 8) if source is None else source.clone()
+    wanted[:, :3] += 0.5
+    picture = clean(made, torch.randn(1, 48, 8, 8), source)
+    torch.testing.assert_close(picture, made.decode(wanted), atol=1e-4, rtol=0)
+
+
+def test_the_conditioning_is_read_as_a_map() -> None:
+    made = decoder()
+    nn.init.normal_(made.sd_unet.get_parameter("conv_out.weight"), std=0.1)
+    noisy, condition = torch.zeros(1, 48, 8, 8), torch.zeros(1, 4, 32)
+    step = torch.tensor([1000])
+    with torch.no_grad():
+        before = made.denoise(noisy, step, condition)
+        condition[0, 0] = 3.0  # the token of the upper left quarter
+        change = (made.denoise(noisy, step, condition) - before).abs().mean(1)[0]
+    assert change[:3, :3].mean() > change[5:, 5:].mean()
