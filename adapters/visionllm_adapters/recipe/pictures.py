@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -16,13 +16,15 @@ from visionllm_adapters.recipe.packing import ANY_COLOUR, ANY_SIZE, UNKNOWN_KIND
 from visionllm_adapters.recipe.pose_names import CLASSES, StandInPoses
 from visionllm_adapters.recipe.symbols import KINDS, fourier, symbol_features
 from visionllm_sdk.scenes import SceneOptions, render, sample_scene, training_seed, truth
-from visionllm_sdk.scenes.facts import SceneFacts
+from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, COLOURS, SHAPES, SceneFacts
 from visionllm_sdk.scenes.labels import Label
 from visionllm_sdk.scenes.language import Link, random_expression, request_labels
 
 MEAN: Final = (0.485, 0.456, 0.406)
 STD: Final = (0.229, 0.224, 0.225)
 _EVERYTHING: Final = 0.25
+_ALIKE: Final = 0.2
+_BARE: Final = 0.2
 _ASPECTS: Final = (1.0, 1.0, 1.0, 4 / 3, 3 / 4, 1.5, 2 / 3, 2.0, 0.5, 3.0, 1 / 3)
 
 
@@ -115,9 +117,31 @@ def draw_batch(rng: Random, seeds: Sequence[int], *, sides: tuple[int, int], are
         width, height = max(96, round(side * max(1.0, ratio))), max(96, round(side * max(1.0, 1 / ratio)))
         scale = rng.choice((1.0, 1.0, 1.0, rng.uniform(0.7, 1.8)))
         canvas = [min(640, max(96, round(v * scale))) for v in (width, height)]
-        one = draw(seed, (canvas[0], canvas[1]))
+        one = draw(seed, (canvas[0], canvas[1]), options=_family(rng, (canvas[0], canvas[1])))
         drawn.append(one if scale == 1.0 else _resized(one, (width, height)))
     return drawn
+
+
+def _family(rng: Random, canvas: tuple[int, int]) -> SceneOptions:
+    """Limits of one scene: mostly any; now and then many things alike, or a plain drawing without effects.
+
+    Things drawn one by one are seldom alike, and seldom on one bare colour; people draw both all the time.
+    """
+    limits: dict[str, Any] = {"canvas": canvas}
+    if rng.random() < _ALIKE:
+        limits |= {
+            "kinds": tuple(rng.sample(SHAPES, rng.randint(1, 2))),
+            "colours": tuple(rng.sample(COLOURS, rng.randint(1, 2))),
+            "figures": 0.05,
+        }
+    if rng.random() < _BARE:
+        limits |= {
+            "backgrounds": ("plain",),
+            "background_colours": tuple(rng.sample(BACKGROUND_COLOURS, 3)),
+            "decoration": 0.05,
+            "effects": 0.1,
+        }
+    return SceneOptions(**limits)
 
 
 def _resized(one: Drawn, size: tuple[int, int]) -> Drawn:
