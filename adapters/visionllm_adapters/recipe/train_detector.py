@@ -19,7 +19,9 @@ from visionllm_adapters.recipe.pictures import Pictures, StandInLabels, collate,
 from visionllm_adapters.recipe.running import Averages, Run, channels_last
 from visionllm_adapters.recipe.symbols import KINDS, symbol_features
 from visionllm_adapters.recipe.warm import saved_module, warm_start
+from visionllm_sdk.model.assembly import load_model
 from visionllm_sdk.scenes.facts import SceneFacts
+from visionllm_sdk.tool import discover_tools
 from visionllm_tools.blocks.boxes import overlap, to_corners
 from visionllm_tools.detection.config import DetectorConfig
 from visionllm_tools.detection.decoder import Detector
@@ -227,7 +229,10 @@ def train(arguments: argparse.Namespace) -> None:
         DenseHeads((BACKBONE["hidden_sizes"][1], BACKBONE["hidden_sizes"][2])),
     )
     if arguments.warm is not None:
-        warm_start(arguments.warm, gdino=detector, names=names, dense=dense)
+        # Through the loader: tensors that bear several names stand in the files once.
+        shipped = load_model(arguments.warm, registry=discover_tools(), tools=["detect"], dtype=torch.float32)
+        detector.load_state_dict(shipped.tools["detect"].decoder.state_dict())
+        warm_start(arguments.warm, names=names, dense=dense)
     elif arguments.backbone is not None:
         detector.model.backbone.conv_encoder.model.load_state_dict(
             saved_module(arguments.backbone, "backbone")
@@ -239,6 +244,8 @@ def train(arguments: argparse.Namespace) -> None:
     run = Run(arguments.out, modules, [optimiser], arguments.minutes, arguments.every, tail=0.4)
     if arguments.freeze_names:  # after the optimiser, so that a run may change its mind and resume
         names.requires_grad_(False)
+    # A finished detector knows what its queries stand on; a new head would only shake it.
+    inside_weight = 0.0 if arguments.warm is not None else 4.0
     seen = Averages()
     rng = Random(arguments.seed * 1_000_003 + run.step)
     for step in run.steps(seen.take):
@@ -265,7 +272,7 @@ def train(arguments: argparse.Namespace) -> None:
         loss, terms = detection_loss(detector, output, targets, LOSS, denoising=plan)
         aids = dense(list(output.features[1:3]), batch.dense)
         inside, kinds_ok = objects(output, batch.facts)
-        run.update(loss + 2.0 * aids + 4.0 * inside, clip=5.0)
+        run.update(loss + 2.0 * aids + inside_weight * inside, clip=5.0)
         named = {k: float(terms[k].detach()) for k in ("label", "box", "giou", "mask", "dice") if k in terms}
         seen.add(
             loss=float(loss.detach()),
