@@ -13,7 +13,7 @@ from torch import Tensor
 
 from visionllm_sdk.errors import CheckpointError, ConfigError
 from visionllm_sdk.model.checkpoint import Target, WeightFiles, collect_weights, load_weights, save_weights
-from visionllm_tools.detection.backbone import ConvEncoder
+from visionllm_tools.detection.backbone import Backbone
 from visionllm_tools.detection.config import DetectorConfig
 from visionllm_tools.detection.decoder import Detector
 from visionllm_tools.detection.keys import PREFIX, detector_key_table
@@ -63,7 +63,7 @@ def test_a_backbone_without_four_outputs(scratch_config: DetectorConfig) -> None
     config = scratch_config.backbone()
     config.out_indices = [2, 3, 4]
     with pytest.raises(ConfigError, match="strides 4, 8, 16 and 32"):
-        ConvEncoder(config)
+        Backbone(config)
 
 
 @pytest.mark.parametrize("count", [0, 257])

@@ -12,7 +12,6 @@ import torch
 
 from visionllm_sdk.errors import ConfigError
 from visionllm_sdk.model.checkpoint import Target, WeightFiles, load_weights, save_weights
-from visionllm_tools.pose.backbone import PoseBackbone
 from visionllm_tools.pose.config import PoseConfig
 from visionllm_tools.pose.decoder import PoseEstimator
 from visionllm_tools.pose.keys import PREFIX, pose_key_table
@@ -89,4 +88,4 @@ def test_weights_survive_a_file(
 def test_a_backbone_needs_three_maps(make_small: Callable[..., PoseEstimator]) -> None:
     config = PoseConfig(backbone_config={**SWIN, "out_indices": [1, 2, 3, 4]})
     with pytest.raises(ConfigError, match="strides 8, 16 and 32"):
-        PoseBackbone(config.backbone_library())
+        PoseEstimator(config)

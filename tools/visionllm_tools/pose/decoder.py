@@ -15,13 +15,13 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
 )
 
 from visionllm_sdk.errors import ConfigError
+from visionllm_tools.blocks.backbone import LibraryBackbone
 from visionllm_tools.blocks.deformable import initialise_deformable
 from visionllm_tools.blocks.fusion import FusedEncoder
 from visionllm_tools.blocks.groups import Groups
 from visionllm_tools.blocks.pyramid import View, lay_out, level_projections
 from visionllm_tools.blocks.two_stage import best_tokens, label_logits, propose, take
 from visionllm_tools.detection.outputs import ExtraQueries, LayerOutput
-from visionllm_tools.pose.backbone import PoseBackbone
 from visionllm_tools.pose.config import PoseConfig
 from visionllm_tools.pose.grouping import inside_groups, released_mask
 from visionllm_tools.pose.outputs import KeypointOutput, PoseOutput
@@ -56,7 +56,7 @@ class PoseEstimator(nn.Module):
         super().__init__()
         self.config = config
         width = config.hidden_dim
-        backbone = PoseBackbone(config.backbone_library())
+        backbone = LibraryBackbone(config.backbone_library(), strides=(8, 16, 32), reader="pose estimator")
         self.backbone = nn.ModuleList([backbone])
         self.is_swin = backbone.is_swin
         projections = level_projections(backbone.channels, width=width, levels=config.num_feature_levels)
