@@ -17,6 +17,7 @@ from visionllm_sdk.extensions import load_extension
 from visionllm_sdk.generation import Generator, Session, ToolJob, run_tools
 from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.model.assembly import Model
+from visionllm_sdk.model.lanes import side_by_side
 from visionllm_sdk.model.prompt import TiledImage
 from visionllm_sdk.model.tiling import cut_tiles, tile_array
 from visionllm_sdk.model.vision import VisionFeatures
@@ -168,7 +169,8 @@ class Engine:
         kept = {image.digest: self._features.get(image.digest) for image in images}
         known = {key: seen for key, seen in kept.items() if seen is not None}
         fresh = {image.digest: image for image in images if image.digest not in known}
-        for seen in self._see([self._tile(image) for image in fresh.values()], pointed) if fresh else ():
+        tiled = side_by_side(self._tile, list(fresh.values()), torch.device("cpu"))
+        for seen in self._see(tiled, pointed) if tiled else ():
             known[seen.key] = seen
             self._features.put(seen)
         return [known[image.digest] for image in images]

@@ -12,6 +12,7 @@ from torch import Tensor
 from visionllm_sdk.errors import ConfigError, DataError, LimitError, ToolError
 from visionllm_sdk.keypoints import sigmas_of, skeleton_of
 from visionllm_sdk.model.keys import KeyTable
+from visionllm_sdk.model.lanes import side_by_side
 from visionllm_sdk.results import Poses
 from visionllm_sdk.tool import (
     ForcedLayout,
@@ -147,12 +148,19 @@ class PoseTool(RoutedTool[PoseOptions, Poses]):
             LimitError: more object classes or keypoints than the estimator takes.
         """
         asked = [self._asked(request) for request in requests]
-        results: dict[int, Poses] = {}
-        for job in image_jobs(requests, self.decoder.config, self.decoder):
+
+        def pose(job: ImageJob) -> dict[int, Poses]:
             batch = prepare(job.images, self.decoder.config)
             found = self._find(batch, job, asked)
-            for i, place in zip(job.requests, job.places, strict=True):
-                results[i] = self._result(requests[i].options, asked[i], found[i], batch.originals[place])
+            return {
+                i: self._result(requests[i].options, asked[i], found[i], batch.originals[place])
+                for i, place in zip(job.requests, job.places, strict=True)
+            }
+
+        jobs = list(image_jobs(requests, self.decoder.config, self.decoder))
+        results: dict[int, Poses] = {}
+        for posed in side_by_side(pose, jobs, next(self.decoder.parameters()).device):
+            results |= posed
         return [results[i] for i in range(len(requests))]
 
     def loss(self, requests: Sequence[Request], targets: Sequence[PoseTruth]) -> ToolLoss:

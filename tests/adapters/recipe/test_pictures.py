@@ -1,0 +1,42 @@
+"""Training pictures of the detector: what is asked, and which families of scenes there are."""
+
+from __future__ import annotations
+
+from random import Random
+
+from visionllm_adapters.recipe.pictures import asked_links, draw_batch
+from visionllm_sdk.scenes.facts import ObjectFacts, SceneFacts
+from visionllm_sdk.scenes.labels import Label
+
+
+def scene() -> SceneFacts:
+    """Two things."""
+    things = tuple(
+        ObjectFacts(kind=kind, colour=colour, size="small", box=(4.0, 4.0, 12.0, 12.0), diameter=8.0)
+        for kind, colour in (("star", "red"), ("ring", "blue"))
+    )
+    return SceneFacts(width=64, height=64, objects=things)
+
+
+def test_everything_at_once_is_asked_for_now_and_then_and_only_once() -> None:
+    rng = Random(1)
+    asked = [[link.label for link in asked_links(scene(), rng)] for _ in range(400)]
+    share = sum(Label() in labels for labels in asked) / len(asked)
+    assert 0.2 < share < 0.5
+    assert all(labels.count(Label()) <= 1 for labels in asked)
+    assert all(asked)
+
+
+def test_some_pictures_show_things_alike_and_sizes_are_kept() -> None:
+    drawn = [
+        one
+        for first in range(0, 120, 12)
+        for one in draw_batch(Random(first), range(first, first + 12), sides=(112, 112), area=112 * 112)
+    ]
+    crowded = [one.facts.objects for one in drawn if len(one.facts.objects) >= 4]
+    alike = [things for things in crowded if len({thing.kind for thing in things}) <= 2]
+    assert len(crowded) > 20
+    assert 0.05 < len(alike) / len(crowded) < 0.5
+    for one in drawn:
+        assert one.image.shape[:2] == one.masks.shape[1:] == (one.image.shape[0], one.image.shape[1])
+        assert one.image.shape[0] * one.image.shape[1] <= 112 * 112 * 1.5
