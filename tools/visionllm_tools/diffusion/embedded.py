@@ -77,7 +77,7 @@ def embedded_section(
             "vae": {"_class_name": "HaarVAE", "levels": _LEVELS, "gains": list(_GAINS)},
             "text_encoder": None,
             "scheduler": scheduler,
-            "steps": 4 if editing else 8,
+            "steps": 2 if editing else 4,
             "image_guidance": 1.5,
             "fixed_size": True,
             "keep_threshold": 0.04 if editing else None,
