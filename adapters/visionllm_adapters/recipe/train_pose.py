@@ -52,7 +52,7 @@ POSE: Final[dict[str, Any]] = {
     "longest_edge": 448,
     "logit_scale": DETECTOR["logit_scale"],
     "logit_bias": DETECTOR["logit_bias"],
-    "score_threshold": 0.15,
+    "score_threshold": 0.13,
     "suppression": 0.7,
     "keypoint_visibility": True,
     "usable_only": True,
