@@ -218,16 +218,8 @@ def quick_score(output: DetectorOutput, batch: Pictures) -> dict[str, float]:
     }
 
 
-def train(arguments: argparse.Namespace) -> None:
-    """Train until the minutes are over; resumes from the output folder."""
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
-    detector = Detector(DetectorConfig.from_dict(DETECTOR))
-    channels_last(detector)
-    names, dense = (
-        StandInLabels(DETECTOR["d_model"]),
-        DenseHeads((BACKBONE["hidden_sizes"][1], BACKBONE["hidden_sizes"][2])),
-    )
+def start(arguments: argparse.Namespace, detector: Detector, names: StandInLabels, dense: DenseHeads) -> None:
+    """Load what is known already: a finished model (`--warm`), or the backbone stage."""
     if arguments.warm is not None:
         # Through the loader: tensors that bear several names stand in the files once.
         shipped = load_model(arguments.warm, registry=discover_tools(), tools=["detect"], dtype=torch.float32)
@@ -237,6 +229,17 @@ def train(arguments: argparse.Namespace) -> None:
         detector.model.backbone.conv_encoder.model.load_state_dict(
             saved_module(arguments.backbone, "backbone")
         )
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train until the minutes are over; resumes from the output folder."""
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    detector = Detector(DetectorConfig.from_dict(DETECTOR))
+    channels_last(detector)
+    names = StandInLabels(DETECTOR["d_model"])
+    dense = DenseHeads((BACKBONE["hidden_sizes"][1], BACKBONE["hidden_sizes"][2]))
+    start(arguments, detector, names, dense)
     objects = ObjectHeads(DETECTOR["d_model"])
     modules = {"detector": detector, "names": names, "dense": dense, "objects": objects}
     parameters = [p for m in modules.values() for p in m.parameters() if p.requires_grad]
@@ -249,7 +252,7 @@ def train(arguments: argparse.Namespace) -> None:
     seen = Averages()
     rng = Random(arguments.seed * 1_000_003 + run.step)
     for step in run.steps(seen.take):
-        start = time.monotonic()
+        clock = time.monotonic()
         first = step * arguments.batch + arguments.seed * 10_000_000
         sides, area = size_of(max(run.progress, arguments.grown))
         drawn = draw_batch(rng, range(first, first + arguments.batch), sides=sides, area=area)
@@ -278,7 +281,7 @@ def train(arguments: argparse.Namespace) -> None:
             loss=float(loss.detach()),
             dense=float(aids.detach()),
             kinds_ok=kinds_ok,
-            draw=ready - start,
+            draw=ready - clock,
             work=time.monotonic() - ready,
             **named,
             **(quick_score(output, batch) if step % 5 == 0 else {}),
