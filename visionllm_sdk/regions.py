@@ -23,7 +23,7 @@ from visionllm_sdk.errors import InputError, LimitError, RegionError
 from visionllm_sdk.geometry import Box, Mask, Point, Region, Scribble
 from visionllm_sdk.masks import as_bool
 from visionllm_sdk.model.conversation import Parts, region_list, region_parts
-from visionllm_sdk.model.tiling import thumbnail_mask
+from visionllm_sdk.model.tiling import Canvas, canvas_of, thumbnail_mask
 from visionllm_sdk.model.tokenizer import Part
 
 __all__ = [
@@ -151,7 +151,7 @@ def _(region: Mask, size: Size) -> None:
 # -- rasterising -------------------------------------------------------------------------------------------
 
 
-def rasterise(region: Region, size: Size, side: int) -> BoolArray:
+def rasterise(region: Region, size: Size, side: int, *, max_stretch: float | None = None) -> BoolArray:
     """A region prompt as the region encoder reads it.
 
     A box or mask marks the thumbnail pixels that it covers at least by half; if it covers none so far, those
@@ -161,6 +161,7 @@ def rasterise(region: Region, size: Size, side: int) -> BoolArray:
         region: the prompt, in pixels of the image.
         size: width and height of the image in pixels.
         side: of the thumbnail in pixels.
+        max_stretch: of the thumbnail, see :func:`visionllm_sdk.model.tiling.canvas_of`.
 
     Returns:
         True inside, never empty. (side, side)
@@ -168,19 +169,28 @@ def rasterise(region: Region, size: Size, side: int) -> BoolArray:
     Raises:
         RegionError: see `check_region`.
     """
-    return _raster(check_region(region, size), (side / size[0], side / size[1]), side)
+    return _raster(check_region(region, size), canvas_of(*size, max_stretch=max_stretch), side)
+
+
+def _scaled(x: float, y: float, canvas: Canvas, side: int) -> tuple[float, float]:
+    """A place in the image, in pixels of the thumbnail."""
+    return (x + canvas.left) * (side / canvas.width), (y + canvas.top) * (side / canvas.height)
 
 
 @singledispatch
-def _raster(region: Any, scale: tuple[float, float], side: int) -> BoolArray:
-    """The mask of a checked prompt; `scale` are the factors along x and y. Masks have the image's size."""
-    return thumbnail_mask(region.to_numpy(), side)
+def _raster(region: Any, canvas: Canvas, side: int) -> BoolArray:
+    """The mask of a checked prompt on the thumbnail of its image's canvas. Masks have the image's size."""
+    spread = np.zeros((canvas.height, canvas.width), dtype=bool)
+    width, height = canvas.image
+    spread[canvas.top : canvas.top + height, canvas.left : canvas.left + width] = region.to_numpy()
+    return thumbnail_mask(spread, side)
 
 
 @_raster.register
-def _(region: Box, scale: tuple[float, float], side: int) -> BoolArray:
-    across = _covered(region.x1 * scale[0], region.x2 * scale[0], side)
-    down = _covered(region.y1 * scale[1], region.y2 * scale[1], side)
+def _(region: Box, canvas: Canvas, side: int) -> BoolArray:
+    left, top = _scaled(region.x1, region.y1, canvas, side)
+    right, bottom = _scaled(region.x2, region.y2, canvas, side)
+    across, down = _covered(left, right, side), _covered(top, bottom, side)
     share = down[:, None] * across
     covered: BoolArray = share >= min(_HALF, share.max() * (1 - 1e-6))
     return covered
@@ -194,13 +204,13 @@ def _covered(start: float, end: float, side: int) -> npt.NDArray[np.float64]:
 
 
 @_raster.register
-def _(region: Point, scale: tuple[float, float], side: int) -> BoolArray:
-    return _drawn([(region.x * scale[0], region.y * scale[1])], side)
+def _(region: Point, canvas: Canvas, side: int) -> BoolArray:
+    return _drawn([_scaled(region.x, region.y, canvas, side)], side)
 
 
 @_raster.register
-def _(region: Scribble, scale: tuple[float, float], side: int) -> BoolArray:
-    return _drawn([(point.x * scale[0], point.y * scale[1]) for point in region.points], side)
+def _(region: Scribble, canvas: Canvas, side: int) -> BoolArray:
+    return _drawn([_scaled(point.x, point.y, canvas, side) for point in region.points], side)
 
 
 def _drawn(path: Sequence[tuple[float, float]], side: int) -> BoolArray:

@@ -121,17 +121,35 @@ def test_every_prompt_aligns_with_the_thumbnail(width: int, height: int, side: i
         assert abs(rows.mean() + 0.5 - y * side / height) <= slack_y
 
 
+@pytest.mark.parametrize("stretch", [None, 1.0, 1.4])
 @pytest.mark.parametrize("size", [(300, 100), (100, 300), (64, 64), (17, 640)])
-def test_a_mask_lies_over_what_it_marks_in_the_thumbnail(size: tuple[int, int]):
+def test_a_mask_lies_over_what_it_marks_in_the_thumbnail(size: tuple[int, int], stretch: float | None):
     from visionllm_sdk.model.tiling import cut_tiles
 
     width, height = size
     pixels = np.zeros((height, width), dtype=bool)
     pixels[height // 5 : height // 2, width // 2 : width * 4 // 5] = True
     picture = Image.fromarray(np.where(pixels[..., None], 255, 0).astype(np.uint8).repeat(3, 2))
-    thumbnail = np.asarray(cut_tiles(picture, max_tiles=4, tile_size=64)[-1])[..., 0] > 127
-    found = rasterise(Mask.from_numpy(pixels), size, 64)
+    tiles = cut_tiles(picture, max_tiles=4, tile_size=64, max_stretch=stretch)
+    thumbnail = np.asarray(tiles[-1])[..., 0] > 127
+    found = rasterise(Mask.from_numpy(pixels), size, 64, max_stretch=stretch)
     assert (found != thumbnail).sum() <= 0.02 * found.size
+    box = Box(width // 2, height // 5, width * 4 // 5, height // 2)
+    assert (rasterise(box, size, 64, max_stretch=stretch) != found).sum() <= 0.02 * found.size
+
+
+@pytest.mark.parametrize("stretch", [1.0, 1.4])
+@pytest.mark.parametrize("size", [(300, 100), (100, 300)])
+def test_points_find_their_place_between_the_margins(size: tuple[int, int], stretch: float):
+    from visionllm_sdk.model.tiling import canvas_of
+
+    for x, y in ((0.25, 0.5), (0.9, 0.1), (0.0, 1.0)):
+        place = (x * size[0], y * size[1])
+        left, top, width, height = canvas_of(*size, max_stretch=stretch).frame
+        for prompt in (Point(*place), Scribble([place, place])):
+            rows, columns = np.nonzero(rasterise(prompt, size, 64, max_stretch=stretch))
+            assert columns.mean() + 0.5 == pytest.approx(64 * (left + width * x), abs=2)
+            assert rows.mean() + 0.5 == pytest.approx(64 * (top + height * y), abs=2)
 
 
 def test_a_scribble_is_connected_and_passes_its_points():

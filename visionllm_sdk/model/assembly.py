@@ -114,10 +114,27 @@ class Model:
         Args:
             image: RGB.
         """
-        config = self.config
-        tiles = cut_tiles(image, max_tiles=config.max_tiles, tile_size=config.image_size)
-        pixels = torch.from_numpy(tile_array(tiles, mean=config.image_mean, std=config.image_std))
+        pixels = self.tile_pixels(image)
         return TiledImage(pixels, key=image_key(pixels))
+
+    def tile_pixels(self, image: Image) -> torch.Tensor:
+        """Normalised tiles of an image, the thumbnail last.
+
+        Args:
+            image: RGB.
+
+        Returns:
+            (T, 3, S, S)
+        """
+        config = self.config
+        tiles = cut_tiles(
+            image,
+            max_tiles=config.max_tiles,
+            tile_size=config.image_size,
+            max_stretch=config.sdk.max_stretch,
+            fill=config.margin_colour,
+        )
+        return torch.from_numpy(tile_array(tiles, mean=config.image_mean, std=config.image_std))
 
     def save(self, folder: Path, *, dtype: torch.dtype | None = None, shard_bytes: int | None = None) -> None:
         """Write config.json, tokenizer and weights in the released form.

@@ -82,6 +82,8 @@ class SdkSection:
             put a finding into words.
         legacy_spacing: the tokenizer puts a word-start mark after every control token, as released.
         max_tiles: tiles without the thumbnail.
+        max_stretch: most that a grid of tiles may stretch an image, at least 1; images of other shapes get
+            margins. None: any, as released.
         max_forced_labels: labels laid out in one forced-routing pass; longer lists are split into groups.
         image_mean, image_std: normalisation of RGB values in 0..1.
         region_kernels: kernel = stride of the two convolutions of the region encoder.
@@ -99,6 +101,7 @@ class SdkSection:
     tool_turns: bool = False
     legacy_spacing: bool = True
     max_tiles: int | None = None
+    max_stretch: float | None = None
     max_forced_labels: int = 64
     image_mean: tuple[float, float, float] | None = None
     image_std: tuple[float, float, float] | None = None
@@ -177,6 +180,13 @@ class ModelConfig:
     released: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.sdk.max_stretch is not None and not self.sdk.max_stretch >= 1:
+            raise ConfigError(
+                f"{SDK_SECTION}.max_stretch is impossible",
+                value=self.sdk.max_stretch,
+                limit="a number of at least 1",
+                remedy="Correct config.json.",
+            )
         for section, value, needed in (
             ("vis_encoder_config", self.vision, ("model_type",)),
             ("llm_config", self.language, ("model_type", "vocab_size", "hidden_size")),
@@ -223,6 +233,12 @@ class ModelConfig:
     def max_tiles(self) -> int:
         """Most tiles an image is cut into, the thumbnail not counted."""
         return self.sdk.max_tiles or _MAX_TILES_OF_VISION.get(self.vision["model_type"], 4)
+
+    @property
+    def margin_colour(self) -> tuple[int, int, int]:
+        """Colour of an image's margins on its canvas: what normalisation makes zero. 0..255"""
+        red, green, blue = (round(255 * value) for value in self.image_mean)
+        return red, green, blue
 
     @property
     def image_size(self) -> int:

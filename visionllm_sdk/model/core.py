@@ -31,6 +31,7 @@ from visionllm_sdk.model.superlink import (
     place_queries,
     query_mask,
 )
+from visionllm_sdk.model.tiling import Frame
 from visionllm_sdk.model.tokenizer import PATCH, REGION, TextTokenizer
 from visionllm_sdk.model.vision import VisionEncoder, VisionFeatures, build_vision, frozen_features
 
@@ -259,7 +260,12 @@ class VisionLLMCore(nn.Module):
         return output
 
     def encode_regions(
-        self, pixels: Tensor, levels: Sequence[Tensor], masks: Sequence[Tensor], owners: Sequence[int]
+        self,
+        pixels: Tensor,
+        levels: Sequence[Tensor],
+        masks: Sequence[Tensor],
+        owners: Sequence[int],
+        frames: Sequence[Frame],
     ) -> Tensor:
         """Embeddings of region prompts.
 
@@ -268,6 +274,7 @@ class VisionLLMCore(nn.Module):
             levels: their feature maps, see :meth:`see`. Each (N, V_k, h_k, w_k)
             masks: one per region, at thumbnail resolution. Each (S, S)
             owners: which thumbnail each region lies in.
+            frames: where each region's image lies on its thumbnail.
 
         Returns:
             (R, C)
@@ -286,6 +293,7 @@ class VisionLLMCore(nn.Module):
             torch.stack(list(masks)).to(parameter.device),
             tuple(level.to(parameter.device, parameter.dtype) for level in levels),
             torch.tensor(owners, device=parameter.device),
+            torch.tensor(frames, device=parameter.device),
         )
         return encoded
 
@@ -307,6 +315,7 @@ class VisionLLMCore(nn.Module):
                 [level[chosen] for level in features.levels],
                 [regions[place].mask for place in missing],
                 [used.index(tiles[place]) for place in missing],
+                [regions[place].frame for place in missing],
             )
             known |= dict(zip(missing, fresh, strict=True))
         return torch.stack([known[place] for place in range(len(regions))])

@@ -11,6 +11,7 @@ from torch import Tensor
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.model.conversation import ConversationFormat, Turn
 from visionllm_sdk.model.superlink import LinkPlan, insert_queries
+from visionllm_sdk.model.tiling import WHOLE, Frame
 from visionllm_sdk.model.tokenizer import IMAGE, PATCH, REGION, TextTokenizer
 from visionllm_sdk.model.vision import VisionFeatures
 
@@ -46,11 +47,13 @@ class RegionPrompt:
         mask: 1 inside, at thumbnail resolution. (S, S)
         image: index of the image in the prompt; negative where the image stands before the part that runs.
         embedding: what the region encoder makes of it, if already known. (C,)
+        frame: where the image lies on its thumbnail.
     """
 
     mask: Tensor
     image: int = 0
     embedding: Tensor | None = None
+    frame: Frame = WHOLE
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -66,7 +66,12 @@ class RegionEncoder(nn.Module):
         self.place = nn.Linear(4 * 2 * _BANDS, width) if place else None
 
     def forward(
-        self, pixels: Tensor, masks: Tensor, levels: tuple[Tensor, ...], owners: Tensor | None = None
+        self,
+        pixels: Tensor,
+        masks: Tensor,
+        levels: tuple[Tensor, ...],
+        owners: Tensor | None = None,
+        frames: Tensor | None = None,
     ) -> Tensor:
         """Encode regions.
 
@@ -75,6 +80,8 @@ class RegionEncoder(nn.Module):
             masks: region at thumbnail resolution, 1 inside. (R, S, S)
             levels: the vision encoder's maps of those thumbnails. Each (N, V_k, h_k, w_k)
             owners: which thumbnail each region lies in; None: one thumbnail a region, N = R. (R,) int64
+            frames: where each region's image lies on its thumbnail: left, top, width, height as shares; None:
+                it fills the thumbnail. (R, 4)
 
         Returns:
             One embedding per region. (R, C)
@@ -100,7 +107,7 @@ class RegionEncoder(nn.Module):
             pooled = pooled + _pool_shared(feature, weights, owners)
             levels_seen.append(pooled)
         embedded: Tensor = self.up_dim(torch.stack(levels_seen)).mean(0)
-        return embedded if self.place is None else embedded + self.place(_waves(mask_boxes(masks)))
+        return embedded if self.place is None else embedded + self.place(_waves(mask_boxes(masks, frames)))
 
     def _embed_masks(self, pixels: Tensor, masks: Tensor, owners: Tensor, weights: Tensor) -> Tensor:
         """The average of the mask embedding under each mask. (R, V)
@@ -123,11 +130,12 @@ def _cells(maps: Tensor, size: int) -> Tensor:
     return whole.unflatten(3, (columns, size)).unflatten(2, (rows, size)).permute(0, 2, 4, 1, 3, 5)
 
 
-def mask_boxes(masks: Tensor) -> Tensor:
+def mask_boxes(masks: Tensor, frames: Tensor | None = None) -> Tensor:
     """Tight boxes of masks, none of them empty: (centre x, centre y, width, height) as shares of the sides.
 
     Args:
         masks: 1 inside. (R, H, W)
+        frames: left, top, width, height of what the shares are of, themselves shares; None: all. (R, 4)
 
     Returns:
         (R, 4)
@@ -140,7 +148,11 @@ def mask_boxes(masks: Tensor) -> Tensor:
         end = size - along.flip(1).argmax(1)
         spans.append(((start + end) / 2 / size, (end - start) / size))
     (x, width), (y, height) = spans
-    return torch.stack([x, y, width, height], dim=1).to(masks.dtype)
+    boxes = torch.stack([x, y, width, height], dim=1).to(masks.dtype)
+    if frames is None:
+        return boxes
+    start, size = frames.to(boxes).split(2, dim=1)
+    return torch.cat([(boxes[:, :2] - start) / size, boxes[:, 2:] / size], dim=1)
 
 
 def _waves(values: Tensor) -> Tensor:

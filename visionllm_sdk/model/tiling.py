@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 Grid = tuple[int, int]
 """Columns, rows."""
 
+Frame = tuple[float, float, float, float]
+"""Left, top, width, height of an image on its canvas, as shares of the canvas."""
+
+WHOLE: Frame = (0.0, 0.0, 1.0, 1.0)
 _LARGEST_GRID = 64
 _HALF = 0.5 - 1e-4  # a little less than half, for rounding
 
@@ -76,6 +81,63 @@ def choose_grid(width: int, height: int, *, max_tiles: int, tile_size: int) -> G
     return best
 
 
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """The rectangle that is resized to a grid of tiles: an image and, if need be, margins on two sides.
+
+    Attributes:
+        width, height: of the canvas in pixels of the image.
+        left, top: where the image begins.
+        image: width and height of the image in pixels.
+    """
+
+    width: int
+    height: int
+    left: int
+    top: int
+    image: tuple[int, int]
+
+    @property
+    def frame(self) -> Frame:
+        """Where the image lies."""
+        return (
+            self.left / self.width,
+            self.top / self.height,
+            self.image[0] / self.width,
+            self.image[1] / self.height,
+        )
+
+    def spread(self, image: Image.Image, fill: tuple[int, int, int]) -> Image.Image:
+        """The image on its canvas, with margins of the colour `fill` (0..255)."""
+        if (self.width, self.height) == self.image:
+            return image
+        spread = Image.new("RGB", (self.width, self.height), fill)
+        spread.paste(image, (self.left, self.top))
+        return spread
+
+
+def canvas_of(width: int, height: int, *, grid: Grid = (1, 1), max_stretch: float | None = None) -> Canvas:
+    """The canvas of an image: the image itself, or so much more that the grid stretches it no further.
+
+    The released model resizes an image to its grid whatever its shape. A grid of one tile makes squares out
+    of images of 3:1, in which a square and a diamond look alike. The released family's other input mode pads
+    to a square (:func:`pad_to_square`); this one pads only as far as needed, which keeps more pixels.
+
+    Args:
+        width: of the image in pixels.
+        height: of the image in pixels.
+        grid: columns and rows of tiles.
+        max_stretch: most that one side may be stretched against the other, at least 1; None: any.
+    """
+    wide, high = width, height
+    stretch = width / height * grid[1] / grid[0]
+    if max_stretch is not None and stretch > max_stretch:
+        high = round(height * stretch / max_stretch)
+    elif max_stretch is not None and stretch < 1 / max_stretch:
+        wide = round(width / (stretch * max_stretch))
+    return Canvas(wide, high, (wide - width) // 2, (high - height) // 2, (width, height))
+
+
 def resize_bicubic(image: Image.Image, width: int, height: int) -> Image.Image:
     """Anti-aliased bicubic resize in two passes, the one that leaves fewer pixels first.
 
@@ -92,22 +154,33 @@ def resize_bicubic(image: Image.Image, width: int, height: int) -> Image.Image:
     return image.resize(middle, Image.Resampling.BICUBIC).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def cut_tiles(image: Image.Image, *, max_tiles: int, tile_size: int) -> list[Image.Image]:
+def cut_tiles(
+    image: Image.Image,
+    *,
+    max_tiles: int,
+    tile_size: int,
+    max_stretch: float | None = None,
+    fill: tuple[int, int, int] = (0, 0, 0),
+) -> list[Image.Image]:
     """Resize to the chosen grid and cut row by row; append the thumbnail unless the grid is 1x1.
 
     Args:
         image: RGB.
         max_tiles: most tiles, the thumbnail not counted.
         tile_size: side of a tile in pixels.
+        max_stretch: see :func:`canvas_of`.
+        fill: colour of the margins, 0..255.
 
     Returns:
         RGB tiles of ``tile_size`` squared; the last one shows the whole image.
     """
     columns, rows = choose_grid(*image.size, max_tiles=max_tiles, tile_size=tile_size)
-    thumbnail = resize_bicubic(image, tile_size, tile_size)
+    whole = canvas_of(*image.size, max_stretch=max_stretch)
+    thumbnail = resize_bicubic(whole.spread(image, fill), tile_size, tile_size)
     if (columns, rows) == (1, 1):
         return [thumbnail]
-    resized = resize_bicubic(image, columns * tile_size, rows * tile_size)
+    canvas = canvas_of(*image.size, grid=(columns, rows), max_stretch=max_stretch)
+    resized = resize_bicubic(canvas.spread(image, fill), columns * tile_size, rows * tile_size)
     tiles = [
         resized.crop((x, y, x + tile_size, y + tile_size))
         for y in range(0, rows * tile_size, tile_size)

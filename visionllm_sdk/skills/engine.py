@@ -19,7 +19,6 @@ from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.model.assembly import Model
 from visionllm_sdk.model.lanes import side_by_side
 from visionllm_sdk.model.prompt import TiledImage
-from visionllm_sdk.model.tiling import cut_tiles, tile_array
 from visionllm_sdk.model.vision import VisionFeatures
 from visionllm_sdk.results import Result
 from visionllm_sdk.skills.pointing import Pointer
@@ -97,7 +96,7 @@ class Engine:
         self._sessions: dict[str | None, Session] = {}
         self._rack: AdapterRack | None = None
         self._adapter: str | None = None
-        self.pointer = Pointer(model.core, model.config.image_size)
+        self.pointer = Pointer(model.core, model.config.image_size, max_stretch=model.config.sdk.max_stretch)
         self._features = FeatureCache()
         self.pictures = PictureShelf(name)
         self._lock = threading.RLock()
@@ -184,10 +183,7 @@ class Engine:
         return seen
 
     def _tile(self, image: LoadedImage) -> TiledImage:
-        config = self.model.config
-        tiles = cut_tiles(image.image, max_tiles=config.max_tiles, tile_size=config.image_size)
-        pixels = tile_array(tiles, mean=config.image_mean, std=config.image_std)
-        return TiledImage(torch.from_numpy(pixels), key=image.digest)
+        return TiledImage(self.model.tile_pixels(image.image), key=image.digest)
 
     def run(self, jobs: Sequence[ToolJob]) -> list[Result]:
         """Carry out routed calls; result i belongs to job i. Decoders that are not needed stay unbuilt, and

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from visionllm_sdk.model.core import VisionLLMCore
 from visionllm_sdk.model.prompt import RegionPrompt, TiledImage
+from visionllm_sdk.model.tiling import canvas_of
 from visionllm_sdk.model.vision import VisionFeatures
 from visionllm_sdk.regions import Region, Size, rasterise
 
@@ -40,12 +41,21 @@ class Pointer:
     Args:
         core: the model.
         side: of a tile in pixels.
+        max_stretch: of thumbnails, see :func:`visionllm_sdk.model.tiling.canvas_of`.
         max_bytes: memory of feature maps; embeddings get as much again.
     """
 
-    def __init__(self, core: VisionLLMCore, side: int, *, max_bytes: int = _MAX_BYTES) -> None:
+    def __init__(
+        self,
+        core: VisionLLMCore,
+        side: int,
+        *,
+        max_stretch: float | None = None,
+        max_bytes: int = _MAX_BYTES,
+    ) -> None:
         self._core = core
         self._side = side
+        self._max_stretch = max_stretch
         self._levels = _Store(max_bytes)
         self._embeddings = _Store(max_bytes)
 
@@ -61,32 +71,39 @@ class Pointer:
             RegionError: a prompt that does not fit its image.
             InputError: the checkpoint has no region encoder.
         """
-        masks = [torch.from_numpy(rasterise(one.region, one.size, self._side)) for one in places]
+        marked = [self._mark(one) for one in places]
+        masks = [one.mask for one in marked]
         keys = [_key(one.image, mask) for one, mask in zip(places, masks, strict=True)]
         found = {key: self._embeddings.get(key) for key in keys}
         missing = {key: at for at, key in enumerate(keys) if found[key] is None}
         fresh = list(missing.items())
         for start in range(0, len(fresh), _REGIONS_AT_ONCE):
             part = fresh[start : start + _REGIONS_AT_ONCE]
-            embedded = self._encode([places[at].image for _, at in part], [masks[at] for _, at in part])
+            embedded = self._encode([places[at].image for _, at in part], [marked[at] for _, at in part])
             for (key, _), one in zip(part, embedded, strict=True):
                 found[key] = (one.clone(),)
                 self._embeddings.put(key, (one.clone(),))
         return [
-            RegionPrompt(mask, embedding=entry[0])
-            for mask, key in zip(masks, keys, strict=True)
+            replace(one, embedding=entry[0])
+            for one, key in zip(marked, keys, strict=True)
             if (entry := found[key]) is not None
         ]
 
-    def _encode(self, images: Sequence[TiledImage], masks: Sequence[Tensor]) -> Tensor:
+    def _mark(self, place: Place) -> RegionPrompt:
+        mask = rasterise(place.region, place.size, self._side, max_stretch=self._max_stretch)
+        frame = canvas_of(*place.size, max_stretch=self._max_stretch).frame
+        return RegionPrompt(torch.from_numpy(mask), frame=frame)
+
+    def _encode(self, images: Sequence[TiledImage], marked: Sequence[RegionPrompt]) -> Tensor:
         unique = list({image.key: image for image in images}.values())
         levels = self._look(unique)
         order = {image.key: place for place, image in enumerate(unique)}
         return self._core.encode_regions(
             torch.cat([image.pixels[-1:] for image in unique]),
             [torch.cat(level) for level in zip(*levels, strict=True)],
-            masks,
+            [one.mask for one in marked],
             [order[image.key] for image in images],
+            [one.frame for one in marked],
         )
 
     def _look(self, images: Sequence[TiledImage]) -> list[tuple[Tensor, ...]]:

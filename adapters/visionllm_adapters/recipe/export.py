@@ -12,6 +12,7 @@ import torch
 from visionllm_adapters.recipe.decoders import Shipped, shipped_decoders
 from visionllm_adapters.recipe.region_config import with_regions
 from visionllm_adapters.recipe.sources import Sources
+from visionllm_adapters.recipe.symbols import MAX_STRETCH
 from visionllm_adapters.recipe.train_language import LLM_SHAPE
 from visionllm_adapters.recipe.train_vision import VISION
 from visionllm_adapters.recipe.vocabulary import SYSTEM
@@ -47,6 +48,7 @@ def released_config(vocabulary: int, decoders: Sequence[Shipped]) -> dict[str, A
             "label_tags": True,
             "tool_turns": True,
             "max_tiles": 1,
+            "max_stretch": MAX_STRETCH,
             "max_forced_labels": 12,
             "layouts": {token: {"question": text, **answer} for token, text in questions.items()},
         },

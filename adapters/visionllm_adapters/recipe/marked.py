@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from visionllm_adapters.recipe.pictures import Drawn
+from visionllm_adapters.recipe.symbols import MAX_STRETCH
 from visionllm_adapters.recipe.train_vision import TILE
 from visionllm_sdk.geometry import Box, Region
+from visionllm_sdk.model.tiling import canvas_of
 from visionllm_sdk.regions import rasterise
 from visionllm_sdk.scenes.regions import REGION_KINDS, region_prompt
 from visionllm_sdk.scenes.spec import Background, SceneSpec
@@ -47,4 +49,12 @@ def _mark(one: Drawn, index: int, rng: Random) -> np.ndarray:
         across, down = width / one.facts.width, height / one.facts.height
         x1, y1, x2, y2 = one.facts.objects[index].box
         region = Box(x1 * across, y1 * down, x2 * across, y2 * down)
-    return rasterise(region, (width, height), TILE)
+    return rasterise(region, (width, height), TILE, max_stretch=MAX_STRETCH)
+
+
+def frames(drawn: Sequence[Drawn], regions: Sequence[tuple[int, int]]) -> Tensor:
+    """Where the picture of each region prompt lies on its thumbnail: (R, 4) left, top, width, height."""
+    known = [
+        canvas_of(one.image.shape[1], one.image.shape[0], max_stretch=MAX_STRETCH).frame for one in drawn
+    ]
+    return torch.tensor([known[row] for row, _ in regions]).reshape(-1, 4)

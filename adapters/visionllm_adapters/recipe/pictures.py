@@ -22,8 +22,8 @@ from visionllm_sdk.scenes.language import Link, random_expression, request_label
 
 MEAN: Final = (0.485, 0.456, 0.406)
 STD: Final = (0.229, 0.224, 0.225)
-_EVERYTHING: Final = 0.25
-_ALIKE: Final = 0.2
+_EVERYTHING: Final = 0.45
+_ALIKE: Final = 0.3
 _BARE: Final = 0.2
 _ASPECTS: Final = (1.0, 1.0, 1.0, 4 / 3, 3 / 4, 1.5, 2 / 3, 2.0, 0.5, 3.0, 1 / 3)
 

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from visionllm_adapters.recipe.train_joint import PARTS
-from visionllm_adapters.recipe.warm import State, load_aids, part, prefixed, saved_extra, saved_module
+from visionllm_adapters.recipe.warm import (
+    State,
+    load_aids,
+    part,
+    prefixed,
+    saved_extra,
+    saved_module,
+    saved_modules,
+)
 from visionllm_sdk.model.assembly import Model, load_model
 from visionllm_sdk.tool import discover_tools
 
@@ -83,6 +91,8 @@ class Sources:
         Raises:
             CheckpointError: there are none.
         """
+        if self.ran("joint") and "vis_encoder" in saved_modules(self.checkpoint("joint")):
+            return saved_module(self.checkpoint("joint"), "vis_encoder")
         if self.ran("vision") or self.base is None:
             return part(saved_module(self.checkpoint("vision"), "eyes"), "vis_encoder.")
         return part(self.finished.core.state_dict(), "vis_encoder.")
@@ -111,6 +121,8 @@ class Sources:
             if self.ran(stage):
                 found[name] = saved_module(self.checkpoint(stage), module)
         if self.ran("joint"):
+            if "heads" in saved_modules(self.checkpoint("joint")):
+                found["heads"] = saved_module(self.checkpoint("joint"), "heads")
             taught = taught_weights(self.checkpoint("joint"))
             for name in ("symbols", "region_symbols", "reader"):
                 if weights := part(taught, f"model.{name}."):

@@ -13,9 +13,12 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from visionllm_sdk.model.tiling import canvas_of
 from visionllm_sdk.scenes.facts import COLOURS, FIGURES, SHAPES, SIZE_RANGES, SIZES, ObjectFacts, SceneFacts
 
 GRID: Final = 8
+MAX_STRETCH: Final = 1.4
+"""What the embedded model's tile stretches a picture at most, see `visionllm_sdk.model.tiling.canvas_of`."""
 KINDS: Final = (*SHAPES, *FIGURES)
 _EXTENT: Final = {
     "person": (0.35, 0.75, 0.9, 1.0),
@@ -79,6 +82,8 @@ def relative_box(thing: ObjectFacts, scene: SceneFacts) -> tuple[float, float, f
 def cell_of(thing: ObjectFacts, scene: SceneFacts, grid: int = GRID) -> int:
     """Index (row by row) of the patch that holds the centre."""
     x, y, _, _ = relative_box(thing, scene)
+    left, top, width, height = canvas_of(scene.width, scene.height, max_stretch=MAX_STRETCH).frame
+    x, y = left + width * x, top + height * y
     return min(grid - 1, int(y * grid)) * grid + min(grid - 1, int(x * grid))
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 from visionllm_adapters.recipe.packing import ANY_COLOUR
 from visionllm_adapters.recipe.pictures import MEAN, STD, Drawn, draw_batch
 from visionllm_adapters.recipe.running import Averages, Run, channels_last
-from visionllm_adapters.recipe.symbols import GRID, KINDS, SymbolEncoder, symbol_features
+from visionllm_adapters.recipe.symbols import GRID, KINDS, MAX_STRETCH, SymbolEncoder, symbol_features
 from visionllm_adapters.recipe.train_detector import BACKBONE
 from visionllm_adapters.recipe.warm import part, saved_module, warm_start
 from visionllm_sdk.model.bridge import build_bridge
@@ -28,6 +28,7 @@ from visionllm_sdk.model.vision import VisionEncoder, build_resnet
 from visionllm_sdk.scenes.facts import SIZES, SceneFacts
 
 TILE: Final = 256
+MARGIN: Final = (round(255 * MEAN[0]), round(255 * MEAN[1]), round(255 * MEAN[2]))
 VISION: Final[dict[str, Any]] = {**BACKBONE, "image_size": TILE}
 OUTPUTS: Final = 1 + len(KINDS) + ANY_COLOUR + 1 + len(SIZES) + 4
 
@@ -47,7 +48,12 @@ class Eyes(nn.Module):
 
 def tiles_of(drawn: list[Drawn]) -> Tensor:
     """(B, 3, TILE, TILE): each picture as its one tile, exactly as the model core makes it."""
-    images = [cut_tiles(Image.fromarray(one.image), max_tiles=1, tile_size=TILE)[0] for one in drawn]
+    images = [
+        cut_tiles(
+            Image.fromarray(one.image), max_tiles=1, tile_size=TILE, max_stretch=MAX_STRETCH, fill=MARGIN
+        )[0]
+        for one in drawn
+    ]
     return torch.from_numpy(tile_array(images, mean=MEAN, std=STD))
 
 

@@ -16,6 +16,7 @@ from visionllm_adapters.training.pictures import seen
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.model.conversation import ForcedCall, Turn, image_parts, region_list
 from visionllm_sdk.model.prompt import RegionPrompt
+from visionllm_sdk.model.tiling import canvas_of
 from visionllm_sdk.regions import Region, rasterise, region_name
 from visionllm_sdk.scenes.regions import REGION_KINDS, draw_prompt
 from visionllm_sdk.skills.regional import LAYOUTS, worded
@@ -56,8 +57,11 @@ class RegionLesson(Lesson):
 
     def prompt(self, thing: Thing, size: tuple[int, int], random: Random) -> RegionPrompt:
         """A thing, marked, as the model takes it."""
-        side = self.room.model.config.image_size
-        return RegionPrompt(torch.from_numpy(np.asarray(rasterise(marked(thing, random), size, side))))
+        config = self.room.model.config
+        stretch = config.sdk.max_stretch
+        mask = rasterise(marked(thing, random), size, config.image_size, max_stretch=stretch)
+        frame = canvas_of(*size, max_stretch=stretch).frame
+        return RegionPrompt(torch.from_numpy(np.asarray(mask)), frame=frame)
 
     def words(self, image: object, thing: Thing, size: tuple[int, int], text: str, random: Random) -> Example:
         """One marked thing and what is said about it."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
+from torch import nn
 
-from visionllm_adapters.recipe.sources import taught_weights
-from visionllm_adapters.recipe.train_joint import PARTS, Student, only_drawing
+import visionllm_sdk
+from visionllm_adapters.recipe.packing import Packer
+from visionllm_adapters.recipe.sources import Sources, taught_weights
+from visionllm_adapters.recipe.train_joint import PARTS, Maker, Student, only_drawing
 from visionllm_adapters.recipe.train_language import LanguageTrainee
-from visionllm_adapters.recipe.train_vision import Eyes
+from visionllm_adapters.recipe.train_vision import OUTPUTS, VISION, Eyes
+
+EMBEDDED = Path(visionllm_sdk.__file__).parent / "embedded"
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +50,30 @@ def test_drawing_alone_leaves_the_language_model_as_it_is(student: Student) -> N
     assert taught
     assert all(name.startswith(prefixes) for name in taught)
     assert {name.split(".")[0] for name in taught} == {"sd", "ip2p", "model", "order_reader"}
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_the_vision_encoder_learns_what_lies_where_if_it_learns(student: Student, learns: bool) -> None:
+    encoder = Eyes(256).vis_encoder.eval().requires_grad_(learns)
+    heads = nn.Linear(VISION["hidden_sizes"][-1], OUTPUTS) if learns else None
+    arguments = argparse.Namespace(
+        skills=["regions"], generation=None, editing=None, pictures=2, questions=2, bf16=False, seed=1
+    )
+    packer = Packer.from_file(EMBEDDED / "tokenizer.model")
+    batch = Maker(student, encoder, packer, Random(3), arguments, heads).pictures(0)
+    assert ("kind_ok" in batch.figures) == learns
+    if heads is not None:
+        batch.aid.backward()
+        assert all(value.grad is not None for value in heads.parameters())
+        assert any(value.grad is not None and value.grad.any() for value in encoder.parameters())
+
+
+def test_eyes_that_learnt_with_the_language_model_are_shipped(tmp_path: Path) -> None:
+    encoder, heads = Eyes(256).vis_encoder, nn.Linear(VISION["hidden_sizes"][-1], OUTPUTS)
+    sources = Sources(tmp_path, EMBEDDED)
+    modules = {"student": sources.student(), "vis_encoder": encoder.state_dict(), "heads": heads.state_dict()}
+    (tmp_path / "joint").mkdir()
+    torch.save({"modules": modules, "extra": {"taught": sorted(PARTS)}}, tmp_path / "joint" / "last.pt")
+    shipped = sources.eyes()
+    assert all(torch.equal(shipped[name], value) for name, value in encoder.state_dict().items())
+    assert torch.equal(sources.aids()["heads"]["weight"], heads.weight)

@@ -33,6 +33,7 @@ def test_the_extra_section_survives():
         "system_prompt": "",
         "label_tags": True,
         "max_tiles": 1,
+        "max_stretch": 1.4,
         "image_mean": [0.5, 0.5, 0.5],
         "query_tables": {"depth": 3},
         "routing": {"[DEPTH]": "depth"},
@@ -42,7 +43,9 @@ def test_the_extra_section_survives():
     }
     config = ModelConfig.from_released(released_config() | {SDK_SECTION: section})
     assert config.max_tiles == 1
+    assert config.sdk.max_stretch == 1.4
     assert config.image_mean == (0.5, 0.5, 0.5)
+    assert config.margin_colour == (128, 128, 128)
     assert config.routing["[DEPTH]"] == "depth"
     assert config.sdk.layouts["[DET]"].separator == ";"
     assert json.loads(json.dumps(config.to_released()))[SDK_SECTION] == section
@@ -55,6 +58,7 @@ def test_defaults_are_not_written():
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "a stretch below one": ({SDK_SECTION: {"max_stretch": 0.5}}, "max_stretch is impossible"),
     "remote code": ({"auto_map": {"AutoModel": "x.Y"}}, "remote code"),
     "nested remote code": ({"llm_config": {"auto_map": {}}}, "llm_config.*auto_map"),
     "another model": ({"model_type": "llava"}, "another model"),

@@ -12,6 +12,7 @@ from tests.sdk.model.reference import GOLDENS, golden
 from visionllm_sdk.errors import ImageError, LimitError
 from visionllm_sdk.model.tiling import (
     candidate_grids,
+    canvas_of,
     choose_grid,
     cut_tiles,
     pad_to_square,
@@ -92,3 +93,44 @@ def test_impossible_tile_counts_are_refused(tiles: int):
 def test_an_empty_image_is_refused():
     with pytest.raises(ImageError, match="at least 1x1"):
         choose_grid(0, 5, max_tiles=4, tile_size=56)
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000), st.sampled_from([(1, 1), (2, 1), (1, 3)]), st.floats(1, 4))
+def test_a_canvas_holds_the_image_and_stretches_it_no_further(
+    width: int, height: int, grid: tuple[int, int], most: float
+):
+    canvas = canvas_of(width, height, grid=grid, max_stretch=most)
+    assert canvas.width >= width
+    assert canvas.height >= height
+    assert (canvas.width == width) or (canvas.height == height)
+    assert abs(canvas.width - width - 2 * canvas.left) <= 1
+    assert abs(canvas.height - height - 2 * canvas.top) <= 1
+    stretch = canvas.width / canvas.height * grid[1] / grid[0]
+    rounding = 1 + 1 / min(canvas.width, canvas.height)
+    assert 1 / (most * rounding) <= stretch <= most * rounding
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000))
+def test_the_released_form_has_no_margins(width: int, height: int):
+    canvas = canvas_of(width, height)
+    assert (canvas.width, canvas.height, canvas.frame) == (width, height, (0.0, 0.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("size", [(90, 30), (30, 90), (50, 49)])
+def test_margins_are_as_wide_as_needed_and_of_their_colour(size: tuple[int, int]):
+    image = Image.new("RGB", size, (200, 10, 20))
+    (tile,) = cut_tiles(image, max_tiles=1, tile_size=64, max_stretch=1.5, fill=(1, 2, 3))
+    seen = (np.asarray(tile) == (200, 10, 20)).all(-1)
+    inside = (np.asarray(tile) == (1, 2, 3)).all(-1)
+    ratio = max(size) / min(size)
+    assert seen.mean() == pytest.approx(min(1.0, 1.5 / ratio), abs=0.07)
+    assert inside.any() == (ratio > 1.5)
+
+
+def test_tiles_of_a_grid_get_margins_of_their_own():
+    tiles = cut_tiles(
+        Image.new("RGB", (300, 100), (200, 10, 20)), max_tiles=2, tile_size=32, max_stretch=1.2
+    )
+    assert len(tiles) == 3
+    assert all((np.asarray(tile)[0] == 0).all() for tile in tiles)
+    assert all((np.asarray(tile)[16] == (200, 10, 20)).all() for tile in tiles)
