@@ -122,6 +122,14 @@ def draw_batch(rng: Random, seeds: Sequence[int], *, sides: tuple[int, int], are
     return drawn
 
 
+def draw_mixed(rng: Random, seeds: Sequence[int], *, sides: tuple[int, int], area: int) -> list[Drawn]:
+    """As `draw_batch`, every scene of its own aspect ratio: for what sees square tiles.
+
+    Batch statistics of pictures of one shape tell that shape; what learns with them is lost without them.
+    """
+    return [one for seed in seeds for one in draw_batch(rng, [seed], sides=sides, area=area)]
+
+
 def _family(rng: Random, canvas: tuple[int, int]) -> SceneOptions:
     """Limits of one scene: mostly any; now and then many things alike, or a plain drawing without effects.
 

@@ -249,6 +249,8 @@ def train(arguments: argparse.Namespace) -> None:
         names.requires_grad_(False)
     # A finished detector knows what its queries stand on; a new head would only shake it.
     inside_weight = 0.0 if arguments.warm is not None else 4.0
+    # And normalises by the statistics it will be used with: those of a batch of one shape tell the shape.
+    detector.model.backbone.train(arguments.warm is None)
     seen = Averages()
     rng = Random(arguments.seed * 1_000_003 + run.step)
     for step in run.steps(seen.take):

@@ -21,7 +21,7 @@ from visionllm_adapters.recipe.dialogues import SKILLS, Curriculum, branches, ki
 from visionllm_adapters.recipe.marked import frames, marks
 from visionllm_adapters.recipe.order_reader import OrderReader
 from visionllm_adapters.recipe.packing import Packed, Packer, Row, pack
-from visionllm_adapters.recipe.pictures import Drawn, draw_batch
+from visionllm_adapters.recipe.pictures import Drawn, draw_mixed
 from visionllm_adapters.recipe.running import Averages, Run, channels_last
 from visionllm_adapters.recipe.symbols import GRID, random_scene, symbol_features
 from visionllm_adapters.recipe.teachers import Projections, Teachers
@@ -198,7 +198,7 @@ class Maker:
         """Drawn pictures."""
         arguments, rng, count = self.arguments, self.rng, self.arguments.pictures
         first = 400_000_000 + arguments.seed * 10_000_000 + step * count
-        drawn = draw_batch(rng, range(first, first + count), sides=(128, 288), area=288 * 288)
+        drawn = draw_mixed(rng, range(first, first + count), sides=(128, 288), area=288 * 288)
         # One system prompt a batch: rows of one length need no padding.
         system = SYSTEM_PROMPTS[0] if rng.random() < 0.85 else rng.choice(SYSTEM_PROMPTS)
         prefix = self.packer.prefix(system)

@@ -164,20 +164,23 @@ class Trainee:
 
     Args:
         bf16: compute in half precision.
+        settled: the backbone keeps the statistics that it normalises by.
     """
 
-    def __init__(self, *, bf16: bool) -> None:
+    def __init__(self, *, bf16: bool, settled: bool = False) -> None:
         self.config = PoseConfig.from_dict(POSE)
         self.pose = PoseEstimator(self.config)
         channels_last(self.pose)
         self.names = StandInPoses(POSE["hidden_dim"])
         self.heat = HeatHead(POSE["hidden_dim"])
         self.bf16 = bf16
+        self.settled = settled
         self.mode(training=True)
 
     def mode(self, *, training: bool) -> None:
         """Training, or use: then without noise, and with all groups."""
         self.pose.train(training)
+        self.pose.backbone.train(training and not self.settled)
         self.names.train(training)
         self.pose.config = replace(self.config, num_groups=GROUPS) if training else self.config
 
@@ -250,7 +253,7 @@ def train(arguments: argparse.Namespace) -> None:
     """Train until the minutes are over; resumes from the output folder."""
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
-    trainee = Trainee(bf16=arguments.bf16)
+    trainee = Trainee(bf16=arguments.bf16, settled=arguments.warm is not None)
     start(trainee, arguments)
     modules = {"pose": trainee.pose, "pose_names": trainee.names, "pose_heat": trainee.heat}
     optimiser = optimiser_of(trainee, arguments.lr)

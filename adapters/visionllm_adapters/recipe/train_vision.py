@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from visionllm_adapters.recipe.packing import ANY_COLOUR
-from visionllm_adapters.recipe.pictures import MEAN, STD, Drawn, draw_batch
+from visionllm_adapters.recipe.pictures import MEAN, STD, Drawn, draw_mixed
 from visionllm_adapters.recipe.running import Averages, Run, channels_last
 from visionllm_adapters.recipe.symbols import GRID, KINDS, MAX_STRETCH, SymbolEncoder, symbol_features
 from visionllm_adapters.recipe.train_detector import BACKBONE
@@ -102,6 +102,9 @@ def start(arguments: argparse.Namespace, eyes: Eyes, heads: nn.Linear, symbols: 
         )
     else:
         symbols.load_state_dict(part(saved_module(arguments.language, "model"), "symbols."))
+    if arguments.student is not None:
+        eyes.load_state_dict(saved_module(arguments.student, "eyes"))
+        heads.load_state_dict(saved_module(arguments.student, "heads"))
     if arguments.detector is not None:
         learnt = part(saved_module(arguments.detector, "detector"), "model.backbone.conv_encoder.model.")
         eyes.vis_encoder.get_submodule("vision_model").load_state_dict(learnt)
@@ -119,6 +122,8 @@ def train(arguments: argparse.Namespace) -> None:
     symbols = SymbolEncoder(width).requires_grad_(False)
     start(arguments, eyes, heads, symbols)
     channels_last(eyes.vis_encoder)
+    # A finished encoder keeps the statistics that it normalises by: those that it will be used with.
+    eyes.vis_encoder.train(arguments.warm is None)
     optimiser = torch.optim.AdamW(
         [*eyes.parameters(), *heads.parameters()], lr=arguments.lr, weight_decay=1e-4
     )
@@ -134,7 +139,7 @@ def train(arguments: argparse.Namespace) -> None:
     rng = Random(arguments.seed * 7_000_003 + run.step)
     for step in run.steps(seen.take):
         first = 200_000_000 + arguments.seed * 10_000_000 + step * arguments.batch
-        drawn = draw_batch(rng, range(first, first + arguments.batch), sides=(128, 256), area=256 * 256)
+        drawn = draw_mixed(rng, range(first, first + arguments.batch), sides=(128, 288), area=288 * 288)
         pixels = tiles_of(drawn).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
             tokens = eyes.vis_encoder(pixels).tokens
@@ -170,6 +175,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/embedded/vision"))
     parser.add_argument("--warm", type=Path, help="start from the weights of this checkpoint folder")
+    parser.add_argument("--student", type=Path, help="and from those of another run of this stage")
     parser.add_argument("--minutes", type=float, default=25.0)
     parser.add_argument("--lr", type=float, default=6e-4)
     parser.add_argument("--batch", type=int, default=16)
