@@ -225,6 +225,32 @@ def test_a_message_with_regions(random_vlm: VisionLLM, images: list[Image.Image]
     assert reply.text == "region2, star."
 
 
+def test_every_marked_thing_of_a_message_has_its_detection(
+    random_vlm: VisionLLM, images: list[Image.Image]
+) -> None:
+    """However unsure the detector is: it was pointed at them. A threshold of the caller's own holds."""
+    marks = [Point(5, 5), Box(0, 0, 50, 50)]
+    words, asked = "<det>region2</det>[DET], <det>region1</det>[DET].", "Segment <region> and <region>"
+    for threshold, answered in ((None, [1, 0]), (1.0, [])):
+        reply = random_vlm.chat(
+            asked, images[0], regions=marks, options=scripted(random_vlm, words), threshold=threshold
+        )
+        (found,) = reply.results
+        assert isinstance(found, Detections)
+        assert [one.region for one in found] == answered
+
+
+def test_an_example_in_another_image_may_have_many_like_it(
+    random_vlm: VisionLLM, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = RegionBlock(region=Point(5, 5), image=0)
+    options = scripted(random_vlm, "<det>region1</det>[DET].")
+    monkeypatch.setattr("visionllm_sdk.skills.steps.one_each", pytest.fail)
+    (found,) = random_vlm.chat("Like <region>?", images[:2], regions=[block], options=options).results
+    assert isinstance(found, Detections)
+    assert found.width == images[1].width
+
+
 def test_regions_in_earlier_turns_and_images(random_vlm: VisionLLM, images: list[Image.Image]) -> None:
     past = PastTurn("Describe <region>", "A star.", images=images, regions=[Point(80, 200)])
     asked = random_vlm.chat(

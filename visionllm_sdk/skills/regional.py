@@ -49,8 +49,8 @@ _PAIRS_AT_ONCE: Final = 16
 _DESCRIPTION_TOKENS: Final = 64
 _REGIONS_A_QUESTION: Final = 8
 """No question in training marks more things at once."""
-_CANDIDATES: Final = 2
-"""Detections of each region among which the prompt itself decides."""
+ONE_EACH: Final[Mapping[str, Any]] = {"of_each": 2, "threshold": 0.0}
+"""Options of the detection tool for marked things: those of each region among which the prompt decides."""
 _CLOSE: Final = 0.5
 """Share of the best score from which a detection is such a candidate."""
 
@@ -194,10 +194,10 @@ def segment(engine: Engine, items: Sequence[Marked]) -> list[Detections]:
                 jobs.append((number, item.regions[part]))
                 requests.append(_interactive(engine, seen, seen.prompts[part]))
         images = [items[number].image for number, _ in jobs]
-        found = _run(engine, requests, images, {"of_each": _CANDIDATES, "threshold": 0.0})
+        found = _run(engine, requests, images, ONE_EACH)
     chosen: list[list[Detection]] = [[] for _ in items]
     for (number, regions), result in zip(jobs, found, strict=True):
-        chosen[number] += _one_each(result, regions)
+        chosen[number] += one_each(result, {region_name(place): own for place, own in enumerate(regions)})
     return [_in_order(item, own) for item, own in zip(items, chosen, strict=True)]
 
 
@@ -212,14 +212,22 @@ def _interactive(engine: Engine, seen: _Seen, prompts: Sequence[RegionPrompt]) -
     return ForcedRequest(calls=(call,), images=(seen.image,), regions=tuple(prompts))
 
 
-def _one_each(found: Detections, regions: Sequence[Region]) -> Iterator[Detection]:
-    """The detection of each region: of those nearly as sure as the surest, what the prompt marks best."""
-    for number, region in enumerate(regions):
-        own = [one for one in found if one.label == region_name(number)]
+def one_each(found: Detections, regions: Mapping[str, Region]) -> Iterator[Detection]:
+    """The detection of each region: of those nearly as sure as the surest, what the prompt marks best.
+
+    Args:
+        found: with the options `ONE_EACH`.
+        regions: the prompts by the labels that stand for them.
+
+    Raises:
+        ToolError: there is none of a region.
+    """
+    for name, region in regions.items():
+        own = [one for one in found if one.label == name]
         if not own:
             raise ToolError(
                 "the tool returned nothing for a region",
-                value=region_name(number),
+                value=name,
                 limit="at least one detection of each",
                 remedy="Update the package that offers the tool.",
             )

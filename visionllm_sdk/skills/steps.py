@@ -14,10 +14,12 @@ from visionllm_sdk.errors import InputError
 from visionllm_sdk.generation import GeneratedReply, GenerationOptions, GenerationRequest, ToolJob
 from visionllm_sdk.model.conversation import Turn, image_parts
 from visionllm_sdk.model.prompt import RegionPrompt, TiledImage
-from visionllm_sdk.results import Alternative, Reply, RoutedCall, Usage
+from visionllm_sdk.regions import Region
+from visionllm_sdk.results import Alternative, Detections, Reply, Result, RoutedCall, Usage
 from visionllm_sdk.skills.engine import Engine
 from visionllm_sdk.skills.history import Conversation, parts_of, past_turns
-from visionllm_sdk.skills.marking import region_prompts, tell_regions
+from visionllm_sdk.skills.marking import pointed_out, region_prompts, tell_regions
+from visionllm_sdk.skills.regional import ONE_EACH, one_each
 from visionllm_sdk.skills.settings import TalkSettings
 from visionllm_sdk.skills.wording import report
 
@@ -104,17 +106,22 @@ def carry_out(
 ) -> list[RoutedCall]:
     """Run the tools of routed calls, all of them in one batch.
 
+    Things that were marked are there: each has its detection, unless the caller set a threshold.
+
     Raises:
         InputError: a tool needs an image, and the conversation has none.
     """
+    asked = settings.tool_options
+    certain = asked.get("threshold") is None
+    marked = [pointed_out(talk, call.labels) if certain else {} for talk, call in calls]
     jobs = [
         ToolJob(
             call=call,
             image=talk.image.image if talk.image else None,
-            options=engine.known_options(call.token, settings.tool_options),
+            options=engine.known_options(call.token, {**asked, **ONE_EACH} if own else asked),
             instruction=talk.text,
         )
-        for talk, call in calls
+        for (talk, call), own in zip(calls, marked, strict=True)
     ]
     for job in jobs:
         if job.image is None and engine.kind(job.call.token).needs_image:
@@ -123,7 +130,7 @@ def carry_out(
                 value=job.instruction,
                 remedy="Pass images=[...].",
             )
-    results = engine.run(jobs)
+    results = [_chosen(result, own) for result, own in zip(engine.run(jobs), marked, strict=True)]
     return [
         RoutedCall(
             token=call.token,
@@ -135,6 +142,12 @@ def carry_out(
         )
         for (talk, call), result in zip(calls, results, strict=True)
     ]
+
+
+def _chosen(result: Result, marked: Mapping[str, Region]) -> Result:
+    if not marked or not isinstance(result, Detections):
+        return result
+    return result.model_copy(update={"detections": tuple(one_each(result, marked))})
 
 
 def _alternatives(engine: Engine, others: Sequence[tuple[str, float]]) -> tuple[Alternative, ...]:

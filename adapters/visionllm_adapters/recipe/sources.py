@@ -106,7 +106,11 @@ class Sources:
         last = next((stage for stage in ("mapper", "joint") if self.ran(stage)), None)
         if last is not None or self.base is None:
             return taught_weights(self.checkpoint(last or "joint"))
-        return self._finished_student()
+        known = self._finished_student()
+        if self.ran("vision"):  # the bridge was fitted to these eyes
+            fitted = part(saved_module(self.checkpoint("vision"), "eyes"), "vl_bridge.")
+            known |= prefixed("vl_bridge.", fitted)
+        return known
 
     def aids(self) -> dict[str, State]:
         """Training aids that are not shipped with the model but let training go on from it (`--warm`)."""

@@ -77,3 +77,15 @@ def test_eyes_that_learnt_with_the_language_model_are_shipped(tmp_path: Path) ->
     shipped = sources.eyes()
     assert all(torch.equal(shipped[name], value) for name, value in encoder.state_dict().items())
     assert torch.equal(sources.aids()["heads"]["weight"], heads.weight)
+
+
+def test_new_eyes_come_with_the_bridge_that_was_fitted_to_them(tmp_path: Path) -> None:
+    eyes, heads = Eyes(256), nn.Linear(VISION["hidden_sizes"][-1], OUTPUTS)
+    (tmp_path / "vision").mkdir()
+    modules = {"eyes": eyes.state_dict(), "heads": heads.state_dict()}
+    torch.save({"modules": modules, "extra": {}}, tmp_path / "vision" / "last.pt")
+    sources = Sources(tmp_path, EMBEDDED)
+    shipped = sources.student()
+    for name, value in eyes.vl_bridge.state_dict().items():
+        assert torch.equal(shipped[f"vl_bridge.{name}"], value)
+    assert all(torch.equal(sources.eyes()[name], v) for name, v in eyes.vis_encoder.state_dict().items())

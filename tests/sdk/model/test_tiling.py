@@ -128,9 +128,7 @@ def test_margins_are_as_wide_as_needed_and_of_their_colour(size: tuple[int, int]
 
 
 def test_tiles_of_a_grid_get_margins_of_their_own():
-    tiles = cut_tiles(
-        Image.new("RGB", (300, 100), (200, 10, 20)), max_tiles=2, tile_size=32, max_stretch=1.2
-    )
+    tiles = cut_tiles(Image.new("RGB", (300, 100), (200, 10, 20)), max_tiles=2, tile_size=32, max_stretch=1.2)
     assert len(tiles) == 3
     assert all((np.asarray(tile)[0] == 0).all() for tile in tiles)
     assert all((np.asarray(tile)[16] == (200, 10, 20)).all() for tile in tiles)
