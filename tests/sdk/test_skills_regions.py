@@ -229,7 +229,7 @@ def test_every_marked_thing_of_a_message_has_its_detection(
     random_vlm: VisionLLM, images: list[Image.Image]
 ) -> None:
     """However unsure the detector is: it was pointed at them. A threshold of the caller's own holds."""
-    marks = [Point(5, 5), Box(0, 0, 50, 50)]
+    marks: list[Region] = [Point(5, 5), Box(0, 0, 50, 50)]
     words, asked = "<det>region2</det>[DET], <det>region1</det>[DET].", "Segment <region> and <region>"
     for threshold, answered in ((None, [1, 0]), (1.0, [])):
         reply = random_vlm.chat(
