@@ -119,7 +119,8 @@ def train(arguments: argparse.Namespace) -> None:
     mappers = [student.sd, student.ip2p]
     for mapper in mappers:
         mapper.requires_grad_(True)
-    teachers = Teachers(generation=arguments.generation, editing=arguments.editing)
+    given = {"generation": arguments.generation, "editing": arguments.editing}
+    teachers = Teachers.recalled() if arguments.recalled else Teachers(**given)
     parameters = [p for mapper in mappers for p in mapper.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=arguments.lr, betas=(0.9, 0.98), weight_decay=0.01)
     run = Run(arguments.out, {"student": student}, [optimiser], arguments.minutes, arguments.every, tail=0.7)
@@ -143,6 +144,9 @@ def main() -> None:
     parser.add_argument("--student", type=Path, default=Path("runs/embedded/joint/last.pt"))
     parser.add_argument("--generation", type=Path, default=Path("runs/embedded/generation/last.pt"))
     parser.add_argument("--editing", type=Path, default=Path("runs/embedded/editing/last.pt"))
+    parser.add_argument(
+        "--recalled", action="store_true", help="teach what the finished model's stand-ins say, not a run's"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/embedded/mapper"))
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--lr", type=float, default=2e-3)
