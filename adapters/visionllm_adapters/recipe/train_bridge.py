@@ -58,7 +58,7 @@ def train(arguments: argparse.Namespace) -> None:
     run = Run(arguments.out, modules, [optimiser], arguments.minutes, arguments.every, tail=0.7)
     seen, rng = Averages(), Random(arguments.seed * 3_000_017 + run.step)
     for step in run.steps(seen.take):
-        first = 700_000_000 + arguments.seed * 10_000_000 + step * arguments.batch
+        first = 300_000_000 + arguments.seed * 10_000_000 + step * arguments.batch
         scenes = draw_mixed(rng, range(first, first + arguments.batch), sides=(128, 288), area=288 * 288)
         drawn = [one for one in scenes if not has_margins(one)]
         if not drawn:
