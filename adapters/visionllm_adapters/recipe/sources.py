@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
+
+import torch
 
 from visionllm_adapters.recipe.train_joint import PARTS
 from visionllm_adapters.recipe.warm import (
@@ -44,11 +47,16 @@ class Sources:
     Args:
         runs: folder of all stages.
         base: a finished model whose parts stand in for stages that were not run; None: all must have been.
+        shares: of decoders, by stage, how much of the new weights is taken; the rest is the finished model's.
+            A run that went on from there lies near enough for their mean to be better than either.
     """
 
-    def __init__(self, runs: Path, base: Path | None = None) -> None:
+    def __init__(
+        self, runs: Path, base: Path | None = None, shares: Mapping[str, float] | None = None
+    ) -> None:
         self.runs = runs
         self.base = base
+        self.shares = shares or {}
 
     def checkpoint(self, stage: str) -> Path:
         """Where a stage leaves its checkpoint."""
@@ -80,10 +88,14 @@ class Sources:
         Raises:
             CheckpointError: there are none.
         """
-        if self.ran(stage) or self.base is None:
+        if self.base is None:
+            return saved_module(self.checkpoint(stage), module)
+        share = self.shares.get(stage, 1.0) if self.ran(stage) else 0.0
+        if share == 1.0:
             return saved_module(self.checkpoint(stage), module)
         weights = self.finished.tools[_TOOLS[stage]].decoder.state_dict()
-        return part(weights, _DENOISER) if _TOOLS[stage] in _MAPPERS else dict(weights)
+        known = part(weights, _DENOISER) if _TOOLS[stage] in _MAPPERS else dict(weights)
+        return known if not share else _mean(saved_module(self.checkpoint(stage), module), known, share)
 
     def eyes(self) -> State:
         """Weights of the vision encoder.
@@ -145,6 +157,14 @@ class Sources:
                 spoken = {key: value for key, value in weights.items() if not key.startswith(_FIXED)}
                 known |= prefixed(_MAPPERS[name], spoken)
         return known
+
+
+def _mean(new: State, known: State, share: float) -> State:
+    """Weights between two runs; what is no number with fractions is the new run's."""
+    return {
+        name: torch.lerp(known[name].float(), value.float(), share) if value.is_floating_point() else value
+        for name, value in new.items()
+    }
 
 
 def taught_weights(checkpoint: Path) -> State:

@@ -49,3 +49,19 @@ def test_without_a_finished_model_every_stage_is_needed(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="has left no checkpoint"):
         Sources(tmp_path).student()
     assert not Sources(tmp_path).has("pose")
+
+
+def test_weights_between_a_run_and_the_finished_model(tmp_path: Path) -> None:
+    known = Sources(tmp_path, EMBEDDED).decoder("detector", "detector")
+    (tmp_path / "detector").mkdir()
+    moved = {name: value + 1 for name, value in known.items()}
+    torch.save({"modules": {"detector": moved}}, tmp_path / "detector" / "last.pt")
+    between = Sources(tmp_path, EMBEDDED, {"detector": 0.25}).decoder("detector", "detector")
+    for name, value in known.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(between[name], value.float() + 0.25, msg=name)
+        else:
+            assert torch.equal(between[name], moved[name]), name
+    assert (
+        Sources(tmp_path, EMBEDDED, {"detector": 0.0}).decoder("detector", "detector").keys() == known.keys()
+    )
