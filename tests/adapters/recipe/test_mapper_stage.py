@@ -29,6 +29,7 @@ def test_only_the_mappers_change(tmp_path: Path) -> None:
         torch.save({"modules": {"ema_tokens": tokens.state_dict()}}, tmp_path / f"{name}.pt")
     train(
         argparse.Namespace(
+            recalled=False,
             vocabulary=PIECES, student=tmp_path / "joint.pt", out=tmp_path / "mapper",
             generation=tmp_path / "generation.pt", editing=tmp_path / "editing.pt",
             minutes=0.001, lr=1e-3, every=60.0, threads=1, seed=1, skills=["pose", "regions", "drawing"],
