@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.sdk.scripted import scripted
 from visionllm_sdk.errors import InputError, LimitError, RegionError
+from visionllm_sdk.generation import ToolJob
 from visionllm_sdk.regions import Box, Mask, Point, Region, RegionBlock, Scribble
 from visionllm_sdk.results import Answer, Detection, Detections, RegionDescription, RegionLabel, Reply
 from visionllm_sdk.scenes import render, sample_scene
@@ -238,6 +239,20 @@ def test_every_marked_thing_of_a_message_has_its_detection(
         (found,) = reply.results
         assert isinstance(found, Detections)
         assert [one.region for one in found] == answered
+
+
+def test_marks_do_not_change_what_other_tools_do(
+    random_vlm: VisionLLM, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visionllm_sdk.skills.steps.one_each", pytest.fail)
+    asked, seen = "Segment <region>", list[object]()
+    run = random_vlm.engine.run
+    monkeypatch.setattr(random_vlm.engine, "run", lambda jobs: (seen.extend(jobs), run(jobs))[1])
+    options = scripted(random_vlm, "<seg>region1</seg>[SEG].")
+    random_vlm.chat(asked, images[0], regions=Point(5, 5), options=options)
+    (job,) = seen
+    assert isinstance(job, ToolJob)
+    assert getattr(job.options, "of_each", None) is None
 
 
 def test_an_example_in_another_image_may_have_many_like_it(

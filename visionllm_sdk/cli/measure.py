@@ -25,6 +25,7 @@ def evaluate(
         Path | None, typer.Option("--adapter", metavar="FOLDER", help="Adapter to measure, on DATA.")
     ] = None,
     scenes: Annotated[int, typer.Option("--scenes", "-n", min=1, help="How many held-out scenes.")] = 500,
+    start: Annotated[int, typer.Option("--start", min=0, help="Which held-out scene is the first.")] = 0,
     skill: Annotated[
         list[str] | None, typer.Option("--skill", help="Measure only this skill; may be repeated.")
     ] = None,
@@ -40,7 +41,7 @@ def evaluate(
 
     from visionllm_sdk.cli import show
     from visionllm_sdk.errors import InputError
-    from visionllm_sdk.evaluation import run
+    from visionllm_sdk.evaluation import held_out_samples, run
     from visionllm_sdk.extensions import load_extension
 
     if data is not None:
@@ -52,7 +53,8 @@ def evaluate(
     if images is not None or adapter is not None:
         raise InputError("--images and --adapter need DATA", remedy="Name the annotations to measure on.")
 
-    report = run(call.load(), scenes=scenes, skills=skill or None, out=out)
+    source = held_out_samples(scenes, start=start)
+    report = run(call.load(), scenes=scenes, skills=skill or None, source=source, out=out)
     if call.as_json:
         show.print_json(report.model_dump(mode="json"))
     else:

@@ -71,7 +71,9 @@ class Pointer:
             RegionError: a prompt that does not fit its image.
             InputError: the checkpoint has no region encoder.
         """
-        marked = [self._mark(one) for one in places]
+        marked = [
+            mark_thumbnail(one.region, one.size, self._side, max_stretch=self._max_stretch) for one in places
+        ]
         masks = [one.mask for one in marked]
         keys = [_key(one.image, mask) for one, mask in zip(places, masks, strict=True)]
         found = {key: self._embeddings.get(key) for key in keys}
@@ -88,11 +90,6 @@ class Pointer:
             for one, key in zip(marked, keys, strict=True)
             if (entry := found[key]) is not None
         ]
-
-    def _mark(self, place: Place) -> RegionPrompt:
-        mask = rasterise(place.region, place.size, self._side, max_stretch=self._max_stretch)
-        frame = canvas_of(*place.size, max_stretch=self._max_stretch).frame
-        return RegionPrompt(torch.from_numpy(mask), frame=frame)
 
     def _encode(self, images: Sequence[TiledImage], marked: Sequence[RegionPrompt]) -> Tensor:
         unique = list({image.key: image for image in images}.values())
@@ -116,6 +113,24 @@ class Pointer:
                 known[image.key] = features.levels
                 self.keep(image, features)
         return [levels for image in images if (levels := known[image.key]) is not None]
+
+
+def mark_thumbnail(
+    region: Region, size: Size, side: int, *, max_stretch: float | None = None
+) -> RegionPrompt:
+    """A region prompt as a mask over its image's thumbnail, not yet encoded.
+
+    Args:
+        region: the prompt, in pixels of the image.
+        size: width and height of the image in pixels.
+        side: of the thumbnail in pixels.
+        max_stretch: of the thumbnail, see :func:`visionllm_sdk.model.tiling.canvas_of`.
+
+    Raises:
+        RegionError: a prompt that does not fit its image.
+    """
+    mask = rasterise(region, size, side, max_stretch=max_stretch)
+    return RegionPrompt(torch.from_numpy(mask), frame=canvas_of(*size, max_stretch=max_stretch).frame)
 
 
 class _Store:

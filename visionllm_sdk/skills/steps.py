@@ -16,7 +16,7 @@ from visionllm_sdk.model.conversation import Turn, image_parts
 from visionllm_sdk.model.prompt import RegionPrompt, TiledImage
 from visionllm_sdk.regions import Region
 from visionllm_sdk.results import Alternative, Detections, Reply, Result, RoutedCall, Usage
-from visionllm_sdk.skills.engine import Engine
+from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
 from visionllm_sdk.skills.history import Conversation, parts_of, past_turns
 from visionllm_sdk.skills.marking import pointed_out, region_prompts, tell_regions
 from visionllm_sdk.skills.regional import ONE_EACH, one_each
@@ -112,8 +112,8 @@ def carry_out(
         InputError: a tool needs an image, and the conversation has none.
     """
     asked = settings.tool_options
-    certain = asked.get("threshold") is None
-    marked = [pointed_out(talk, call.labels) if certain else {} for talk, call in calls]
+    finds = SKILL_TOKENS["detect"] if asked.get("threshold") is None else None
+    marked = [pointed_out(talk, call.labels) if call.token == finds else {} for talk, call in calls]
     jobs = [
         ToolJob(
             call=call,

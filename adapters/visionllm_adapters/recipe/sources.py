@@ -17,7 +17,6 @@ from visionllm_adapters.recipe.warm import (
     prefixed,
     saved_extra,
     saved_module,
-    saved_modules,
 )
 from visionllm_sdk.model.assembly import Model, load_model
 from visionllm_sdk.tool import discover_tools
@@ -103,8 +102,6 @@ class Sources:
         Raises:
             CheckpointError: there are none.
         """
-        if self.ran("joint") and "vis_encoder" in saved_modules(self.checkpoint("joint")):
-            return saved_module(self.checkpoint("joint"), "vis_encoder")
         if self.ran("vision") or self.base is None:
             return part(saved_module(self.checkpoint("vision"), "eyes"), "vis_encoder.")
         return part(self.finished.core.state_dict(), "vis_encoder.")
@@ -137,8 +134,6 @@ class Sources:
             if self.ran(stage):
                 found[name] = saved_module(self.checkpoint(stage), module)
         if self.ran("joint"):
-            if "heads" in saved_modules(self.checkpoint("joint")):
-                found["heads"] = saved_module(self.checkpoint("joint"), "heads")
             taught = taught_weights(self.checkpoint("joint"))
             for name in ("symbols", "region_symbols", "reader"):
                 if weights := part(taught, f"model.{name}."):

@@ -1,15 +1,14 @@
 """Stage 5: the language model on real image tokens, and super-links that say what stand-ins said.
 
-The decoders do not take part. Batches of drawn pictures alternate with symbolic ones, which cost less and
-keep the questions varied. The vision encoder is frozen, or (`--eyes`) learns with the rest: it then keeps
-saying what lies in which cell, besides what the language model wants of it.
+The vision encoder is frozen and the decoders do not take part. Batches of drawn pictures alternate with
+symbolic ones, which cost less and keep the questions varied.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -32,14 +31,7 @@ from visionllm_adapters.recipe.train_language import (
     symbolic_regions,
     symbolic_tokens,
 )
-from visionllm_adapters.recipe.train_vision import (
-    OUTPUTS,
-    VISION,
-    Eyes,
-    attribute_loss,
-    cell_targets,
-    tiles_of,
-)
+from visionllm_adapters.recipe.train_vision import Eyes, tiles_of
 from visionllm_adapters.recipe.vocabulary import SYSTEM_PROMPTS
 from visionllm_adapters.recipe.warm import part, saved_extra, saved_module, warm_start
 from visionllm_sdk.errors import CheckpointError
@@ -65,9 +57,6 @@ _LATER: Final = ("region_encoder", "projection_llava", "projection_kpt_llava", "
 """Parts that a finished model may not have yet."""
 _WIDTH: Final = 256
 _VISION: Final = Path("runs/embedded/vision/last.pt")
-_SEEING: Final = 0.5
-_POINTING: Final = 0.3
-"""Weights of the losses that teach what lies in each cell, and what is marked."""
 
 
 class Student(Projections):
@@ -97,9 +86,8 @@ class Batch:
         packed: the dialogues.
         tokens: (n, C) image tokens.
         regions: (R, C) vectors of region prompts.
-        aid: further loss, of learning to see marks and, where the vision encoder learns too, things.
+        aid: further loss, of learning to see marks.
         kind: symbolic, text, drawing, drill or picture.
-        figures: for the log.
     """
 
     packed: Packed
@@ -107,7 +95,6 @@ class Batch:
     regions: Tensor
     aid: Tensor
     kind: str
-    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Maker:
@@ -115,11 +102,10 @@ class Maker:
 
     Args:
         student: sees them.
-        encoder: the vision encoder.
+        encoder: the vision encoder, frozen.
         packer: text to tokens.
         rng: chooses everything.
         arguments: of the command line.
-        heads: say what lies in each cell, if the encoder learns.
     """
 
     def __init__(
@@ -129,9 +115,8 @@ class Maker:
         packer: Packer,
         rng: Random,
         arguments: argparse.Namespace,
-        heads: nn.Module | None = None,
     ) -> None:
-        self.student, self.encoder, self.heads, self.packer = student, encoder, heads, packer
+        self.student, self.encoder, self.packer = student, encoder, packer
         self.rng, self.arguments = rng, arguments
         self.curriculum = Curriculum(kinds_of(arguments.skills))
         self.words_only = [kind for kind in WORDS_ONLY if kind in self.curriculum.error]
@@ -210,20 +195,13 @@ class Maker:
             rows.append((prefix, list(range(GRID * GRID)), found))
         packed = pack(rows, self.packer.control["<im_patch>"], GRID)
         tiles = tiles_of(drawn)
-        learns = self.heads is not None
-        with torch.set_grad_enabled(learns), torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
             seen = self.encoder(tiles.contiguous(memory_format=torch.channels_last), levels=True)
         tokens = self.student.vl_bridge(seen.tokens.float()).flatten(0, 1)
-        aid, figures = torch.zeros(()), dict[str, float]()
-        if self.heads is not None:
-            cells = cell_targets([one.facts for one in drawn])
-            loss, figures = attribute_loss(self.heads(seen.tokens.float()), cells)
-            aid = _SEEING * loss
         if not packed.regions:
-            return Batch(packed, tokens, torch.zeros(0, _WIDTH), aid, "picture", figures)
+            return Batch(packed, tokens, torch.zeros(0, _WIDTH), torch.zeros(()), "picture")
         regions, distance = self.marked(drawn, packed, tiles, seen.levels)
-        figures["region_fit"] = float(distance.detach())
-        return Batch(packed, tokens, regions, aid + _POINTING * distance, "picture", figures)
+        return Batch(packed, tokens, regions, distance, "picture")
 
     def marked(
         self, drawn: list[Drawn], packed: Packed, tiles: Tensor, maps: Sequence[Tensor]
@@ -242,11 +220,7 @@ class Maker:
 
 
 def start(
-    arguments: argparse.Namespace,
-    student: Student,
-    encoder: nn.Module,
-    teachers: Teachers,
-    heads: nn.Module | None = None,
+    arguments: argparse.Namespace, student: Student, encoder: nn.Module, teachers: Teachers
 ) -> dict[str, Any]:
     """Load what is known: the earlier stages' checkpoints, an earlier run of this stage (`--student`), or a
     finished model (`--warm`).
@@ -269,15 +243,10 @@ def start(
             optional={
                 **{name: model.get_submodule(name) for name in _LATER_IN_MODEL},
                 **{name: student.get_submodule(name) for name in _LATER},
-                **({} if heads is None else {"heads": heads}),
             },
         )
         return {}
-    eyes = saved_module(arguments.vision, "eyes")
-    encoder.load_state_dict(part(eyes, "vis_encoder."))
-    if heads is not None:
-        heads.load_state_dict(saved_module(arguments.vision, "heads"))
-    student.vl_bridge.load_state_dict(part(eyes, "vl_bridge."))
+    _open_eyes(arguments.vision or _VISION, student, encoder)
     teachers.names.load_state_dict(saved_module(arguments.detector, "names"))
     if arguments.student is not None:
         known = saved_module(arguments.student, "student")
@@ -291,12 +260,10 @@ def start(
     return {}
 
 
-def _open_eyes(checkpoint: Path, student: Student, encoder: nn.Module, heads: nn.Module | None) -> None:
+def _open_eyes(checkpoint: Path, student: Student, encoder: nn.Module) -> None:
     eyes = saved_module(checkpoint, "eyes")
     encoder.load_state_dict(part(eyes, "vis_encoder."))
     student.vl_bridge.load_state_dict(part(eyes, "vl_bridge."))
-    if heads is not None:
-        heads.load_state_dict(saved_module(checkpoint, "heads"))
 
 
 def only_drawing(student: Student, rate: float) -> list[torch.optim.Optimizer]:
@@ -331,24 +298,20 @@ def train(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     packer = Packer.from_file(arguments.vocabulary)
     eyes = Eyes(_WIDTH)
-    heads = nn.Linear(VISION["hidden_sizes"][-1], OUTPUTS) if arguments.eyes > 0 else None
     student = Student(LanguageTrainee(packer.size), eyes)
     given = {"pose": arguments.pose, "generation": arguments.generation, "editing": arguments.editing}
     recalled = arguments.warm is not None and not any(given.values())
     teachers = Teachers.recalled() if recalled else Teachers(**given)
-    earlier = start(arguments, student, eyes.vis_encoder, teachers, heads)
-    # Not in training mode even where it learns: eight pictures are few to normalise by.
-    encoder = eyes.vis_encoder.eval().requires_grad_(heads is not None)
+    earlier = start(arguments, student, eyes.vis_encoder, teachers)
+    if arguments.warm is not None and arguments.vision is not None:
+        _open_eyes(arguments.vision, student, eyes.vis_encoder)
+    encoder = eyes.vis_encoder.eval().requires_grad_(False)
     channels_last(encoder)
     chosen = only_drawing if arguments.only_drawing else optimisers_of
-    optimisers, modules = chosen(student, arguments.lr), dict[str, nn.Module](student=student)
-    if heads is not None:
-        modules |= {"vis_encoder": encoder, "heads": heads}
-        seeing = [*encoder.parameters(), *heads.parameters()]
-        optimisers.append(torch.optim.AdamW(seeing, lr=arguments.eyes, weight_decay=1e-4))
-    run = Run(arguments.out, modules, optimisers, arguments.minutes, arguments.every, tail=0.75)
+    optimisers = chosen(student, arguments.lr)
+    run = Run(arguments.out, {"student": student}, optimisers, arguments.minutes, arguments.every, tail=0.75)
     rng = Random(arguments.seed * 9_000_001 + run.step)
-    maker = Maker(student, encoder, packer, rng, arguments, heads)
+    maker = Maker(student, encoder, packer, rng, arguments)
     maker.curriculum.resume({**earlier, **run.extra}.get("error", {}))
     seen = Averages()
     taught = sorted(
@@ -360,8 +323,8 @@ def train(arguments: argparse.Namespace) -> None:
             loss, scores, states = student.model.loss(batch.packed, batch.tokens, batch.regions)
         said, figures = teachers.loss(student, states, batch.packed)
         read, shares = student.order_reader.loss(states, batch.packed.orders)
-        run.update(loss + said + 0.2 * read + batch.aid)
-        seen.add(**figures, **shares, **batch.figures)
+        run.update(loss + said + 0.2 * read + 0.3 * batch.aid)
+        seen.add(**figures, **shares)
         note(seen, batch, scores)
         if batch.kind == "picture":
             maker.curriculum.note(scores)
@@ -377,6 +340,8 @@ def _lessons(arguments: argparse.Namespace, teachers: Teachers) -> set[str]:
 
 def note(seen: Averages, batch: Batch, scores: Mapping[str, list[bool]]) -> None:
     """Shares of faultless answers, by kind of batch and of question."""
+    if len(batch.packed.regions) and batch.kind == "picture":
+        seen.add(region_fit=float(batch.aid.detach()))
     for name, right in scores.items():
         for one in right:
             seen.add(**{f"{batch.kind}_{name}": float(one)})
@@ -402,9 +367,6 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--lr", type=float, default=8e-4)
-    parser.add_argument(
-        "--eyes", type=float, default=0.0, help="learning rate of the vision encoder; 0: frozen"
-    )
     parser.add_argument("--pictures", type=int, default=8)
     parser.add_argument("--questions", type=int, default=7)
     parser.add_argument("--symbolic", type=float, default=0.35, help="share of symbolic batches")

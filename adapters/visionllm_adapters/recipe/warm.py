@@ -50,15 +50,6 @@ def saved_module(checkpoint: Path, name: str) -> State:
     return dict(modules[name])
 
 
-def saved_modules(checkpoint: Path) -> frozenset[str]:
-    """Names of the modules in a stage's `last.pt`.
-
-    Raises:
-        CheckpointError: the file is absent.
-    """
-    return frozenset(_saved(checkpoint)["modules"])
-
-
 def saved_extra(checkpoint: Path) -> dict[str, Any]:
     """What a stage's `last.pt` notes beside weights.
 

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from random import Random
 from typing import ClassVar, Final
 
-import numpy as np
-import torch
-
 from visionllm_adapters.data.records import DataSet, Record, Thing
 from visionllm_adapters.training.examples import Call, Example
 from visionllm_adapters.training.lessons import Classroom, Lesson, detection_truth
@@ -16,9 +13,9 @@ from visionllm_adapters.training.pictures import seen
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.model.conversation import ForcedCall, Turn, image_parts, region_list
 from visionllm_sdk.model.prompt import RegionPrompt
-from visionllm_sdk.model.tiling import canvas_of
-from visionllm_sdk.regions import Region, rasterise, region_name
+from visionllm_sdk.regions import Region, region_name
 from visionllm_sdk.scenes.regions import REGION_KINDS, draw_prompt
+from visionllm_sdk.skills.pointing import mark_thumbnail
 from visionllm_sdk.skills.regional import LAYOUTS, worded
 from visionllm_sdk.tool import ForcedLayout
 
@@ -58,10 +55,8 @@ class RegionLesson(Lesson):
     def prompt(self, thing: Thing, size: tuple[int, int], random: Random) -> RegionPrompt:
         """A thing, marked, as the model takes it."""
         config = self.room.model.config
-        stretch = config.sdk.max_stretch
-        mask = rasterise(marked(thing, random), size, config.image_size, max_stretch=stretch)
-        frame = canvas_of(*size, max_stretch=stretch).frame
-        return RegionPrompt(torch.from_numpy(np.asarray(mask)), frame=frame)
+        region = marked(thing, random)
+        return mark_thumbnail(region, size, config.image_size, max_stretch=config.sdk.max_stretch)
 
     def words(self, image: object, thing: Thing, size: tuple[int, int], text: str, random: Random) -> Example:
         """One marked thing and what is said about it."""

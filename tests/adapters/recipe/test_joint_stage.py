@@ -13,9 +13,10 @@ from torch import nn
 import visionllm_sdk
 from visionllm_adapters.recipe.packing import Packer
 from visionllm_adapters.recipe.sources import Sources, taught_weights
-from visionllm_adapters.recipe.train_joint import PARTS, Maker, Student, only_drawing
+from visionllm_adapters.recipe.train_joint import PARTS, Batch, Maker, Student, main, only_drawing
 from visionllm_adapters.recipe.train_language import LanguageTrainee
 from visionllm_adapters.recipe.train_vision import OUTPUTS, VISION, Eyes
+from visionllm_adapters.recipe.warm import part, saved_module
 
 EMBEDDED = Path(visionllm_sdk.__file__).parent / "embedded"
 
@@ -52,31 +53,16 @@ def test_drawing_alone_leaves_the_language_model_as_it_is(student: Student) -> N
     assert {name.split(".")[0] for name in taught} == {"sd", "ip2p", "model", "order_reader"}
 
 
-@pytest.mark.parametrize("learns", [True, False])
-def test_the_vision_encoder_learns_what_lies_where_if_it_learns(student: Student, learns: bool) -> None:
-    encoder = Eyes(256).vis_encoder.eval().requires_grad_(learns)
-    heads = nn.Linear(VISION["hidden_sizes"][-1], OUTPUTS) if learns else None
-    arguments = argparse.Namespace(
-        skills=["regions"], generation=None, editing=None, pictures=2, questions=2, bf16=False, seed=1
-    )
+def test_pictures_become_tokens_and_marks(student: Student) -> None:
+    encoder = Eyes(256).vis_encoder.eval().requires_grad_(False)
+    arguments = argparse.Namespace(skills=["regions"], pictures=2, questions=6, bf16=False, seed=1)
     packer = Packer.from_file(EMBEDDED / "tokenizer.model")
-    batch = Maker(student, encoder, packer, Random(3), arguments, heads).pictures(0)
-    assert ("kind_ok" in batch.figures) == learns
-    if heads is not None:
-        batch.aid.backward()
-        assert all(value.grad is not None for value in heads.parameters())
-        assert any(value.grad is not None and value.grad.any() for value in encoder.parameters())
-
-
-def test_eyes_that_learnt_with_the_language_model_are_shipped(tmp_path: Path) -> None:
-    encoder, heads = Eyes(256).vis_encoder, nn.Linear(VISION["hidden_sizes"][-1], OUTPUTS)
-    sources = Sources(tmp_path, EMBEDDED)
-    modules = {"student": sources.student(), "vis_encoder": encoder.state_dict(), "heads": heads.state_dict()}
-    (tmp_path / "joint").mkdir()
-    torch.save({"modules": modules, "extra": {"taught": sorted(PARTS)}}, tmp_path / "joint" / "last.pt")
-    shipped = sources.eyes()
-    assert all(torch.equal(shipped[name], value) for name, value in encoder.state_dict().items())
-    assert torch.equal(sources.aids()["heads"]["weight"], heads.weight)
+    student.region_encoder.requires_grad_(True)  # another test may have frozen it
+    batch = Maker(student, encoder, packer, Random(3), arguments).pictures(0)
+    assert batch.tokens.shape == (2 * 64, 256)
+    assert len(batch.regions) == len(batch.packed.regions) > 0
+    batch.aid.backward()
+    assert any(value.grad is not None and value.grad.any() for value in student.region_encoder.parameters())
 
 
 def test_new_eyes_come_with_the_bridge_that_was_fitted_to_them(tmp_path: Path) -> None:
@@ -89,3 +75,23 @@ def test_new_eyes_come_with_the_bridge_that_was_fitted_to_them(tmp_path: Path) -
     for name, value in eyes.vl_bridge.state_dict().items():
         assert torch.equal(shipped[f"vl_bridge.{name}"], value)
     assert all(torch.equal(sources.eyes()[name], v) for name, v in eyes.vis_encoder.state_dict().items())
+
+
+def test_eyes_named_beside_a_finished_model_are_those_that_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eyes, looked = Eyes(256), list[torch.Tensor]()
+    torch.save({"modules": {"eyes": eyes.state_dict()}, "extra": {}}, tmp_path / "vision.pt")
+
+    def words(maker: Maker, step: int) -> Batch:
+        looked.append(next(maker.encoder.parameters()).detach().clone())
+        return maker.words()
+
+    monkeypatch.setattr(Maker, "batch", words)
+    given = {"--warm": EMBEDDED, "--vision": tmp_path / "vision.pt", "--out": tmp_path / "joint", "--lr": 0}
+    given |= {"--vocabulary": EMBEDDED / "tokenizer.model", "--minutes": 1e-4}
+    monkeypatch.setattr("sys.argv", ["train_joint", *(str(one) for pair in given.items() for one in pair)])
+    main()
+    assert torch.equal(looked[0], next(eyes.vis_encoder.parameters()))
+    kept = part(saved_module(tmp_path / "joint" / "last.pt", "student"), "vl_bridge.")
+    assert all(torch.equal(kept[name], value) for name, value in eyes.vl_bridge.state_dict().items())
