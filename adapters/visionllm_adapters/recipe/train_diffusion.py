@@ -37,13 +37,12 @@ from visionllm_sdk.scenes.edits import EDIT_KINDS
 from visionllm_tools.diffusion.config import EDITING_PARTS, GENERATION_PARTS, DiffusionConfig
 from visionllm_tools.diffusion.decoder import DiffusionDecoder, build_decoder
 from visionllm_tools.diffusion.embedded import embedded_section
-from visionllm_tools.diffusion.loss import Draws, denoising_loss
+from visionllm_tools.diffusion.few_steps import MostlyNoise, clean_error
+from visionllm_tools.diffusion.loss import denoising_loss
 from visionllm_tools.diffusion.painting import Order, Plan, paint
 from visionllm_tools.editing.keeping import keep_unchanged
 
 LLM_WIDTH: Final = 256
-_NEARLY_PURE: Final = 0.12
-_PURE_SHARE: Final = 0.4
 _OUTER: Final = ("conv_in.", "grid_in.", "conv_out.")
 _STRESS: Final = 4.0
 _VISIBLE: Final = 0.04
@@ -54,29 +53,6 @@ _HEARD: Final = 0.15
 """Random changes of the tokens in training, relative to their spread: super-links never say them exactly."""
 _SHEET: Final = 64
 _PER_ROW: Final = 16
-
-
-class MostlyNoise(Draws):
-    """Time steps that favour much noise, where kinds, colours and places are decided.
-
-    Two in five are nearly pure noise: sampling starts there, and only there does the denoiser have to believe
-    its conditioning instead of averaging what shines through.
-    """
-
-    def steps(self, count: int, limit: int) -> Tensor:
-        share = torch.sigmoid(0.6 + 1.1 * torch.randn(count))
-        most = 1 - _NEARLY_PURE * torch.rand(count)
-        share = torch.where(torch.rand(count) < _PURE_SHARE, most, share)
-        return (share * limit).long().clamp(1, limit - 1)
-
-
-def clean_error(places: Tensor, steps: Tensor) -> Tensor:
-    """Weights that turn errors of flow matching into errors of the clean picture, by place (B, 1, h, w).
-
-    The direction divides the picture's error by the share of noise: unweighted, the faintest noise would
-    count a hundred times as much as the noise that sampling starts from.
-    """
-    return (steps.float() / 1000).square()[:, None, None, None] * places
 
 
 class Average:
@@ -325,7 +301,7 @@ def train(arguments: argparse.Namespace) -> None:
                 sources=batch.sources,
                 drop_rate=drop_rate,
                 draws=draws,
-                weigh=partial(clean_error, batch.places),
+                weigh=partial(clean_error, places=batch.places),
             )
         run.update(loss, clip=1.0)
         average.follow(step)

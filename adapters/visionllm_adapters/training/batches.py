@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from random import Random
 
 from visionllm_adapters.training.examples import Example
-from visionllm_adapters.training.lessons import Classroom, Lesson
-from visionllm_adapters.training.replay import replayed
+from visionllm_adapters.training.lessons import Lesson
+from visionllm_adapters.training.replay import Replay
 
 
 class Schedule:
@@ -15,19 +15,19 @@ class Schedule:
 
     Args:
         lessons: at least one.
-        room: for replayed scenes.
+        replay: draws replayed scenes.
         batch: examples of a step.
-        replay: share of replayed scenes.
+        share: of replayed scenes.
         seed: of all choices.
     """
 
     def __init__(
-        self, lessons: Sequence[Lesson], room: Classroom, *, batch: int, replay: float, seed: int
+        self, lessons: Sequence[Lesson], replay: Replay, *, batch: int, share: float, seed: int
     ) -> None:
         self.lessons = list(lessons)
-        self.room = room
+        self.replay = replay
         self.seed = seed
-        self.replayed = min(batch - 1, round(batch * replay))
+        self.replayed = min(batch - 1, round(batch * share))
         self.taught = batch - self.replayed
         self.items = [(lesson, place) for lesson in self.lessons for place in range(len(lesson))]
 
@@ -47,7 +47,7 @@ class Schedule:
         """
         chosen = [self._example(step, place) for place in range(self.taught)]
         random = Random(f"{self.seed}/{step}/replay")
-        chosen += [replayed(self.room, random) for _ in range(self.replayed)]
+        chosen += [self.replay.example(random) for _ in range(self.replayed)]
         Random(f"{self.seed}/{step}/order").shuffle(chosen)
         return [chosen[start : start + micro] for start in range(0, len(chosen), micro)]
 

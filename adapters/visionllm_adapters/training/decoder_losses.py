@@ -11,13 +11,16 @@ from visionllm_sdk.model.assembly import Model
 from visionllm_tools.detection.denoising import DenoisingConfig
 from visionllm_tools.detection.loss import LossConfig
 from visionllm_tools.detection.tool import DetectionTool
+from visionllm_tools.diffusion.few_steps import MostlyPicture, clean_error
+from visionllm_tools.diffusion.schedules import FLOW
+from visionllm_tools.diffusion.tool import DiffusionTool
 
 _POINTS: Final = 784
 _COPIES: Final = 48
 
 
 def fit_losses(model: Model, tools: Sequence[str], settings: FinetuneSettings) -> None:
-    """Give the detection tool the loss with which the embedded model's detector was trained, if it is small.
+    """Give small detectors, and denoisers that follow a flow, the loss that the embedded model's learnt from.
 
     Args:
         model: its tools' loss settings are changed.
@@ -26,6 +29,10 @@ def fit_losses(model: Model, tools: Sequence[str], settings: FinetuneSettings) -
     """
     for name in tools:
         tool = model.tools[name]
+        if isinstance(tool, DiffusionTool):
+            schedule = tool.config.parts.scheduler
+            if schedule.get("prediction_type") == FLOW:
+                tool.draws, tool.weigh = MostlyPicture(), clean_error
         if not isinstance(tool, DetectionTool):
             continue
         small = tool.decoder.config.shortest_edge < SMALL_DECODER

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from PIL import Image
 
 from visionllm_sdk.model.conversation import Turn
 from visionllm_sdk.model.prompt import RegionPrompt
+
+REPLAY: Final = "replay"
+"""What replayed scenes are called in place of a skill."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +21,7 @@ class Call:
     Attributes:
         token: routing token.
         labels: one for each super-link, in the order of the answer.
-        truth: as the tool's `loss` wants it.
+        truth: as the tool's `loss` wants it; None: the tool does not judge this call.
         with_masks: whether the truth has masks; calls with and without go through the loss apart.
     """
 

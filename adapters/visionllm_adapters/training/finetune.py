@@ -23,7 +23,7 @@ from visionllm_sdk.errors import InputError
 if TYPE_CHECKING:
     from visionllm_sdk import VisionLLM
 
-_REPLAY: Final = 0.25
+_REPLAY: Final = 0.375
 
 
 def finetune(

@@ -22,6 +22,8 @@ from visionllm_adapters.training.decoder_losses import fit_losses
 from visionllm_adapters.training.lessons import Classroom, Lesson
 from visionllm_adapters.training.logs import CURVES, LOG, draw_curves
 from visionllm_adapters.training.loop import Ingredients, Loop, make_accelerator
+from visionllm_adapters.training.memory import Memory
+from visionllm_adapters.training.replay import Replay
 from visionllm_adapters.training.selection import NAME, Learning, prepare
 from visionllm_adapters.training.settings import FinetuneSettings
 from visionllm_adapters.training.sizes import InputSizes
@@ -127,17 +129,22 @@ class Job:
         """The loop, and what learns in it."""
         model, settings = self.vlm.engine.model, self.settings
         tools = list(dict.fromkeys(tool for lesson in lessons for tool in lesson.tools))
-        judged = "detect" in model.registry and bool(settings.replay) and "detect" not in tools
-        judges = [*tools, *(["detect"] if judged else [])]
         regions = any(lesson.regions for lesson in lessons)
-        learning = prepare(model, settings, tools, judges=judges, regions=regions)
-        fit_losses(model, judges, settings)
+        learning = prepare(model, settings, tools, regions=regions)
+        fit_losses(model, tools, settings)
         replay = settings.replay or 0.0
+        memory = Memory(model.core, learning) if replay else None
         parts = Ingredients(
-            trainee=Trainee(model, judges),
+            trainee=Trainee(model, tools, memory),
             learning=learning,
-            schedule=Schedule(lessons, room, batch=settings.batch, replay=replay, seed=settings.seed),
-            sizes=InputSizes(model, judges, share=settings.small, seed=settings.seed),
+            schedule=Schedule(
+                lessons,
+                Replay(room, frozenset(tools)),
+                batch=settings.batch,
+                share=replay,
+                seed=settings.seed,
+            ),
+            sizes=InputSizes(model, tools, share=settings.small, seed=settings.seed),
             settings=settings,
             folder=folder,
             validate=self.validate,

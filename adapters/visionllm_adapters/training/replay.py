@@ -2,53 +2,152 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+import numpy as np
 import torch
+from PIL import Image
 
-from visionllm_adapters.training.examples import Call, Example
+from visionllm_adapters.training.examples import REPLAY, Call, Example
 from visionllm_adapters.training.lessons import Classroom
-from visionllm_sdk.model.conversation import Parts, Turn, image_parts
+from visionllm_sdk.model.conversation import Parts, Turn, image_parts, region_list
 from visionllm_sdk.model.tokenizer import Control
+from visionllm_sdk.regions import region_name
 from visionllm_sdk.scenes import SceneOptions, render, sample_scene, training_seed, truth
+from visionllm_sdk.scenes.drawing_language import DRAWING_MAKERS, DRAWING_TRAINING
 from visionllm_sdk.scenes.facts import SceneFacts
+from visionllm_sdk.scenes.figures import KEYPOINTS
 from visionllm_sdk.scenes.language import MAKERS, Exchange, Link, tool_result
 from visionllm_sdk.scenes.phrases import TRAINING
-from visionllm_sdk.scenes.truth import SceneTruth
+from visionllm_sdk.scenes.regions import REGION_KINDS, region_prompt
+from visionllm_sdk.scenes.truth import SceneTruth, by_colour_and_kind, by_kind
+from visionllm_sdk.skills.pointing import mark_thumbnail
+from visionllm_sdk.skills.regional import LAYOUTS, worded
 from visionllm_tools.detection.options import DetectionTruth
+from visionllm_tools.pose.options import PoseTruth
 
 _FIRST: Final = 700_000_000
 _SPAN: Final = 100_000_000
 """Training seeds that only replay draws from."""
-_KINDS: Final = ("detect", "detect", "detect", "ground", "ground", "segment", "existence", "count", "colour",
-                 "shape", "position", "comparison", "caption", "mixed", "small_talk")  # fmt: skip
+_PHRASES: Final = {**TRAINING, **DRAWING_TRAINING}
+_ASKED: Final[Mapping[str, int]] = {
+    "detect": 3, "ground": 4, "segment": 1, "mixed": 1, "small_talk": 1, "caption": 4, "existence": 1,
+    "count": 1, "colour": 1, "shape": 1, "position": 1, "comparison": 1, "generate": 1, "mark": 2, "pose": 2,
+}  # fmt: skip
+"""How often each kind of request comes."""
 _SIDES: Final = (128, 320)
 _TRIES: Final = 8
 
 
-def replayed(room: Classroom, random: Random) -> Example:
-    """One scene with one question about it, and what its tools should find."""
-    options = SceneOptions(sides=_SIDES, max_aspect=1.6)
+@dataclass(frozen=True)
+class Replay:
+    """Draws scenes and asks about them what the embedded model can be asked.
+
+    Args:
+        room: with the embedded model.
+        taught: names of the tools that learn, and have to find what is there; of the others' calls only the
+            super-links count.
+    """
+
+    room: Classroom
+    taught: frozenset[str]
+
+    def example(self, random: Random) -> Example:
+        """One scene with one request, and what its tools should find."""
+        for _ in range(_TRIES):
+            kind = random.choices(list(_ASKED), list(_ASKED.values()))[0]
+            found = self._asked(kind, random)
+            if found is not None:
+                return found
+        found = self._asked("caption", random)
+        assert found is not None
+        return found
+
+    def _asked(self, kind: str, random: Random) -> Example | None:
+        known, image = _scene(random, figures=0.6 if kind == "pose" else 0.12)
+        if kind == "pose":
+            return self._pose(known, image, random)
+        if kind == "mark":
+            return self._mark(known, image, random)
+        facts = known.facts()
+        asked = {**MAKERS, **DRAWING_MAKERS}[kind](facts, random, _PHRASES)
+        if asked is None or len(asked.links) > self.room.most_labels:
+            return None
+        if any(link.token not in self._tokens for link in asked.links):
+            return None
+        shown = 0 if kind == "generate" else 1
+        turns = [Turn((*image_parts(shown), asked.question), _answer(asked, self.room))]
+        judged = "detect" in self.taught and kind != "generate"
+        if asked.links and kind != "generate" and self.room.model.config.sdk.tool_turns:
+            told = tool_result(facts, random, asked)
+            turns.append(Turn((told.question,), (told.text,), role="tool"))
+        calls = tuple(_calls(asked, known, facts, judged=judged))
+        return Example(skill=REPLAY, image=image if shown else None, turns=tuple(turns), calls=calls)
+
+    @property
+    def _tokens(self) -> set[str]:
+        return {token.text for tool in self.room.model.registry for token in tool.tokens}
+
+    def _pose(self, known: SceneTruth, image: Image.Image, random: Random) -> Example | None:
+        """All keypoints of the figures of one kind."""
+        if "pose" not in self.room.model.registry:
+            return None
+        things = known.spec.objects
+        kinds = sorted({thing.kind for thing in things if thing.figure is not None})
+        if not kinds:
+            return None
+        kind = random.choice(kinds)
+        chosen = torch.tensor([thing.kind == kind for thing in things])
+        names = tuple(name.replace("_", " ") for name in KEYPOINTS[kind])
+        boxes = torch.from_numpy(known.boxes)[chosen].float()
+        masks = torch.from_numpy(known.masks)[chosen]
+        labels = torch.zeros(len(boxes), dtype=torch.long)
+        detected = DetectionTruth(boxes=boxes, labels=labels, masks=masks)
+        points = [known.keypoints[n] for n, mine in enumerate(chosen.tolist()) if mine]
+        posed = PoseTruth(
+            boxes=boxes,
+            labels=labels,
+            keypoints=torch.from_numpy(np.stack([one for one in points if one is not None])).float(),
+            areas=masks.flatten(1).sum(1).float(),
+        )
+        room, taught = self.room, self.taught
+        calls = (
+            Call(
+                token="[DET]",
+                labels=(kind,),
+                truth=detected if "detect" in taught else None,
+                with_masks=True,
+            ),
+            Call(token="[POSE]", labels=names, truth=posed if "pose" in taught else None),
+        )
+        turn = room.forced([room.call("[DET]", [kind]), room.call("[POSE]", names)])
+        return Example(skill=REPLAY, image=image, turns=(turn,), calls=calls)
+
+    def _mark(self, known: SceneTruth, image: Image.Image, random: Random) -> Example | None:
+        """The name of one marked thing."""
+        model, things = self.room.model, known.spec.objects
+        if model.core.region_encoder is None or not things:
+            return None
+        place = random.randrange(len(things))
+        region = region_prompt(known, place, random.choice(REGION_KINDS), seed=random.randrange(2**31))
+        marked = mark_thumbnail(
+            region, image.size, model.config.image_size, max_stretch=model.config.sdk.max_stretch
+        )
+        name, words = random.choice((("recognise", by_kind), ("describe", by_colour_and_kind)))
+        layout = model.config.sdk.layouts.get(name, LAYOUTS[name])
+        question = (*image_parts(1), *worded(layout, region_list([region_name(0)])))
+        answer = str(words(things[place]))
+        return Example(skill=REPLAY, image=image, turns=(Turn(question, (answer,)),), regions=(marked,))
+
+
+def _scene(random: Random, *, figures: float) -> tuple[SceneTruth, Image.Image]:
+    options = SceneOptions(sides=_SIDES, max_aspect=1.6, figures=figures)
     spec = sample_scene(training_seed(_FIRST + random.randrange(_SPAN)), options=options)
     drawn = render(spec)
-    known = truth(spec, drawn)
-    facts = known.facts()
-    for _ in range(_TRIES):
-        kind = random.choice(_KINDS)
-        asked = MAKERS[kind](facts, random, TRAINING)
-        if asked is not None and len(asked.links) <= room.most_labels:
-            break
-    else:
-        asked = MAKERS["caption"](facts, random, TRAINING)
-        assert asked is not None
-    turns = [Turn((*image_parts(1), asked.question), _answer(asked, room))]
-    if asked.links and room.model.config.sdk.tool_turns:
-        told = tool_result(facts, random, asked)
-        turns.append(Turn((told.question,), (told.text,), role="tool"))
-    return Example(
-        skill="replay", image=drawn.image, turns=tuple(turns), calls=tuple(_calls(asked, known, facts))
-    )
+    return truth(spec, drawn), drawn.image
 
 
 def _answer(exchange: Exchange, room: Classroom) -> Parts:
@@ -66,7 +165,7 @@ def _answer(exchange: Exchange, room: Classroom) -> Parts:
     return tuple(parts)
 
 
-def _calls(exchange: Exchange, known: SceneTruth, facts: SceneFacts) -> list[Call]:
+def _calls(exchange: Exchange, known: SceneTruth, facts: SceneFacts, *, judged: bool) -> list[Call]:
     """Neighbouring links of one token are one call, but every expression is one of its own."""
     groups: list[list[Link]] = []
     for link in exchange.links:
@@ -74,6 +173,9 @@ def _calls(exchange: Exchange, known: SceneTruth, facts: SceneFacts) -> list[Cal
             groups[-1].append(link)
         else:
             groups.append([link])
+    if not judged:
+        labels = [tuple(link.text for link in links) for links in groups]
+        return [Call(token=g[0].token, labels=own, truth=None) for g, own in zip(groups, labels, strict=True)]
     return [_call(links, known, facts) for links in groups]
 
 

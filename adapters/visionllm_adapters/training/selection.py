@@ -67,7 +67,6 @@ def prepare(
     settings: FinetuneSettings,
     tools: Sequence[str],
     *,
-    judges: Sequence[str] = (),
     regions: bool = False,
 ) -> Learning:
     """Freeze a model but for what the settings let learn.
@@ -80,14 +79,13 @@ def prepare(
         model: is changed.
         settings: say what.
         tools: names of the tools whose skills are taught.
-        judges: further tools whose losses count, so that their super-links keep their meaning.
         regions: whether a skill is taught that marks regions: their encoder learns with the bridge.
 
     Raises:
         MissingExtraError: `peft` is not installed.
     """
     model.core.requires_grad_(False)
-    for name in (*tools, *judges):
+    for name in tools:
         model.tools[name].decoder.requires_grad_(False)
     tables = {model.registry.by_name(name).table.name for name in tools}
     torch.manual_seed(settings.seed)  # low-rank updates start at random: every process, every run alike

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visionllm_adapters.training.examples import Call, Example
+from visionllm_adapters.training.examples import REPLAY, Call, Example
+from visionllm_adapters.training.memory import LINKS, WORDS, Memory, strayed, supervised
 from visionllm_sdk.errors import DataError
 from visionllm_sdk.model.assembly import AnyTool, Model
 from visionllm_sdk.model.core import CoreOutput
-from visionllm_sdk.model.prompt import IGNORED, Batch, collate
-from visionllm_sdk.model.superlink import query_mask
+from visionllm_sdk.model.prompt import Batch, Prompt, collate
 from visionllm_sdk.tool import SuperLink, ToolRequest
 from visionllm_tools.requests import distinct
 
@@ -28,11 +29,13 @@ class Trainee(nn.Module):
     Args:
         model: with `requires_grad` set on what learns.
         tools: names of the tools whose losses count.
+        memory: the model as it came, whose words and super-links replayed scenes are held to.
     """
 
-    def __init__(self, model: Model, tools: Sequence[str]) -> None:
+    def __init__(self, model: Model, tools: Sequence[str], memory: Memory | None = None) -> None:
         super().__init__()
         self.core = model.core
+        self.memory = memory
         self.decoders = nn.ModuleDict({name: model.tools[name].decoder for name in tools})
         self._model = [model]  # in a list, so that it is no submodule
         self._builder = model.prompt_builder()
@@ -52,7 +55,8 @@ class Trainee(nn.Module):
         """Language loss plus the losses of all tools, unweighted (paper, section 3.4).
 
         In the language loss every example counts the same, however long its answer: beside replayed captions
-        an answer of one word would hardly be heard.
+        an answer of one word would hardly be heard. Replayed scenes are held to what the model said of them
+        before, if there is a memory; else they are taught like the others.
 
         Args:
             examples: any mix of skills.
@@ -69,10 +73,18 @@ class Trainee(nn.Module):
             self._builder.build(one.turns, tiled, one.regions)
             for one, tiled in zip(examples, images, strict=True)
         ]
+        old = [] if self.memory is None else [n for n, one in enumerate(examples) if one.skill == REPLAY]
+        for row in old:
+            prompts[row] = self._looked_at(prompts[row])
         batch = collate(prompts, pad_id=model.tokenizer.pad_id)
         output = self.core(batch, loss=False)
-        total = self._language(batch, output)
-        terms = {"language": total}
+        taught = [row for row in range(len(examples)) if row not in old]
+        terms = {"language": self._language(batch, output, taught)}
+        total = terms["language"]
+        if old:
+            kept = collate([prompts[row] for row in old], pad_id=model.tokenizer.pad_id)
+            terms["words"], terms["links"] = self._kept(kept, old, batch, output)
+            total = total + len(old) / len(examples) * (WORDS * terms["words"] + LINKS * terms["links"])
         for (name, _), (requests, truths) in self._queues(examples, output).items():
             found = self._tools[requests[0].token].loss(requests, truths)
             share = len(requests) / len(examples)
@@ -82,18 +94,40 @@ class Trainee(nn.Module):
                 terms[key] = terms.get(key, torch.zeros_like(value)) + share * value.detach()
         return total, terms
 
-    def _language(self, batch: Batch, output: CoreOutput) -> Tensor:
-        """Cross-entropy of the next token: mean over each row's supervised tokens, then over the rows."""
-        labels = batch.labels.masked_fill(query_mask(batch.ids, output.links), IGNORED)
-        labels = labels.to(output.hidden.device)[:, 1:]
-        wanted = labels != IGNORED  # (B, L - 1)
-        if not bool(wanted.any()):
+    def _looked_at(self, prompt: Prompt) -> Prompt:
+        """The same with vision features, which the model as it came and the one that learns share."""
+        if not prompt.images:
+            return prompt
+        seen = self.core.see_each(prompt.images, levels=bool(prompt.regions))
+        images = tuple(
+            replace(image, features=features) for image, features in zip(prompt.images, seen, strict=True)
+        )
+        return replace(prompt, images=images)
+
+    def _language(self, batch: Batch, output: CoreOutput, rows: Sequence[int]) -> Tensor:
+        """Cross-entropy of the next token: mean over each row's supervised tokens, then over all rows."""
+        wanted = supervised(batch, output)  # (B, L - 1)
+        chosen = torch.zeros_like(wanted)
+        chosen[list(rows)] = wanted[list(rows)]
+        if not bool(chosen.any()):
             return output.hidden.sum() * 0.0
-        logits = self.core.llm.lm_head(output.hidden[:, :-1][wanted]).float()  # (N, vocabulary)
-        each = F.cross_entropy(logits, labels[wanted], reduction="none")
+        labels = batch.labels.to(output.hidden.device)[:, 1:]
+        logits = self.core.llm.lm_head(output.hidden[:, :-1][chosen]).float()  # (N, vocabulary)
+        each = F.cross_entropy(logits, labels[chosen], reduction="none")
         count = wanted.sum(1).clamp_min(1)
-        share = (1.0 / count)[:, None].expand_as(wanted)[wanted]
+        share = (1.0 / count)[:, None].expand_as(wanted)[chosen]
         return (each * share).sum() / len(labels)
+
+    def _kept(
+        self, kept: Batch, rows: Sequence[int], batch: Batch, output: CoreOutput
+    ) -> tuple[Tensor, Tensor]:
+        """How far words and super-links of some rows, which are the batch `kept`, have strayed."""
+        assert self.memory is not None
+        before = self.memory.recall(kept)
+        wanted = supervised(batch, output)[list(rows)]
+        logits = self.core.llm.lm_head(output.hidden[list(rows)][:, :-1][wanted]).float()
+        links = [state for row in rows for _, state in output.of_row(row)]
+        return strayed(logits, links, before)
 
     def _queues(self, examples: Sequence[Example], output: Any) -> dict[tuple[str, bool], _Queue]:
         """Requests and truths by tool, and by whether there are masks to learn."""
@@ -112,7 +146,7 @@ class Trainee(nn.Module):
             for call in example.calls:
                 own = _super_links(call, states[len(before) : len(before) + len(call.labels)])
                 tool = self._tools.get(call.token)
-                if tool is not None:
+                if tool is not None and call.truth is not None:
                     requests, truths = queues[tool.name, call.with_masks]
                     requests.append(_request(call, own, before, example, tool))
                     truths.append(call.truth)

@@ -67,7 +67,12 @@ class DiffusionBatch:
 
 
 def diffusion_loss(
-    decoder: DiffusionDecoder, batch: DiffusionBatch, *, drop_rate: float, draws: Draws | None = None
+    decoder: DiffusionDecoder,
+    batch: DiffusionBatch,
+    *,
+    drop_rate: float,
+    draws: Draws | None = None,
+    weigh: Weigh | None = None,
 ) -> ToolLoss:
     """Loss of a batch.
 
@@ -77,13 +82,20 @@ def diffusion_loss(
         drop_rate: `cfg_drop_rate`: a caption is dropped with twice this probability; in editing an image is
             dropped with twice this probability, half of the time together with its caption. 0 drops nothing.
         draws: random numbers.
+        weigh: how much an error counts; None: all alike.
 
     Returns:
         Terms `noise` and, with caption ids and a text encoder, `caption`, which is weighted by 0.1.
     """
     condition = decoder.condition(batch.states)  # (B, Q, d)
     noise = denoising_loss(
-        decoder, condition, batch.images, sources=batch.sources, drop_rate=drop_rate, draws=draws
+        decoder,
+        condition,
+        batch.images,
+        sources=batch.sources,
+        drop_rate=drop_rate,
+        draws=draws,
+        weigh=weigh,
     )
     terms = {"noise": noise}
     if batch.caption_ids is not None and decoder.sd_text_encoder is not None:

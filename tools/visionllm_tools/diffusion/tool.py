@@ -19,7 +19,7 @@ from visionllm_sdk.tool import RoutedTool, SuperLink, ToolLoss, ToolRequest
 from visionllm_tools.diffusion.captions import caption_ids
 from visionllm_tools.diffusion.config import DiffusionConfig, PartsConfig
 from visionllm_tools.diffusion.decoder import DiffusionDecoder, build_decoder
-from visionllm_tools.diffusion.loss import DiffusionBatch, Draws, diffusion_loss
+from visionllm_tools.diffusion.loss import DiffusionBatch, Draws, Weigh, diffusion_loss
 from visionllm_tools.diffusion.options import PictureOptions, check_prompt
 from visionllm_tools.diffusion.painting import Order, Plan, paint
 
@@ -65,6 +65,7 @@ class DiffusionTool(RoutedTool[OptionsT, PictureT]):
         safety: looks at every picture; None lets all pass. The released model's own checker is not part of
             its weights, so nothing is checked unless the application says how.
         draws: random numbers of the training loss.
+        weigh: how much an error of the training loss counts at each time step; None: all alike.
     """
 
     section: ClassVar[str]
@@ -79,10 +80,12 @@ class DiffusionTool(RoutedTool[OptionsT, PictureT]):
         *,
         safety: SafetyChecker | None = None,
         draws: Draws | None = None,
+        weigh: Weigh | None = None,
     ) -> None:
         super().__init__(decoder)
         self.safety = safety
         self.draws = draws
+        self.weigh = weigh
 
     @property
     def config(self) -> DiffusionConfig:
@@ -162,7 +165,8 @@ class DiffusionTool(RoutedTool[OptionsT, PictureT]):
             sources=self._sources(requests, targets),
             caption_ids=self._caption_ids(targets),
         )
-        return diffusion_loss(self.decoder, batch, drop_rate=self.config.cfg_drop_rate, draws=self.draws)
+        rate = self.config.cfg_drop_rate
+        return diffusion_loss(self.decoder, batch, drop_rate=rate, draws=self.draws, weigh=self.weigh)
 
     @abstractmethod
     def _order(self, request: Request, seed: int, condition: Tensor) -> Order:

@@ -1,0 +1,89 @@
+"""The model as it came, beside the one that learns: what it said of replayed scenes is what they teach.
+
+Learning without forgetting (Li and Hoiem, 2016): where nothing new is taught, the old answers are the best
+targets, because they say all that the model knew and not only which word was right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from visionllm_adapters.training.selection import Learning
+from visionllm_sdk.model.core import CoreOutput, VisionLLMCore
+from visionllm_sdk.model.prompt import IGNORED, Batch
+from visionllm_sdk.model.superlink import query_mask
+
+WORDS: Final = 8.0
+LINKS: Final = 8.0
+"""Weights of what is said and of what super-links mean, beside a language loss of about one half."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recollection:
+    """What the model said before it learnt.
+
+    Attributes:
+        words: log-probabilities of the vocabulary before each supervised token, row by row. (N, vocabulary)
+        links: hidden states of the super-link queries, in the order of the batch. Each (E, C)
+    """
+
+    words: Tensor
+    links: Sequence[Tensor]
+
+
+class Memory:
+    """Answers as the model did before: without low-rank updates, other tensors at their first values.
+
+    Args:
+        core: with the adapter that learns.
+        learning: what learns; taken before anything was learnt. Only tensors of the core are copied.
+    """
+
+    def __init__(self, core: VisionLLMCore, learning: Learning) -> None:
+        self.core = core
+        self._peft: Any = learning.peft
+        own = dict(core.named_parameters())
+        self._first = {
+            key: own[key].detach().clone() for key, value in learning.whole.items() if own.get(key) is value
+        }
+
+    @torch.no_grad()
+    def recall(self, batch: Batch) -> Recollection:
+        """What the model would have said to these prompts and their answers."""
+        with self._peft.disable_adapter():
+            output: CoreOutput = functional_call(self.core, self._first, (batch,), {"loss": False})
+            wanted = supervised(batch, output)
+            words = self.core.llm.lm_head(output.hidden[:, :-1][wanted]).float().log_softmax(-1)
+        return Recollection(words, output.states)
+
+
+def supervised(batch: Batch, output: CoreOutput) -> Tensor:
+    """Which positions are followed by a token that the language loss counts. (B, L - 1) bool"""
+    labels = batch.labels.masked_fill(query_mask(batch.ids, output.links), IGNORED)
+    return (labels[:, 1:] != IGNORED).to(output.hidden.device)
+
+
+def strayed(logits: Tensor, links: Sequence[Tensor], before: Recollection) -> tuple[Tensor, Tensor]:
+    """How far the answers have gone from what they were.
+
+    Args:
+        logits: of the same supervised tokens. (N, vocabulary)
+        links: states of the same queries. Each (E, C)
+        before: what they were.
+
+    Returns:
+        Mean divergence (KL, nats a token) of the words; mean square of what changed in the super-links,
+        relative to their own.
+    """
+    words = F.kl_div(logits.log_softmax(-1), before.words, reduction="batchmean", log_target=True)
+    if not links:
+        return words, words * 0.0
+    now, then = (torch.cat([one.float() for one in states]) for states in (links, before.links))
+    return words, (now - then).square().mean() / then.square().mean()

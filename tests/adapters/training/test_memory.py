@@ -1,0 +1,111 @@
+"""What replay keeps: the words and the super-links of the model as it came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+
+from tests.sdk.conftest import drawing_changes, pose_sections, write_random_checkpoint
+from visionllm_adapters.training.examples import REPLAY
+from visionllm_adapters.training.lessons import Classroom
+from visionllm_adapters.training.memory import Memory, strayed, supervised
+from visionllm_adapters.training.replay import _ASKED, Replay
+from visionllm_adapters.training.selection import prepare
+from visionllm_adapters.training.settings import FinetuneSettings
+from visionllm_adapters.training.trainee import Trainee
+from visionllm_sdk import VisionLLM
+from visionllm_sdk.model.assembly import Model
+from visionllm_sdk.model.prompt import collate
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    changes = {**drawing_changes(), **pose_sections()}
+    return write_random_checkpoint(tmp_path_factory.mktemp("all"), changes=changes)
+
+
+@pytest.fixture
+def model(checkpoint: Path) -> Model:
+    return VisionLLM.from_pretrained(checkpoint).engine.model
+
+
+def test_a_memory_says_what_the_model_said_however_much_it_learnt(model: Model) -> None:
+    room = Classroom(model=model)
+    examples = [Replay(room, frozenset()).example(Random(seed)) for seed in range(6)]
+    builder = model.prompt_builder()
+    prompts = [
+        builder.build(one.turns, () if one.image is None else (model.tile(one.image),), one.regions)
+        for one in examples
+    ]
+    batch = collate(prompts, pad_id=model.tokenizer.pad_id)
+    learning = prepare(model, FinetuneSettings(), ["detect"])
+    memory = Memory(model.core, learning)
+    with torch.no_grad():
+        output = model.core(batch, loss=False)
+        logits = model.core.llm.lm_head(output.hidden[:, :-1][supervised(batch, output)])
+    before = memory.recall(batch)
+    words, links = strayed(logits, output.states, before)
+    assert float(words) == pytest.approx(0, abs=1e-5)
+    assert float(links) == pytest.approx(0, abs=1e-8)
+
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for value in learning.parameters().values():
+            value.add_(torch.randn_like(value), alpha=0.1)
+        output = model.core(batch, loss=False)
+        logits = model.core.llm.lm_head(output.hidden[:, :-1][supervised(batch, output)])
+    again = memory.recall(batch)
+    torch.testing.assert_close(again.words, before.words)
+    torch.testing.assert_close(torch.cat(list(again.links)), torch.cat(list(before.links)))
+    words, links = strayed(logits, output.states, again)
+    assert float(words) > 1e-3
+    assert float(links) > 1e-3
+    assert all(value.requires_grad for value in learning.parameters().values())  # recalling froze nothing
+
+
+def test_replayed_scenes_pull_the_model_back(model: Model) -> None:
+    learning = prepare(model, FinetuneSettings(lora_rate=1e-2), ["detect"])
+    trainee = Trainee(model, ["detect"], Memory(model.core, learning)).train()
+    replay = Replay(Classroom(model=model), frozenset())
+    examples = [replay.example(Random(seed)) for seed in range(4)]
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, value in learning.parameters().items():
+            if name.startswith("lora."):
+                value.add_(torch.randn_like(value), alpha=0.05)
+    optimiser = torch.optim.Adam(learning.parameters().values(), lr=3e-3)
+    found = []
+    for _ in range(8):
+        total, terms = trainee(examples)
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        assert float(terms["language"].detach()) == 0  # the old answers are the targets, not the true ones
+        found.append(float((terms["words"] + terms["links"]).detach()))
+    assert found[-1] < 0.5 * found[0]
+
+
+def test_replay_asks_for_everything(model: Model) -> None:
+    replay = Replay(Classroom(model=model), frozenset({"detect", "pose"}))
+    found = [replay.example(Random(seed)) for seed in range(150)]
+    assert {one.skill for one in found} == {REPLAY}
+    tokens = {call.token for one in found for call in one.calls}
+    assert tokens == {"[DET]", "[GRD]", "[SEG]", "[POSE]", "[GEN]"}
+    assert any(one.regions for one in found)
+    assert any(not one.calls for one in found)
+    judged = [call for one in found for call in one.calls if call.token != "[GEN]"]
+    assert all(call.truth is not None for call in judged)
+    unjudged = Replay(Classroom(model=model), frozenset())
+    assert all(call.truth is None for seed in range(20) for call in unjudged.example(Random(seed)).calls)
+
+
+def test_every_kind_can_be_learnt_from(model: Model) -> None:
+    replay = Replay(Classroom(model=model), frozenset({"detect", "pose"}))
+    trainee = Trainee(model, ["detect", "pose"])
+    for kind in _ASKED:
+        found = [replay._asked(kind, Random(seed)) for seed in range(6)]
+        total, _ = trainee([one for one in found if one is not None][:1])
+        assert torch.isfinite(total), kind
