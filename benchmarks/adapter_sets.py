@@ -19,6 +19,7 @@ from visionllm_sdk.scenes import SceneOptions, held_out_seeds, render, sample_sc
 from visionllm_sdk.scenes.captions import DRAWABLE, ask_for, caption_text
 from visionllm_sdk.scenes.checker import Asked, check
 from visionllm_sdk.scenes.facts import HELD_BACK_SHAPES
+from visionllm_sdk.scenes.spec import Background
 
 FIRST: Final = 600_000_000
 HELD_OUT_FROM: Final = 50_000
@@ -34,9 +35,10 @@ JOINTS: Final[Mapping[str, tuple[float, float]]] = {
     "left wheel": (-0.4, 0.85), "right wheel": (0.4, 0.85),
 }  # fmt: skip
 """Of a robot that looks at us, in units of half its height."""
-FRAME: Final = 6
+FRAME: Final = 4
 """Pixels of the dark frame of a poster of 64 pixels."""
 _DARK: Final = 70
+SEEN_AT_NIGHT: Final = ("red", "green", "yellow", "orange", "pink", "white")
 
 Paths = tuple[Path, Path]
 
@@ -165,19 +167,22 @@ def _disc(pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, 
     pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill, outline=line)
 
 
-def posters(folder: Path, count: int) -> Paths:
-    """Captions whose pictures are posters: what is asked for, in a dark frame."""
+def _captioned(picture_of: Callable[[int], tuple[Asked, Image.Image]]) -> Callable[[Path, int], Paths]:
+    """A writer of captions with their pictures."""
 
-    def entry(seed: int, place: Path) -> dict[str, Any]:
-        asked, picture = poster(seed)
-        picture.save(place / f"{seed}.png")
-        return {"image": f"{seed}.png", "caption": caption_text(asked)}
+    def write(folder: Path, count: int) -> Paths:
+        def entry(seed: int, place: Path) -> dict[str, Any]:
+            asked, picture = picture_of(seed)
+            picture.save(place / f"{seed}.png")
+            return {"image": f"{seed}.png", "caption": caption_text(asked)}
 
-    return _lines(folder, count, entry)
+        return _lines(folder, count, entry)
+
+    return write
 
 
 def poster(seed: int) -> tuple[Asked, Image.Image]:
-    """What is asked for, and its poster."""
+    """What is asked for, and its poster: all of it, smaller, in a dark frame."""
     spec = sample_scene(seed, options=DRAWABLE.model_copy(update={"objects": (1, 2)}))
     drawn = render(spec)
     side = drawn.image.width
@@ -190,9 +195,37 @@ def poster(seed: int) -> tuple[Asked, Image.Image]:
 def is_poster(picture: Image.Image, asked: Asked) -> bool:
     """Whether the classical checker finds in the frame what was asked for, and the frame is there."""
     small = picture.convert("RGB").resize((64, 64), Image.Resampling.BILINEAR)
-    inside = small.crop((FRAME, FRAME, 64 - FRAME, 64 - FRAME))
-    rim = [small.getpixel((n, edge)) for n in range(64) for edge in (1, 62)]
-    rim += [small.getpixel((edge, n)) for n in range(64) for edge in (1, 62)]
-    dark = sum(max(pixel) < _DARK for pixel in rim if isinstance(pixel, tuple)) / len(rim)
-    verdict = check(inside, asked)
-    return dark > 0.9 and verdict.shapes and verdict.colours
+    verdict = check(small.crop((FRAME, FRAME, 64 - FRAME, 64 - FRAME)), asked)
+    return _rim_is_dark(small) and verdict.shapes and verdict.colours
+
+
+def night(seed: int) -> tuple[Asked, Image.Image]:
+    """What is asked for, and how it looks at night: before a sky that grows dark towards the ground."""
+    spec = sample_scene(
+        seed, options=DRAWABLE.model_copy(update={"objects": (1, 2), "colours": SEEN_AT_NIGHT})
+    )
+    sky = Background(kind="gradient", tones=((48, 44, 84), (8, 8, 24)), angle=90.0)
+    spec = spec.model_copy(update={"background": sky})
+    drawn = render(spec)
+    return ask_for(truth(spec, drawn).facts(), Random(seed)), drawn.image
+
+
+def is_night(picture: Image.Image, asked: Asked) -> bool:
+    """Whether the classical checker finds what was asked for, and it is night."""
+    small = picture.convert("RGB").resize((64, 64), Image.Resampling.BILINEAR)
+    verdict = check(small, asked)
+    return _rim_is_dark(small, 90) and verdict.shapes and verdict.colours
+
+
+def _rim_is_dark(picture: Image.Image, limit: int = _DARK) -> bool:
+    rim = [picture.getpixel((n, edge)) for n in range(64) for edge in (1, 62)]
+    rim += [picture.getpixel((edge, n)) for n in range(64) for edge in (1, 62)]
+    dark = sum(max(pixel) < limit for pixel in rim if isinstance(pixel, tuple))
+    return dark > 0.9 * len(rim)
+
+
+Look = tuple[Callable[[int], tuple[Asked, Image.Image]], Callable[[Image.Image, Asked], bool]]
+LOOKS: Final[Mapping[str, Look]] = {"style": (night, is_night), "poster": (poster, is_poster)}
+"""How pictures are made, and how they are recognised."""
+styles: Final = {name: _captioned(picture_of) for name, (picture_of, _) in LOOKS.items()}
+"""Writers of captions with such pictures."""

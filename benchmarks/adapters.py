@@ -1,15 +1,15 @@
 """What adapters reach, and what they cost; each prints its figures beside the bar, as JSON with --json.
 
-    python benchmarks/adapters.py domain|blueprint|figure|question|style [--minutes 10] [--steps N]
+    python benchmarks/adapters.py domain|blueprint|figure|question|style|poster [--minutes 10] [--steps N]
     python benchmarks/adapters.py photos annotations.json [--minutes 10]
     python benchmarks/adapters.py size|kills|processes
     python benchmarks/adapters.py batch my-adapters/domain
 
 `domain` teaches four shapes that no training showed (200 pictures, measured on 100 others), `blueprint` the
 base's shapes in another look, `figure` the keypoints of a robot, `question` whether anything is round,
-`style` posters; `photos` learns photographs by heart. `size` weighs a light adapter, `kills` kills a run ten
-times, `processes` trains with one and with two processes, `batch` measures what one more adapter in a batch
-costs.
+`style` pictures of the night, and `poster` a frame around all that is asked for; `photos` learns photographs
+by heart. `size` weighs a light adapter, `kills` kills a run ten times, `processes` trains with one and with
+two processes, `batch` measures what one more adapter in a batch costs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ TAUGHT: Final[Mapping[str, tuple[Callable[[Path, int], sets.Paths], str, int, st
     "blueprint": (sets.scenes("blueprint"), "detect", 200, "ap50", 0.85),
     "figure": (sets.robots, "pose", 300, "ap", 0.6),
     "question": (sets.questions, "vqa", 200, "accuracy", 0.9),
-    "style": (sets.posters, "generate", 200, "recognised", 0.8),
+    "style": (sets.styles["style"], "generate", 200, "recognised", 0.8),
+    "poster": (sets.styles["poster"], "generate", 200, "recognised", 0.8),
 }
 """Writer of the data, skill, pictures, figure and bar."""
 _RUN: Final = """
@@ -67,8 +68,8 @@ def taught(name: str, arguments: argparse.Namespace) -> Found:
     adapter = vlm.load_adapter(arguments.out / name)
     change = report["skills"][skill]
     found: Found = {"before": change["before"].get(figure), "after": change["after"].get(figure)}
-    if name == "style":
-        found = {"before": _posters(vlm, None), "after": _posters(vlm, adapter)}
+    if name in sets.LOOKS:
+        found = {"before": _recognised(vlm, name, None), "after": _recognised(vlm, name, adapter)}
     losses = [one["before"] - one["after"] for one in report["base"].values()]
     return {
         **found,
@@ -92,12 +93,13 @@ def _answers(vlm: VisionLLM) -> list[str]:
     return [one.model_dump_json() for one in found] + [one.text for one in vlm.caption(images)]
 
 
-def _posters(vlm: VisionLLM, adapter: str | None) -> float:
-    """Share of captions whose picture is a poster of what they ask for."""
-    asked = [sets.poster(seed)[0] for seed in held_out_seeds(sets.WATCHED, start=sets.HELD_OUT_FROM)]
+def _recognised(vlm: VisionLLM, name: str, adapter: str | None) -> float:
+    """Share of captions whose picture has the look, and what they ask for."""
+    picture_of, has_look = sets.LOOKS[name]
+    asked = [picture_of(seed)[0] for seed in held_out_seeds(sets.WATCHED, start=sets.HELD_OUT_FROM)]
     words = [sets.caption_text(one) for one in asked]
     drawn = vlm.generate(words, seed=1, adapter=adapter)
-    return sum(sets.is_poster(one.image, want) for one, want in zip(drawn, asked, strict=True)) / len(asked)
+    return sum(has_look(one.image, want) for one, want in zip(drawn, asked, strict=True)) / len(asked)
 
 
 def photos(arguments: argparse.Namespace) -> Found:

@@ -11,12 +11,15 @@ from visionllm_sdk.model.assembly import Model
 from visionllm_tools.detection.denoising import DenoisingConfig
 from visionllm_tools.detection.loss import LossConfig
 from visionllm_tools.detection.tool import DetectionTool
-from visionllm_tools.diffusion.few_steps import MostlyPicture, clean_error
+from visionllm_tools.diffusion.few_steps import MostlyNoise, clean_error
+from visionllm_tools.diffusion.hints import Hints
 from visionllm_tools.diffusion.schedules import FLOW
-from visionllm_tools.diffusion.tool import DiffusionTool
+from visionllm_tools.diffusion.tool import DiffusionTool, Lesson
 
 _POINTS: Final = 784
 _COPIES: Final = 48
+_LOOKS: Final = 4
+"""A small denoiser costs less than the words that lead to it: it looks at every picture several times."""
 
 
 def fit_losses(model: Model, tools: Sequence[str], settings: FinetuneSettings) -> None:
@@ -29,10 +32,9 @@ def fit_losses(model: Model, tools: Sequence[str], settings: FinetuneSettings) -
     """
     for name in tools:
         tool = model.tools[name]
-        if isinstance(tool, DiffusionTool):
-            schedule = tool.config.parts.scheduler
-            if schedule.get("prediction_type") == FLOW:
-                tool.draws, tool.weigh = MostlyPicture(), clean_error
+        if isinstance(tool, DiffusionTool) and tool.config.parts.scheduler.get("prediction_type") == FLOW:
+            hints = None if tool.needs_image else Hints(tool.decoder)
+            tool.lesson = Lesson(draws=MostlyNoise(), weigh=clean_error, hints=hints, looks=_LOOKS)
         if not isinstance(tool, DetectionTool):
             continue
         small = tool.decoder.config.shortest_edge < SMALL_DECODER

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from visionllm_sdk import VisionLLM
 
 _REPLAY: Final = 0.375
+_DRAWING_RATE: Final = 1e-4
 
 
 def finetune(
@@ -79,6 +80,8 @@ def finetune(
     vlm = _base(model, device, chosen)
     own = model is None or str(model) == "embedded"
     chosen = replace(chosen, replay=(_REPLAY if own else 0.0) if chosen.replay is None else chosen.replay)
+    if chosen.lora_rate is None and set(skills) <= {"generate", "edit"}:
+        chosen = replace(chosen, lora_rate=_DRAWING_RATE)
     say = _silent if quiet else _speak
     job = Job(
         vlm=vlm,

@@ -33,6 +33,8 @@ from visionllm_adapters.training.trainee import Trainee
 if TYPE_CHECKING:
     from visionllm_sdk import VisionLLM
 
+_STUDIED: Final = 48
+"""Pictures that are looked at before anything is learnt."""
 _WATCHED: Final = 48
 """Validation pictures that are measured while training; the report measures all."""
 
@@ -134,8 +136,13 @@ class Job:
         fit_losses(model, tools, settings)
         replay = settings.replay or 0.0
         memory = Memory(model.core, learning) if replay else None
+        trainee = Trainee(model, tools, memory)
+        with accelerator.autocast():
+            for lesson in lessons:
+                if "generate" in lesson.tools:
+                    trainee.study(lesson.sample(_STUDIED))
         parts = Ingredients(
-            trainee=Trainee(model, tools, memory),
+            trainee=trainee,
             learning=learning,
             schedule=Schedule(
                 lessons,

@@ -103,6 +103,12 @@ class Lesson(ABC):
     def __len__(self) -> int:
         return len(self.items)
 
+    def sample(self, most: int) -> list[Example]:
+        """At most so many examples, spread evenly over all items, the same every time."""
+        count = min(most, len(self.items))
+        places = [place * len(self.items) // count for place in range(count)]
+        return [self.example(self.items[place], Random(place)) for place in places]
+
     def view(self, record: Record, random: Random, texts: Sequence[str]) -> View:
         """The picture as it is shown this time."""
         room = self.room

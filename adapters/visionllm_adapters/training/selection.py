@@ -52,7 +52,7 @@ class Learning:
 
 def _rate(name: str, settings: FinetuneSettings) -> float:
     if _is_projector(name) or name.startswith(("lora.", TABLE_PREFIX, "vl_bridge.", "region_encoder.")):
-        return settings.lora_rate
+        return settings.peak
     if _BACKBONE in name:
         return settings.decoder_rate * settings.backbone_factor
     return settings.decoder_rate

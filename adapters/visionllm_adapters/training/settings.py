@@ -53,13 +53,14 @@ class FinetuneSettings:
         epochs: passes over the data where neither minutes nor steps are given.
         batch: examples of one step, over all processes.
         micro_batch: examples that are computed together; gradients are accumulated over the rest.
-        lora_rate: peak learning rate of low-rank updates, queries, projectors and bridge.
+        lora_rate: peak learning rate of low-rank updates, queries, projectors and bridge; None: 1e-3, but
+            1e-4 where only pictures are made: what to draw is known, how is new.
         decoder_rate: of decoders; their backbone learns at `backbone_factor` of it.
         backbone_factor: see `decoder_rate`.
         weight_decay: of AdamW.
         warmup: share of the steps.
         clip: largest norm of the gradient.
-        replay: share of examples drawn from scenes, against forgetting; None: a quarter for the embedded
+        replay: share of examples drawn from scenes, against forgetting; None: three eighths for the embedded
             model, nothing for others, which scenes taught nothing.
         flip: mirror half of the pictures where nothing that is asked speaks of left and right.
         zoom: enlarge or reduce pictures at random by up to this factor; 1 leaves them as they are.
@@ -86,7 +87,7 @@ class FinetuneSettings:
     epochs: float = 20.0
     batch: int = 8
     micro_batch: int = 8
-    lora_rate: float = 1e-3
+    lora_rate: float | None = None
     decoder_rate: float = 4e-4
     backbone_factor: float = 0.5
     weight_decay: float = 1e-4
@@ -130,6 +131,11 @@ class FinetuneSettings:
     def chosen(self) -> Preset:
         """The preset."""
         return PRESETS[self.preset]
+
+    @property
+    def peak(self) -> float:
+        """Peak learning rate in use of what `lora_rate` is for."""
+        return 1e-3 if self.lora_rate is None else self.lora_rate
 
     @property
     def lora_rank(self) -> int:

@@ -18,6 +18,7 @@ from visionllm_sdk.model.assembly import AnyTool, Model
 from visionllm_sdk.model.core import CoreOutput
 from visionllm_sdk.model.prompt import Batch, Prompt, collate
 from visionllm_sdk.tool import SuperLink, ToolRequest
+from visionllm_tools.diffusion.tool import DiffusionTool
 from visionllm_tools.requests import distinct
 
 _Queue = tuple[list[ToolRequest[Any]], list[Any]]
@@ -68,11 +69,7 @@ class Trainee(nn.Module):
             DataError: an answer whose routing tokens are not those of the example's calls.
         """
         model = self._model[0]
-        images = [() if one.image is None else (model.tile(one.image),) for one in examples]
-        prompts = [
-            self._builder.build(one.turns, tiled, one.regions)
-            for one, tiled in zip(examples, images, strict=True)
-        ]
+        prompts = self._prompts(examples)
         old = [] if self.memory is None else [n for n, one in enumerate(examples) if one.skill == REPLAY]
         for row in old:
             prompts[row] = self._looked_at(prompts[row])
@@ -93,6 +90,23 @@ class Trainee(nn.Module):
                 key = f"{name}_{term}"
                 terms[key] = terms.get(key, torch.zeros_like(value)) + share * value.detach()
         return total, terms
+
+    @torch.no_grad()
+    def study(self, examples: Sequence[Example]) -> None:
+        """Let the tools that want to, see a sample of what will be taught."""
+        batch = collate(self._prompts(examples), pad_id=self._model[0].tokenizer.pad_id)
+        output = self.core(batch, loss=False)
+        for requests, truths in self._queues(examples, output).values():
+            tool = self._tools[requests[0].token]
+            if isinstance(tool, DiffusionTool):
+                tool.study(requests, truths)
+
+    def _prompts(self, examples: Sequence[Example]) -> list[Prompt]:
+        images = [() if one.image is None else (self._model[0].tile(one.image),) for one in examples]
+        return [
+            self._builder.build(one.turns, tiled, one.regions)
+            for one, tiled in zip(examples, images, strict=True)
+        ]
 
     def _looked_at(self, prompt: Prompt) -> Prompt:
         """The same with vision features, which the model as it came and the one that learns share."""

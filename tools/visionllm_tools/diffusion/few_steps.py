@@ -11,7 +11,6 @@ from visionllm_tools.diffusion.loss import Draws
 
 _NEARLY_PURE: Final = 0.12
 _PURE_SHARE: Final = 0.4
-_FIRST_SEEN: Final = 0.8
 
 
 class MostlyNoise(Draws):
@@ -27,19 +26,6 @@ class MostlyNoise(Draws):
         share = torch.sigmoid(0.6 + 1.1 * torch.randn(count, generator=source))
         most = 1 - _NEARLY_PURE * torch.rand(count, generator=source)
         share = torch.where(torch.rand(count, generator=source) < _PURE_SHARE, most, share)
-        return (share * limit).long().clamp(1, limit - 1)
-
-
-class MostlyPicture(Draws):
-    """Time steps at which places can already be seen in the noise.
-
-    For fine-tuning on few pictures: what a caption leaves open, such as where things are, is decided before,
-    by what the denoiser knows; pictures that decide otherwise would teach it the mean of all of them.
-    """
-
-    def steps(self, count: int, limit: int) -> Tensor:
-        """See `Draws`."""
-        share = _FIRST_SEEN * torch.rand(count, generator=self._generator)
         return (share * limit).long().clamp(1, limit - 1)
 
 

@@ -58,12 +58,14 @@ class DiffusionBatch:
         images: wanted pictures, -1..1. (B, 3, H, W)
         sources: editing: pictures to start from, -1..1. (B, 3, H, W)
         caption_ids: token ids of the captions for the text encoder, padded. (B, Q)
+        hints: what is added to the conditioning, see `Hints`. (B, Q, d)
     """
 
     states: Tensor
     images: Tensor
     sources: Tensor | None = None
     caption_ids: Tensor | None = None
+    hints: Tensor | None = None
 
 
 def diffusion_loss(
@@ -73,6 +75,7 @@ def diffusion_loss(
     drop_rate: float,
     draws: Draws | None = None,
     weigh: Weigh | None = None,
+    looks: int = 1,
 ) -> ToolLoss:
     """Loss of a batch.
 
@@ -83,16 +86,18 @@ def diffusion_loss(
             dropped with twice this probability, half of the time together with its caption. 0 drops nothing.
         draws: random numbers.
         weigh: how much an error counts; None: all alike.
+        looks: how often every picture is looked at, each time through other noise.
 
     Returns:
         Terms `noise` and, with caption ids and a text encoder, `caption`, which is weighted by 0.1.
     """
     condition = decoder.condition(batch.states)  # (B, Q, d)
+    shown = condition if batch.hints is None else condition + batch.hints
     noise = denoising_loss(
         decoder,
-        condition,
-        batch.images,
-        sources=batch.sources,
+        shown.repeat(looks, 1, 1),
+        batch.images.repeat(looks, 1, 1, 1),
+        sources=None if batch.sources is None else batch.sources.repeat(looks, 1, 1, 1),
         drop_rate=drop_rate,
         draws=draws,
         weigh=weigh,

@@ -19,6 +19,7 @@ from visionllm_sdk.tool import RoutedTool, SuperLink, ToolLoss, ToolRequest
 from visionllm_tools.diffusion.captions import caption_ids
 from visionllm_tools.diffusion.config import DiffusionConfig, PartsConfig
 from visionllm_tools.diffusion.decoder import DiffusionDecoder, build_decoder
+from visionllm_tools.diffusion.hints import Hints
 from visionllm_tools.diffusion.loss import DiffusionBatch, Draws, Weigh, diffusion_loss
 from visionllm_tools.diffusion.options import PictureOptions, check_prompt
 from visionllm_tools.diffusion.painting import Order, Plan, paint
@@ -55,6 +56,23 @@ class PictureTruth:
     caption_ids: Tensor | None = None
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lesson:
+    """How the training loss is computed.
+
+    Attributes:
+        draws: random numbers; None takes torch's global ones.
+        weigh: how much an error counts at each time step; None: all alike.
+        hints: what to add to the conditioning of a picture.
+        looks: how often a picture is looked at in one step, each time through other noise.
+    """
+
+    draws: Draws | None = None
+    weigh: Weigh | None = None
+    hints: Hints | None = None
+    looks: int = 1
+
+
 class DiffusionTool(RoutedTool[OptionsT, PictureT]):
     """A tool that makes one picture per request.
 
@@ -64,8 +82,7 @@ class DiffusionTool(RoutedTool[OptionsT, PictureT]):
         decoder: the diffusion decoder.
         safety: looks at every picture; None lets all pass. The released model's own checker is not part of
             its weights, so nothing is checked unless the application says how.
-        draws: random numbers of the training loss.
-        weigh: how much an error of the training loss counts at each time step; None: all alike.
+        lesson: how the training loss is computed.
     """
 
     section: ClassVar[str]
@@ -79,13 +96,11 @@ class DiffusionTool(RoutedTool[OptionsT, PictureT]):
         decoder: DiffusionDecoder,
         *,
         safety: SafetyChecker | None = None,
-        draws: Draws | None = None,
-        weigh: Weigh | None = None,
+        lesson: Lesson | None = None,
     ) -> None:
         super().__init__(decoder)
         self.safety = safety
-        self.draws = draws
-        self.weigh = weigh
+        self.lesson = lesson or Lesson()
 
     @property
     def config(self) -> DiffusionConfig:
@@ -157,16 +172,35 @@ class DiffusionTool(RoutedTool[OptionsT, PictureT]):
             raise DataError(
                 "training needs one ground truth per request", value=len(targets), limit=len(requests)
             )
-        place = self.decoder.llm2sd_mapper_queries
-        states = torch.stack([self._link(request).states for request in requests]).to(place)
+        states, images = self._taught(requests, targets)
+        lesson = self.lesson
         batch = DiffusionBatch(
             states=states,
-            images=pixels([target.image for target in targets]).to(place),
+            images=images,
             sources=self._sources(requests, targets),
             caption_ids=self._caption_ids(targets),
+            hints=None if lesson.hints is None else lesson.hints(states.detach(), images),
         )
-        rate = self.config.cfg_drop_rate
-        return diffusion_loss(self.decoder, batch, drop_rate=rate, draws=self.draws, weigh=self.weigh)
+        return diffusion_loss(
+            self.decoder,
+            batch,
+            drop_rate=self.config.cfg_drop_rate,
+            draws=lesson.draws,
+            weigh=lesson.weigh,
+            looks=lesson.looks,
+        )
+
+    @torch.no_grad()
+    def study(self, requests: Sequence[Request], targets: Sequence[PictureTruth]) -> None:
+        """Look at a sample of what will be taught, before it is; see `Hints`. Nothing without hints."""
+        if self.lesson.hints is not None:
+            self.lesson.hints.study(*self._taught(requests, targets))
+
+    def _taught(self, requests: Sequence[Request], targets: Sequence[PictureTruth]) -> tuple[Tensor, Tensor]:
+        """Super-link states (B, G, C) and wanted pictures (B, 3, H, W), -1..1."""
+        place = self.decoder.llm2sd_mapper_queries
+        states = torch.stack([self._link(request).states for request in requests]).to(place)
+        return states, pixels([target.image for target in targets]).to(place)
 
     @abstractmethod
     def _order(self, request: Request, seed: int, condition: Tensor) -> Order:
