@@ -142,7 +142,7 @@ def _small_run(arguments: argparse.Namespace, **more: Any) -> Found:
     ]
     return {
         "data": str(paths[0]), "val": str(paths[1]), "preset": "light", "batch": 4, "micro_batch": 2,
-        "base_scenes": 0, "replay": 0.0, "quiet": True, **more,
+        "base_scenes": 0, "replay": 0.25, "quiet": True, **more,
     }  # fmt: skip
 
 
