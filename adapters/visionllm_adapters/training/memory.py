@@ -70,11 +70,14 @@ def supervised(batch: Batch, output: CoreOutput) -> Tensor:
     return (labels[:, 1:] != IGNORED).to(output.hidden.device)
 
 
-def strayed(logits: Tensor, links: Sequence[Tensor], before: Recollection) -> tuple[Tensor, Tensor]:
+def strayed(
+    logits: Tensor, rows: Tensor, links: Sequence[Tensor], before: Recollection
+) -> tuple[Tensor, Tensor]:
     """How far the answers have gone from what they were.
 
     Args:
         logits: of the same supervised tokens. (N, vocabulary)
+        rows: which answer each of them belongs to; every answer counts the same, however long. (N,) long
         links: states of the same queries. Each (E, C)
         before: what they were.
 
@@ -82,7 +85,9 @@ def strayed(logits: Tensor, links: Sequence[Tensor], before: Recollection) -> tu
         Mean divergence (KL, nats a token) of the words; mean square of what changed in the super-links,
         relative to their own.
     """
-    words = F.kl_div(logits.log_softmax(-1), before.words, reduction="batchmean", log_target=True)
+    each = F.kl_div(logits.log_softmax(-1), before.words, reduction="none", log_target=True).sum(-1)  # (N,)
+    counts = torch.bincount(rows).clamp_min(1)
+    words = (each / counts[rows]).sum() / len(rows.unique())
     if not links:
         return words, words * 0.0
     now, then = (torch.cat([one.float() for one in states]) for states in (links, before.links))

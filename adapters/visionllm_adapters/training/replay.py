@@ -34,8 +34,8 @@ _SPAN: Final = 100_000_000
 """Training seeds that only replay draws from."""
 _PHRASES: Final = {**TRAINING, **DRAWING_TRAINING}
 _ASKED: Final[Mapping[str, int]] = {
-    "detect": 3, "ground": 4, "segment": 1, "mixed": 1, "small_talk": 1, "caption": 4, "existence": 1,
-    "count": 1, "colour": 1, "shape": 1, "position": 1, "comparison": 1, "generate": 1, "mark": 2, "pose": 2,
+    "detect": 3, "ground": 4, "segment": 1, "mixed": 1, "small_talk": 1, "caption": 4, "existence": 2,
+    "count": 2, "colour": 2, "shape": 2, "position": 2, "comparison": 2, "generate": 1, "mark": 2, "pose": 2,
 }  # fmt: skip
 """How often each kind of request comes."""
 _SIDES: Final = (128, 320)

@@ -141,7 +141,7 @@ class Trainee(nn.Module):
         wanted = supervised(batch, output)[list(rows)]
         logits = self.core.llm.lm_head(output.hidden[list(rows)][:, :-1][wanted]).float()
         links = [state for row in rows for _, state in output.of_row(row)]
-        return strayed(logits, links, before)
+        return strayed(logits, wanted.nonzero()[:, 0], links, before)
 
     def _queues(self, examples: Sequence[Example], output: Any) -> dict[tuple[str, bool], _Queue]:
         """Requests and truths by tool, and by whether there are masks to learn."""

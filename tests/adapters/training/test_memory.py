@@ -11,7 +11,7 @@ import torch
 from tests.sdk.conftest import drawing_changes, pose_sections, write_random_checkpoint
 from visionllm_adapters.training.examples import REPLAY
 from visionllm_adapters.training.lessons import Classroom
-from visionllm_adapters.training.memory import Memory, strayed, supervised
+from visionllm_adapters.training.memory import Memory, Recollection, strayed, supervised
 from visionllm_adapters.training.replay import _ASKED, Replay
 from visionllm_adapters.training.selection import prepare
 from visionllm_adapters.training.settings import FinetuneSettings
@@ -45,9 +45,10 @@ def test_a_memory_says_what_the_model_said_however_much_it_learnt(model: Model) 
     memory = Memory(model.core, learning)
     with torch.no_grad():
         output = model.core(batch, loss=False)
-        logits = model.core.llm.lm_head(output.hidden[:, :-1][supervised(batch, output)])
+        wanted = supervised(batch, output)
+        logits, rows = model.core.llm.lm_head(output.hidden[:, :-1][wanted]), wanted.nonzero()[:, 0]
     before = memory.recall(batch)
-    words, links = strayed(logits, output.states, before)
+    words, links = strayed(logits, rows, output.states, before)
     assert float(words) == pytest.approx(0, abs=1e-5)
     assert float(links) == pytest.approx(0, abs=1e-8)
 
@@ -56,14 +57,25 @@ def test_a_memory_says_what_the_model_said_however_much_it_learnt(model: Model) 
         for value in learning.parameters().values():
             value.add_(torch.randn_like(value), alpha=0.1)
         output = model.core(batch, loss=False)
-        logits = model.core.llm.lm_head(output.hidden[:, :-1][supervised(batch, output)])
+        wanted = supervised(batch, output)
+        logits, rows = model.core.llm.lm_head(output.hidden[:, :-1][wanted]), wanted.nonzero()[:, 0]
     again = memory.recall(batch)
     torch.testing.assert_close(again.words, before.words)
     torch.testing.assert_close(torch.cat(list(again.links)), torch.cat(list(before.links)))
-    words, links = strayed(logits, output.states, again)
+    words, links = strayed(logits, rows, output.states, again)
     assert float(words) > 1e-3
     assert float(links) > 1e-3
     assert all(value.requires_grad for value in learning.parameters().values())  # recalling froze nothing
+
+
+def test_a_short_answer_counts_as_much_as_a_long_one() -> None:
+    then = torch.full((11, 2), 0.5).log()
+    now = torch.zeros(11, 2)
+    now[0, 0] = 4.0  # the only token of the first answer
+    words, links = strayed(now, torch.tensor([0] + [1] * 10), [], Recollection(then, []))
+    alone, _ = strayed(now[:1], torch.tensor([0]), [], Recollection(then[:1], []))
+    assert float(words) == pytest.approx(float(alone) / 2)
+    assert float(links) == 0
 
 
 def test_replayed_scenes_pull_the_model_back(model: Model) -> None:

@@ -77,6 +77,14 @@ def test_a_gray_picture_is_wrong(held_out: list[Sample]) -> None:
     assert done is not None
     assert done < 0.2
     assert not report.passed
+    editing = report.skills["editing"]
+    mean = {  # squared errors by kind: those of additions, which no instruction places, are not in the whole
+        kind: (figures["cases"], 10 ** (-figures["psnr_inside"] / 10))
+        for kind, figures in editing.slices["kind"].items()
+        if figures["psnr_inside"] is not None and figures["cases"] is not None and kind != "add"
+    }
+    pooled = sum(count * error for count, error in mean.values()) / sum(count for count, _ in mean.values())
+    assert editing.figures["psnr_inside"] == pytest.approx(-10 * math.log10(pooled))
 
 
 def test_captions_and_edits_depend_on_the_sample_alone(held_out: list[Sample]) -> None:
