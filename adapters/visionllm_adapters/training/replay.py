@@ -38,6 +38,10 @@ _ASKED: Final[Mapping[str, int]] = {
     "count": 2, "colour": 2, "shape": 2, "position": 2, "comparison": 2, "generate": 1, "mark": 2, "pose": 2,
 }  # fmt: skip
 """How often each kind of request comes."""
+_JUDGED: Final = ("detect", "ground", "segment", "mixed")
+_MORE: Final = 4
+"""So much more often come those that the detector is judged by, where it learns: words stay as they are, but
+the scores of what it knew drift, and with them what counts as found."""
 _SIDES: Final = (128, 320)
 _TRIES: Final = 8
 
@@ -58,13 +62,18 @@ class Replay:
     def example(self, random: Random) -> Example:
         """One scene with one request, and what its tools should find."""
         for _ in range(_TRIES):
-            kind = random.choices(list(_ASKED), list(_ASKED.values()))[0]
+            kind = random.choices(list(_ASKED), self._weights)[0]
             found = self._asked(kind, random)
             if found is not None:
                 return found
         found = self._asked("caption", random)
         assert found is not None
         return found
+
+    @property
+    def _weights(self) -> list[int]:
+        more = _MORE if "detect" in self.taught else 1
+        return [weight * (more if kind in _JUDGED else 1) for kind, weight in _ASKED.items()]
 
     def _asked(self, kind: str, random: Random) -> Example | None:
         known, image = _scene(random, figures=0.6 if kind == "pose" else 0.12)
