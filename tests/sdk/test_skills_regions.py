@@ -244,7 +244,7 @@ def test_every_marked_thing_of_a_message_has_its_detection(
 def test_marks_do_not_change_what_other_tools_do(
     random_vlm: VisionLLM, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("visionllm_sdk.skills.steps.one_each", pytest.fail)
+    monkeypatch.setattr("visionllm_sdk.skills.regional.one_each", pytest.fail)
     asked, seen = "Segment <region>", list[object]()
     run = random_vlm.engine.run
     monkeypatch.setattr(random_vlm.engine, "run", lambda jobs: (seen.extend(jobs), run(jobs))[1])
@@ -260,7 +260,7 @@ def test_an_example_in_another_image_may_have_many_like_it(
 ) -> None:
     block = RegionBlock(region=Point(5, 5), image=0)
     options = scripted(random_vlm, "<det>region1</det>[DET].")
-    monkeypatch.setattr("visionllm_sdk.skills.steps.one_each", pytest.fail)
+    monkeypatch.setattr("visionllm_sdk.skills.regional.one_each", pytest.fail)
     (found,) = random_vlm.chat("Like <region>?", images[:2], regions=[block], options=options).results
     assert isinstance(found, Detections)
     assert found.width == images[1].width

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from langchain_core.messages import AIMessage, BaseMessage
@@ -25,9 +25,12 @@ from visionllm_sdk.agent.workspace import Workspace, thread_of
 from visionllm_sdk.errors import HandleError, InputError, VisionLLMError
 from visionllm_sdk.generation import RoutedCall, ToolJob
 from visionllm_sdk.images import LoadedImage, load_image
+from visionllm_sdk.regions import Region
 from visionllm_sdk.results import Detections, EditedImage, ImageResult, Picture, Result
-from visionllm_sdk.skills.marking import number_regions
+from visionllm_sdk.skills.engine import SKILL_TOKENS
+from visionllm_sdk.skills.marking import number_regions, pointed_out
 from visionllm_sdk.skills.perception import as_count
+from visionllm_sdk.skills.regional import ONE_EACH, one_of_each
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,6 +53,7 @@ class _Order:
         images: to look at, in the order of the skill's arguments; the last one is what the result is about.
         handles: of the images.
         call: the routed call whose super-links the vision model passed on; None routes by the labels.
+        marked: regions of the message that its labels stand for: each has its detection.
     """
 
     arguments: SkillArguments
@@ -57,6 +61,7 @@ class _Order:
     images: tuple[LoadedImage, ...]
     handles: tuple[str, ...]
     call: RoutedCall | None
+    marked: Mapping[str, Region] = field(default_factory=dict)
 
     @property
     def picture(self) -> Image | None:
@@ -170,7 +175,25 @@ class VisionTool(BaseTool):
                 limit=self._skill.token,
                 remedy="Call the tool with labels and image only.",
             )
-        return _Order(arguments=typed, session=session, images=images, handles=handles, call=call)
+        marked = {} if call is None or link is None else self._marked(link, call, typed, messages)
+        return _Order(
+            arguments=typed, session=session, images=images, handles=handles, call=call, marked=marked
+        )
+
+    def _marked(
+        self, link: str, call: RoutedCall, arguments: SkillArguments, messages: Sequence[BaseMessage]
+    ) -> dict[str, Region]:
+        """What the user pointed at, where that is looked for and no threshold decides; by label."""
+        if (
+            call.token != SKILL_TOKENS["detect"]
+            or self._skill.settings(arguments).get("threshold") is not None
+        ):
+            return {}
+        for message in reversed(messages):
+            if isinstance(message, AIMessage) and _passes_on(message, link):
+                recipe = Recipe.of(message)
+                return {} if recipe is None else pointed_out(recipe.marks, len(recipe.images), call.labels)
+        return {}
 
     def _images(
         self, arguments: SkillArguments, messages: Sequence[BaseMessage], session: VisionSession
@@ -235,9 +258,8 @@ class VisionTool(BaseTool):
 
     def _job(self, order: _Order) -> ToolJob:
         assert order.call is not None
-        options = self._workspace.vlm.engine.known_options(
-            order.call.token, self._skill.settings(order.arguments)
-        )
+        settings = {**self._skill.settings(order.arguments), **(ONE_EACH if order.marked else {})}
+        options = self._workspace.vlm.engine.known_options(order.call.token, settings)
         words = self._skill.labels(order.arguments)[0] if self._skill.draws else ""
         return ToolJob(call=order.call, image=order.picture, options=options, instruction=words)
 
@@ -296,7 +318,7 @@ class VisionTool(BaseTool):
             return _kept(result, order)
         if order.call is None or not isinstance(result, Detections):
             return result
-        found = number_regions(result)
+        found = number_regions(one_of_each(result, order.marked))
         return as_count(found, self._skill.labels(order.arguments)[0]) if self.name == "count" else found
 
     def _report(self, order: _Order, result: Outcome) -> tuple[_Content, Outcome]:

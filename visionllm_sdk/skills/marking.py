@@ -121,16 +121,21 @@ def _in_order(talk: Conversation) -> list[Mark]:
     ]
 
 
-def pointed_out(talk: Conversation, labels: Sequence[str]) -> dict[str, Region]:
-    """The regions of the message that labels stand for, by label.
+def pointed_out(marks: Sequence[Mark], images: int, labels: Sequence[str]) -> dict[str, Region]:
+    """The regions of a message that labels stand for, by label.
 
-    Empty if a label means anything else, or a region lies in another image than the one that is looked at:
-    then it is an example, of which there may be none or many.
+    Empty if a label means anything else, or a region lies in another image than the last one, which is looked
+    at: then it is an example, of which there may be none or many.
+
+    Args:
+        marks: regions of the message.
+        images: how many images there are.
+        labels: of a routed call.
     """
-    marks, found = talk.marks[-1] if talk.marks else (), dict[str, Region]()
+    found = dict[str, Region]()
     for label in labels:
         number = region_number(label)
-        if number is None or number >= len(marks) or marks[number].image != len(talk.images) - 1:
+        if number is None or number >= len(marks) or marks[number].image != images - 1:
             return {}
         found[label] = marks[number].region
     return found

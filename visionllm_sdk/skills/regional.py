@@ -236,6 +236,13 @@ def one_each(found: Detections, regions: Mapping[str, Region]) -> Iterator[Detec
         yield max(zip([agreement(region, one) for one in close], close, strict=True), key=_fit)[1]
 
 
+def one_of_each(found: Detections, regions: Mapping[str, Region]) -> Detections:
+    """Of what was found with `ONE_EACH` the detection of each region; all of it without regions."""
+    if not regions:
+        return found
+    return found.model_copy(update={"detections": tuple(one_each(found, regions))})
+
+
 def _fit(rated: tuple[float, Detection]) -> tuple[float, float]:
     return rated[0], rated[1].score
 

@@ -14,12 +14,11 @@ from visionllm_sdk.errors import InputError
 from visionllm_sdk.generation import GeneratedReply, GenerationOptions, GenerationRequest, ToolJob
 from visionllm_sdk.model.conversation import Turn, image_parts
 from visionllm_sdk.model.prompt import RegionPrompt, TiledImage
-from visionllm_sdk.regions import Region
-from visionllm_sdk.results import Alternative, Detections, Reply, Result, RoutedCall, Usage
+from visionllm_sdk.results import Alternative, Detections, Reply, RoutedCall, Usage
 from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
 from visionllm_sdk.skills.history import Conversation, parts_of, past_turns
 from visionllm_sdk.skills.marking import pointed_out, region_prompts, tell_regions
-from visionllm_sdk.skills.regional import ONE_EACH, one_each
+from visionllm_sdk.skills.regional import ONE_EACH, one_of_each
 from visionllm_sdk.skills.settings import TalkSettings
 from visionllm_sdk.skills.wording import report
 
@@ -113,7 +112,12 @@ def carry_out(
     """
     asked = settings.tool_options
     finds = SKILL_TOKENS["detect"] if asked.get("threshold") is None else None
-    marked = [pointed_out(talk, call.labels) if call.token == finds else {} for talk, call in calls]
+    marked = [
+        pointed_out(talk.marks[-1] if talk.marks else (), len(talk.images), call.labels)
+        if call.token == finds
+        else {}
+        for talk, call in calls
+    ]
     jobs = [
         ToolJob(
             call=call,
@@ -130,7 +134,10 @@ def carry_out(
                 value=job.instruction,
                 remedy="Pass images=[...].",
             )
-    results = [_chosen(result, own) for result, own in zip(engine.run(jobs), marked, strict=True)]
+    results = [
+        one_of_each(result, own) if isinstance(result, Detections) else result
+        for result, own in zip(engine.run(jobs), marked, strict=True)
+    ]
     return [
         RoutedCall(
             token=call.token,
@@ -142,12 +149,6 @@ def carry_out(
         )
         for (talk, call), result in zip(calls, results, strict=True)
     ]
-
-
-def _chosen(result: Result, marked: Mapping[str, Region]) -> Result:
-    if not marked or not isinstance(result, Detections):
-        return result
-    return result.model_copy(update={"detections": tuple(one_each(result, marked))})
 
 
 def _alternatives(engine: Engine, others: Sequence[tuple[str, float]]) -> tuple[Alternative, ...]:

@@ -14,6 +14,7 @@ from visionllm_adapters.places import trained_keys
 from visionllm_adapters.training.settings import LANGUAGE_LAYERS, FinetuneSettings
 from visionllm_sdk.model.assembly import Model
 from visionllm_sdk.model.core import TABLE_PREFIX
+from visionllm_tools.detection.tool import DetectionTool
 
 NAME: Final = "default"
 """What PEFT calls the adapter while it learns; it expects this name in a folder that it loads."""
@@ -23,6 +24,7 @@ _PROJECTORS: Final = (
 _FROZEN: Final = ("sd_vae", "sd_text_encoder")
 """Parts of decoders that no preset trains: they say what a picture or a word is, not what is asked for."""
 _BACKBONE: Final = ".backbone."
+_DECODER_RATE, _DETECTOR_RATE = 4e-4, 2e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +55,9 @@ class Learning:
 def _rate(name: str, settings: FinetuneSettings) -> float:
     if _is_projector(name) or name.startswith(("lora.", TABLE_PREFIX, "vl_bridge.", "region_encoder.")):
         return settings.peak
-    if _BACKBONE in name:
-        return settings.decoder_rate * settings.backbone_factor
-    return settings.decoder_rate
+    own = _DETECTOR_RATE if name.startswith(DetectionTool.checkpoint_prefix) else _DECODER_RATE
+    rate = own if settings.decoder_rate is None else settings.decoder_rate
+    return rate * settings.backbone_factor if _BACKBONE in name else rate
 
 
 def _is_projector(key: str) -> bool:

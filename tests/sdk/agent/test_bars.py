@@ -15,6 +15,7 @@ from benchmarks.agent_kills import measure as kill_and_resume
 from benchmarks.agent_requests import KINDS, answers, cases, has_artifacts, is_right
 from visionllm_sdk import VisionAgent, VisionLLM, load_image
 from visionllm_sdk.agent.vision_agent import image_block
+from visionllm_sdk.regions import Point
 from visionllm_sdk.scenes import held_out_seeds
 
 pytestmark = pytest.mark.quality
@@ -45,6 +46,22 @@ def test_the_agent_finds_what_the_direct_call_finds(vlm: VisionLLM) -> None:
         found = found_in(agent.invoke(text, images=[image]))
         assert found
         assert same(found, found_in(vlm.chat(text, [image], force="detect")))
+
+
+def test_the_agent_finds_every_marked_thing(vlm: VisionLLM) -> None:
+    """However unsure the detector is, as in a direct call: the user pointed at them."""
+    agent = VisionAgent(vlm)
+    for seed in held_out_seeds(3, start=9000):
+        image, facts = scene(seed)
+        places = [((x1 + x2) / 2, (y1 + y2) / 2) for x1, y1, x2, y2 in (one.box for one in facts.objects[:2])]
+        regions = [Point(x, y) for x, y in places]
+        text = "Segment " + ", ".join("<region>" for _ in regions)
+        marks = [{"type": "region", "region": one.model_dump(mode="json")} for one in regions]
+        content: list[Any] = [image_block(load_image(image)), *marks, {"type": "text", "text": text}]
+        found = found_in(agent.invoke([HumanMessage(content)]))
+        direct = found_in(vlm.chat(text, [image], regions=regions))
+        assert [one.region for each in found for one in each] == list(range(len(regions)))
+        assert same(found, direct)
 
 
 def test_a_second_question_reads_only_what_is_new(vlm: VisionLLM) -> None:
