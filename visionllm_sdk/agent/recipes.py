@@ -22,7 +22,7 @@ from visionllm_sdk.skills.history import Mark, parts_of
 from visionllm_sdk.skills.marking import encode_marks
 
 if TYPE_CHECKING:
-    from langchain_core.messages import AIMessage
+    from langchain_core.messages import BaseMessage
 
 __all__ = ["RECIPE", "Recipe"]
 
@@ -72,7 +72,7 @@ class Recipe:
         return cls(prompt=tuple(ids), images=tuple(handles), reply=tuple(reply), request=request)
 
     @classmethod
-    def of(cls, message: AIMessage) -> Self | None:
+    def of(cls, message: BaseMessage) -> Self | None:
         """The recipe that came with a message; None if it is no reply of this model, or was damaged."""
         data = message.response_metadata.get(RECIPE)
         if not isinstance(data, Mapping):
@@ -83,6 +83,15 @@ class Recipe:
             return None
         request = str(data.get("request", ""))
         return cls(prompt=prompt, images=images, reply=reply, request=request, marks=marks)
+
+    @classmethod
+    def behind(cls, link: str, messages: Sequence[BaseMessage]) -> Self | None:
+        """The recipe of the latest message that passes on a super-link; None if there is none."""
+        for message in reversed(messages):
+            calls = getattr(message, "tool_calls", ())
+            if any(call["args"].get("superlink") == link for call in calls):
+                return cls.of(message)
+        return None
 
     def dump(self) -> dict[str, Any]:
         """JSON-safe data."""

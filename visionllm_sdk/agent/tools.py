@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import BaseMessage
 from langchain_core.tools import BaseTool, InjectedToolArg, ToolException
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from langgraph.prebuilt.tool_node import ToolRuntime
@@ -184,16 +184,10 @@ class VisionTool(BaseTool):
         self, link: str, call: RoutedCall, arguments: SkillArguments, messages: Sequence[BaseMessage]
     ) -> dict[str, Region]:
         """What the user pointed at, where that is looked for and no threshold decides; by label."""
-        if (
-            call.token != SKILL_TOKENS["detect"]
-            or self._skill.settings(arguments).get("threshold") is not None
-        ):
+        found = self._skill.settings(arguments).get("threshold") is None and Recipe.behind(link, messages)
+        if not found or call.token != SKILL_TOKENS["detect"]:
             return {}
-        for message in reversed(messages):
-            if isinstance(message, AIMessage) and _passes_on(message, link):
-                recipe = Recipe.of(message)
-                return {} if recipe is None else pointed_out(recipe.marks, len(recipe.images), call.labels)
-        return {}
+        return pointed_out(found.marks, len(found.images), call.labels)
 
     def _images(
         self, arguments: SkillArguments, messages: Sequence[BaseMessage], session: VisionSession
@@ -237,20 +231,16 @@ class VisionTool(BaseTool):
     def _recall(self, link: str, messages: Sequence[BaseMessage], session: VisionSession) -> RoutedCall:
         """The routed call under a handle; if it is gone, computed again from the message that made it."""
         if link not in session.links:
-            for message in reversed(messages):
-                if isinstance(message, AIMessage) and _passes_on(message, link):
-                    self._compute_again(message, session)
-                    break
+            recipe = Recipe.behind(link, messages)
+            if recipe is not None:
+                self._compute_again(recipe, session)
         try:
             return session.links.get(link)
         except HandleError as error:
             error.remedy = "Call the tool with labels and image only."
             raise error.at("argument `superlink`") from error
 
-    def _compute_again(self, message: AIMessage, session: VisionSession) -> None:
-        recipe = Recipe.of(message)
-        if recipe is None:
-            return
+    def _compute_again(self, recipe: Recipe, session: VisionSession) -> None:
         images = {handle: session.images.get(handle) for handle in recipe.images if handle in session.images}
         self._workspace.run(recipe.make_again, session, self._workspace.vlm.engine, images)
 
@@ -388,10 +378,6 @@ def _messages(runtime: Any) -> Sequence[BaseMessage]:
         if isinstance(found, list | tuple)
         else []
     )
-
-
-def _passes_on(message: AIMessage, link: str) -> bool:
-    return any(call["args"].get("superlink") == link for call in message.tool_calls)
 
 
 def _as_tool_error(error: VisionLLMError) -> ToolException:

@@ -79,16 +79,13 @@ def finetune(
     train, watched = _data(data, images, val, val_images or images, skip_faulty=skip_faulty)
     vlm = _base(model, device, chosen)
     own = model is None or str(model) == "embedded"
-    chosen = replace(chosen, replay=(_REPLAY if own else 0.0) if chosen.replay is None else chosen.replay)
-    if chosen.lora_rate is None and set(skills) <= {"generate", "edit"}:
-        chosen = replace(chosen, lora_rate=_DRAWING_RATE)
     say = _silent if quiet else _speak
     job = Job(
         vlm=vlm,
         train=train,
         watched=watched,
         skills=skills,
-        settings=chosen,
+        settings=_fitted(chosen, skills, own=own),
         say=say,
         base=base_fingerprint(vlm.engine.model),
         scenes=base_scenes if own else 0,
@@ -98,6 +95,15 @@ def finetune(
     if report.skills:
         say(f"saved {target}")
     return report
+
+
+def _fitted(settings: FinetuneSettings, skills: Sequence[str], *, own: bool) -> FinetuneSettings:
+    """Settings with what was left open: replay for the embedded model, a lower rate for pictures alone."""
+    if settings.replay is None:
+        settings = replace(settings, replay=_REPLAY if own else 0.0)
+    if settings.lora_rate is None and set(skills) <= {"generate", "edit"}:
+        settings = replace(settings, lora_rate=_DRAWING_RATE)
+    return settings
 
 
 def _skills(skill: str | Sequence[str]) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from visionllm_adapters.training.examples import Call, Example
 from visionllm_adapters.training.lessons import Classroom, Lesson, detection_truth
 from visionllm_adapters.training.pictures import seen
 from visionllm_sdk.errors import InputError
-from visionllm_sdk.model.conversation import ForcedCall, Turn, image_parts, region_list
+from visionllm_sdk.model.assembly import Model
+from visionllm_sdk.model.conversation import ForcedCall, Parts, Turn, image_parts, region_list
 from visionllm_sdk.model.prompt import RegionPrompt
 from visionllm_sdk.regions import Region, region_name
 from visionllm_sdk.scenes.regions import REGION_KINDS, draw_prompt
@@ -28,6 +29,22 @@ def marked(thing: Thing, random: Random) -> Region:
     if thing.mask is None:
         return thing.box
     return draw_prompt(thing.mask.to_numpy(), random.choice(REGION_KINDS), seed=random.randrange(2**31))
+
+
+def wording(model: Model, layout: str) -> ForcedLayout:
+    """How a checkpoint is asked about marked things."""
+    return model.config.sdk.layouts.get(layout, LAYOUTS[layout])
+
+
+def about_one(layout: ForcedLayout) -> Parts:
+    """The question about one image with one marked thing."""
+    return (*image_parts(1), *worded(layout, region_list([region_name(0)])))
+
+
+def as_prompt(model: Model, region: Region, size: tuple[int, int]) -> RegionPrompt:
+    """A region of a picture of (width, height), as the model takes it."""
+    config = model.config
+    return mark_thumbnail(region, size, config.image_size, max_stretch=config.sdk.max_stretch)
 
 
 class RegionLesson(Lesson):
@@ -50,21 +67,18 @@ class RegionLesson(Lesson):
 
     def wording(self) -> ForcedLayout:
         """How the checkpoint is asked."""
-        return self.room.model.config.sdk.layouts.get(self.layout, LAYOUTS[self.layout])
+        return wording(self.room.model, self.layout)
 
     def prompt(self, thing: Thing, size: tuple[int, int], random: Random) -> RegionPrompt:
         """A thing, marked, as the model takes it."""
-        config = self.room.model.config
-        region = marked(thing, random)
-        return mark_thumbnail(region, size, config.image_size, max_stretch=config.sdk.max_stretch)
+        return as_prompt(self.room.model, marked(thing, random), size)
 
     def words(self, image: object, thing: Thing, size: tuple[int, int], text: str, random: Random) -> Example:
         """One marked thing and what is said about it."""
-        question = (*image_parts(1), *worded(self.wording(), region_list([region_name(0)])))
         return Example(
             skill=self.skill,
             image=image,  # type: ignore[arg-type]
-            turns=(Turn(question, (text,)),),
+            turns=(Turn(about_one(self.wording()), (text,)),),
             regions=(self.prompt(thing, size, random),),
         )
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from visionllm_adapters.training.examples import REPLAY, Call, Example
 from visionllm_adapters.training.lessons import Classroom
-from visionllm_sdk.model.conversation import Parts, Turn, image_parts, region_list
+from visionllm_adapters.training.region_lessons import about_one, as_prompt, wording
+from visionllm_sdk.model.conversation import Parts, Turn, image_parts
 from visionllm_sdk.model.tokenizer import Control
-from visionllm_sdk.regions import region_name
 from visionllm_sdk.scenes import SceneOptions, render, sample_scene, training_seed, truth
 from visionllm_sdk.scenes.drawing_language import DRAWING_MAKERS, DRAWING_TRAINING
 from visionllm_sdk.scenes.facts import SceneFacts
@@ -24,8 +24,6 @@ from visionllm_sdk.scenes.language import MAKERS, Exchange, Link, tool_result
 from visionllm_sdk.scenes.phrases import TRAINING
 from visionllm_sdk.scenes.regions import REGION_KINDS, region_prompt
 from visionllm_sdk.scenes.truth import SceneTruth, by_colour_and_kind, by_kind
-from visionllm_sdk.skills.pointing import mark_thumbnail
-from visionllm_sdk.skills.regional import LAYOUTS, worded
 from visionllm_tools.detection.options import DetectionTruth
 from visionllm_tools.pose.options import PoseTruth
 
@@ -142,14 +140,10 @@ class Replay:
             return None
         place = random.randrange(len(things))
         region = region_prompt(known, place, random.choice(REGION_KINDS), seed=random.randrange(2**31))
-        marked = mark_thumbnail(
-            region, image.size, model.config.image_size, max_stretch=model.config.sdk.max_stretch
-        )
         name, words = random.choice((("recognise", by_kind), ("describe", by_colour_and_kind)))
-        layout = model.config.sdk.layouts.get(name, LAYOUTS[name])
-        question = (*image_parts(1), *worded(layout, region_list([region_name(0)])))
-        answer = str(words(things[place]))
-        return Example(skill=REPLAY, image=image, turns=(Turn(question, (answer,)),), regions=(marked,))
+        turn = Turn(about_one(wording(model, name)), (str(words(things[place])),))
+        prompt = as_prompt(model, region, image.size)
+        return Example(skill=REPLAY, image=image, turns=(turn,), regions=(prompt,))
 
 
 def _scene(random: Random, *, figures: float) -> tuple[SceneTruth, Image.Image]:

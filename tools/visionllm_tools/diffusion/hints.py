@@ -53,7 +53,7 @@ class Hints:
 
     def __call__(self, states: Tensor, images: Tensor) -> Tensor:
         """What to add to the conditioning, (B, Q, d). The search for a picture depends on it alone."""
-        keys = [hashlib.sha256(image.cpu().numpy().tobytes()).digest() for image in images]
+        keys = [hashlib.sha256(image.float().cpu().numpy().tobytes()).digest() for image in images]
         new = list({key: place for place, key in enumerate(keys) if key not in self._known}.values())
         if new:
             seeds = [int.from_bytes(keys[place][:7], "big") for place in new]
