@@ -146,15 +146,7 @@ def _ask(agent: VisionAgent, request: Request, scene: LoadedImage, earlier: Sequ
     made = [step.made for step in earlier if step.made is not None]
     shown = {"scene": [scene], "nothing": [], "picture": [load_image(one) for one in made[-1:]]}
     images = shown[request.shows]
-    if not request.regions:
-        return Step(request, agent.invoke(request.text, images=images))
-    from langchain_core.messages import HumanMessage
-
-    from visionllm_sdk.agent.vision_agent import image_block
-
-    marks = [{"type": "region", "region": region.model_dump(mode="json")} for region in request.regions]
-    content: list[Any] = [*map(image_block, images), *marks, {"type": "text", "text": request.text}]
-    return Step(request, agent.invoke([HumanMessage(content)]))
+    return Step(request, agent.invoke(request.text, images=images, regions=request.regions))
 
 
 def run(vlm: VisionLLM, folder: Path, requests: Sequence[Request] | None = None) -> DemoReport:

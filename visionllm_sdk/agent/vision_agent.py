@@ -7,7 +7,7 @@ import base64
 import io
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
@@ -21,8 +21,10 @@ from visionllm_sdk.agent.requests import PROVIDER
 from visionllm_sdk.agent.workspace import thread_of
 from visionllm_sdk.errors import ArtifactError, InputError
 from visionllm_sdk.images import ImageSource, LoadedImage
+from visionllm_sdk.regions import Region, RegionBlock, region_block
 from visionllm_sdk.results import Alternative, Reply, RoutedCall, Usage, revive
 from visionllm_sdk.skills.arguments import check_message, each
+from visionllm_sdk.skills.marking import Regions
 
 if TYPE_CHECKING:
     from langgraph.types import Checkpointer
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["AgentInput", "VisionAgent", "image_block", "reply_of"]
 
 AgentInput: TypeAlias = str | Mapping[str, Any] | Sequence[BaseMessage]
-"""A text, a mapping with `text` and `images`, or messages."""
+"""A text; a mapping with `text` and, if wanted, `images` and `regions`; or messages."""
+_PARTS: Final = ("text", "images", "regions")
 
 
 class VisionAgent(Runnable[AgentInput, Reply]):
@@ -81,22 +84,26 @@ class VisionAgent(Runnable[AgentInput, Reply]):
         config: RunnableConfig | None = None,
         *,
         images: Sequence[ImageSource] | ImageSource = (),
+        regions: Regions = (),
         **kwargs: Any,
     ) -> Reply:
         """Answer a message.
 
         Args:
-            input: the text; or a mapping with `text` and `images`; or messages.
+            input: the text; or a mapping with `text`, `images` and `regions`; or messages, which hold their
+                images and regions themselves.
             config: LangChain's; `thread_id` continues a kept thread.
             images: of the message.
+            regions: places of its last image that the message points at, in pixels; see `vlm.chat`.
             kwargs: passed on to the graph.
 
         Raises:
             ImageError: an image that cannot be used.
-            InputError: an empty message.
+            RegionError: a region without an image, or one that does not fit it.
+            InputError: an empty message, something that is no region, or images and regions beside messages.
         """
         named = _named(config)
-        messages = self._messages(input, images, named)
+        messages = self._messages(input, images, regions, named)
         state = self.graph.invoke({"messages": messages}, named, **kwargs)
         return reply_of(state["messages"])
 
@@ -106,40 +113,57 @@ class VisionAgent(Runnable[AgentInput, Reply]):
         config: RunnableConfig | None = None,
         *,
         images: Sequence[ImageSource] | ImageSource = (),
+        regions: Regions = (),
         **kwargs: Any,
     ) -> Reply:
         """As :meth:`invoke`; calls that wait at the same time share the model's batches."""
         named = _named(config)
         with self.vlm.workspace.conversation():
-            messages = await asyncio.to_thread(self._messages, input, images, named)
+            messages = await asyncio.to_thread(self._messages, input, images, regions, named)
             state = await self.graph.ainvoke({"messages": messages}, named, **kwargs)
         return reply_of(state["messages"])
 
     def stream(
-        self, input: AgentInput, config: RunnableConfig | None = None, *, images: Any = (), **kwargs: Any
+        self,
+        input: AgentInput,
+        config: RunnableConfig | None = None,
+        *,
+        images: Sequence[ImageSource] | ImageSource = (),
+        regions: Regions = (),
+        **kwargs: Any,
     ) -> Iterator[Reply]:
         """The reply as it grows: after every call, and when it is finished."""
         named = _named(config)
-        messages = self._messages(input, images, named)
+        messages = self._messages(input, images, regions, named)
         for state in self.graph.stream({"messages": messages}, named, stream_mode="values", **kwargs):
             if isinstance(state["messages"][-1], AIMessage | ToolMessage):
                 yield reply_of(state["messages"])
 
-    def _messages(self, given: AgentInput, images: Any, config: RunnableConfig) -> list[BaseMessage]:
+    def _messages(
+        self, given: AgentInput, images: Any, regions: Any, config: RunnableConfig
+    ) -> list[BaseMessage]:
         if isinstance(given, Mapping):
-            unknown = sorted(set(given) - {"text", "images"})
+            unknown = sorted(set(given) - set(_PARTS))
             if unknown or "text" not in given:
                 raise InputError(
-                    "the input of an agent is a text with images", value=unknown, limit="text, images"
+                    "the input of an agent is a text with images", value=unknown, limit=", ".join(_PARTS)
                 )
-            return self._messages(given["text"], given.get("images", images), config)
+            parts = {"images": images, "regions": regions, **given}
+            return self._messages(parts["text"], parts["images"], parts["regions"], config)
+        sources, places = _several(images), _several(regions)
         if not isinstance(given, str):
+            if sources or places:
+                raise InputError(
+                    "messages hold their images and regions themselves",
+                    value=f"{len(sources)} images and {len(places)} regions beside messages",
+                    remedy="Put them into the messages as content blocks, or pass a text instead of messages.",
+                )
             return [*given]
         text = check_message(given)
-        sources: list[Any] = [*images] if isinstance(images, list | tuple) else [images]
         loaded = each(sources, self.vlm.rules.load, "image")
         blocks = [self._block(image, config) for image in loaded]
-        return [HumanMessage([*blocks, {"type": "text", "text": text}])]
+        marks = each(places, _mark, "region")
+        return [HumanMessage([*blocks, *marks, {"type": "text", "text": text}])]
 
     def _block(self, image: LoadedImage, config: RunnableConfig) -> dict[str, Any]:
         """An image for a message: whole where the message outlives this process, else by its handle."""
@@ -147,6 +171,19 @@ class VisionAgent(Runnable[AgentInput, Reply]):
             return image_block(image)
         session = self.vlm.workspace.sessions.of(thread_of(config))
         return {"type": "image", "file_id": session.images.add(image)}
+
+
+def _several(given: Any) -> list[Any]:
+    if given is None:
+        return []
+    return [*given] if isinstance(given, list | tuple) else [given]
+
+
+def _mark(region: Region | RegionBlock) -> dict[str, Any]:
+    """A region prompt as a block of a message."""
+    block = {"type": "region", "region": region}
+    whole = region if isinstance(region, RegionBlock) else region_block(block)
+    return whole.model_dump(mode="json")
 
 
 def image_block(image: LoadedImage) -> dict[str, Any]:

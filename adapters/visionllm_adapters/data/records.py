@@ -163,7 +163,7 @@ class DataSet:
         if not self.records:
             raise DataError(
                 f"{self.name} holds no usable picture",
-                value=f"{len(self.faults)} faults",
+                value=f"0 pictures, {len(self.faults)} faults",
                 remedy="Run `visionllm data check` to see why.",
             )
         return self

@@ -39,6 +39,8 @@ WILD: Final = SceneOptions(
     canvas=(64, 64), objects=(1, 4), sizes=("medium", "large"), figures=0.05, effects=0.0
 )
 _WILD: Final = 0.2
+_KIND_SHARES: Final = (0.38, 0.34, 0.12, 0.16)
+"""How often each of `EDIT_KINDS` is learnt. Additions leave size and turn to chance: more of them teach little."""
 _UNTIL_SHOWN: Final = (_OWN_SHADE,) * 4 + (1.0,) * 8
 
 
@@ -171,7 +173,7 @@ def edit_pair(
     rng = Random(seed)
     chosen = options or (WILD if rng.random() < _WILD else CLEAN)
     before = without_effects(sample_scene(seed, options=chosen))
-    wanted = kind or rng.choices(EDIT_KINDS, (0.36, 0.24, 0.2, 0.2))[0]
+    wanted = kind or rng.choices(EDIT_KINDS, _KIND_SHARES)[0]
     edit = sample_edit(seed, before, kind=wanted, options=CLEAN)
     if edit is None:
         return None

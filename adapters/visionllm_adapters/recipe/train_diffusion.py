@@ -51,6 +51,8 @@ _DOWNSCALE: Final = 4
 _MOSTLY_BELOW: Final = -2.0
 _HEARD: Final = 0.15
 """Random changes of the tokens in training, relative to their spread: super-links never say them exactly."""
+_PURE: Final = {False: 0.4, True: 0.8}
+"""Share of nearly pure noise in training, without and with editing, whose sampling takes one step."""
 _SHEET: Final = 64
 _PER_ROW: Final = 16
 
@@ -279,7 +281,7 @@ def train(arguments: argparse.Namespace) -> None:
         tokens.requires_grad_(False)
     average = Average([(unet, slow_unet), (tokens, slow_tokens)])
     judge = EditJudge(_SHEET) if arguments.editing else CaptionJudge(_SHEET)
-    seen, draws = Averages(), MostlyNoise()
+    seen, draws = Averages(), MostlyNoise(pure=_PURE[arguments.editing])
 
     def report() -> dict[str, float]:
         torch.manual_seed(arguments.seed + run.step)  # a resumed run draws no noise twice
@@ -287,7 +289,7 @@ def train(arguments: argparse.Namespace) -> None:
         return {**seen.take(), **{name: round(mark, 4) for name, mark in marks.items()}}
 
     torch.manual_seed(arguments.seed + run.step)
-    drop_rate = decoder.config.cfg_drop_rate
+    drop_rate = decoder.config.cfg_drop_rate if arguments.drop is None else arguments.drop
     for step in run.steps(report):
         start = time.monotonic()
         first = (step + arguments.seed * 1_000_000) * arguments.batch
@@ -321,6 +323,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--drop", type=float, help="rate of dropped conditioning; default: the decoder's")
     parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--every", type=float, default=180.0)
     parser.add_argument("--threads", type=int, default=1)

@@ -15,8 +15,10 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from tests.sdk.agent.conftest import asking, drawn
 from visionllm_sdk import Detections, Reply, VisionAgent, VisionLLM, revive
 from visionllm_sdk.agent import Workspace, tools_of
-from visionllm_sdk.agent.vision_agent import reply_of
-from visionllm_sdk.errors import ArtifactError, GenerationCancelled, ImageError, InputError
+from visionllm_sdk.agent.vision_agent import image_block, reply_of
+from visionllm_sdk.errors import ArtifactError, GenerationCancelled, ImageError, InputError, RegionError
+from visionllm_sdk.images import load_image
+from visionllm_sdk.regions import Box, Point, RegionBlock
 
 FORCED: dict[str, Any] = {"force": "detect", "max_tokens": 20}
 
@@ -49,6 +51,41 @@ def test_three_lines(random_vlm: VisionLLM) -> None:
     assert reply.usage is not None
     assert reply.usage.image_tokens == 2 * random_vlm.engine.model.core.tokens_per_tile  # two turns
     assert revive(reply.model_dump(mode="json")) == reply
+
+
+def test_the_agent_is_pointed_at_regions_as_the_model_is(random_vlm: VisionLLM) -> None:
+    text, regions = "Find <region1> and <region2>.", [Box(4, 4, 30, 30), Point(9, 9)]
+    agent = VisionAgent(random_vlm, **FORCED)
+    reply = agent.invoke(text, images=drawn(), regions=regions)
+    blocks: list[Any] = [RegionBlock(region=one) for one in regions]
+    content = [image_block(load_image(drawn())), *(block.model_dump(mode="json") for block in blocks)]
+    by_message = agent.invoke([HumanMessage([*content, {"type": "text", "text": text}])])
+    assert close(reply.calls[0].result, by_message.calls[0].result)
+    assert reply.usage == by_message.usage
+    assert reply.usage != agent.invoke("Find them.", images=drawn()).usage
+    assert agent.invoke({"text": text, "images": drawn(), "regions": blocks}).usage == reply.usage
+    assert list(agent.stream(text, images=drawn(), regions=regions))[-1].usage == reply.usage
+
+
+@pytest.mark.parametrize(
+    ("regions", "error", "message"),
+    [
+        (Point(500, 9), RegionError, "outside"),
+        ([Point(9, 9), "box"], InputError, "region 1"),
+        ([Point(9, 9), Point(9, 9)], InputError, "each of its regions"),
+    ],
+)
+def test_regions_that_do_not_fit_are_named(
+    random_vlm: VisionLLM, regions: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        VisionAgent(random_vlm).invoke("What is <region>?", images=drawn(), regions=regions)
+
+
+def test_images_beside_messages_are_not_dropped_in_silence(random_vlm: VisionLLM) -> None:
+    agent = VisionAgent(random_vlm)
+    with pytest.raises(InputError, match="1 images and 0 regions beside messages"):
+        agent.invoke([HumanMessage("What is this?")], images=[drawn()])
 
 
 def test_the_agent_sees_what_the_direct_call_sees(random_vlm: VisionLLM) -> None:

@@ -21,3 +21,8 @@ def test_errors_count_as_errors_of_the_picture() -> None:
     places[0, 0, 1, 0] = 3
     weights = clean_error(torch.tensor([500]), places)
     assert weights.flatten().tolist() == pytest.approx([0.25, 0.25, 0.75, 0.25])
+
+
+def test_a_single_step_wants_more_of_pure_noise() -> None:
+    steps = MostlyNoise(torch.Generator().manual_seed(0), pure=1.0).steps(400, 1000)
+    assert steps.min() >= 880

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tests.tools.diffusion.small import small_config
 from visionllm_tools.diffusion.config import EDITING_PARTS, GENERATION_PARTS, DiffusionConfig
 from visionllm_tools.diffusion.decoder import DiffusionDecoder, build_decoder
+from visionllm_tools.diffusion.unet import _partly_copied
 
 MASK, ABOVE, BELOW = slice(0, 16), slice(16, 19), slice(19, 22)
 
@@ -63,6 +64,7 @@ def test_editing_lays_colour_over_the_input_and_leaves_the_rest_exact() -> None:
         bias[MASK] = -50.0
         bias[0] = 50.0
         bias[ABOVE] = 1.0
+        bias[BELOW][1] = -50.0  # no colour is copied
     image = torch.rand(1, 3, 32, 32) * 2 - 1
     source = made.encode(image).mode()
     picture = clean(made, torch.randn(1, 48, 8, 8), source)
@@ -70,6 +72,32 @@ def test_editing_lays_colour_over_the_input_and_leaves_the_rest_exact() -> None:
     covered[::4, ::4] = True
     torch.testing.assert_close(picture[0, :, ~covered], image[0, :, ~covered], atol=1e-4, rtol=0)
     torch.testing.assert_close(picture[0, :, covered], torch.ones(3, 64), atol=1e-4, rtol=0)
+
+
+def test_editing_covers_with_a_colour_copied_from_the_input() -> None:
+    made = decoder("ip2p")
+    bias = made.sd_unet.get_parameter("conv_out.bias")
+    with torch.no_grad():
+        bias[MASK] = 50.0
+        bias[ABOVE] = 1.0
+        bias[BELOW][1] = 50.0  # all of the colour is copied, from everywhere alike
+    image = torch.rand(1, 3, 32, 32) * 2 - 1
+    picture = clean(made, torch.randn(1, 48, 8, 8), made.encode(image).mode())
+    mean = image.mean(dim=(2, 3), keepdim=True)
+    torch.testing.assert_close(picture, mean.expand_as(picture), atol=1e-4, rtol=0)
+
+
+def test_the_copied_colour_is_that_of_the_places_looked_at() -> None:
+    own, source = torch.zeros(2, 3, 4, 4), torch.rand(2, 3, 4, 4)
+    said = torch.zeros(2, 3, 4, 4)
+    said[0, 0, 1, 2] = said[1, 0, 3, 0] = 100.0
+    said[:, 1] = -100.0
+    said[:, 1, 0, 0] = 100.0
+    colours = _partly_copied(own, said, source)
+    torch.testing.assert_close(colours[0, :, 0, 0], source[0, :, 1, 2])
+    torch.testing.assert_close(colours[1, :, 0, 0], source[1, :, 3, 0])
+    colours[..., 0, 0] = 0
+    torch.testing.assert_close(colours, own)
 
 
 @pytest.mark.parametrize("name", ["sd", "ip2p"])

@@ -16,16 +16,24 @@ _PURE_SHARE: Final = 0.4
 class MostlyNoise(Draws):
     """Time steps that favour much noise, where kinds, colours and places are decided.
 
-    Two in five are nearly pure noise: sampling starts there, and only there does the denoiser have to believe
+    Some are nearly pure noise: sampling starts there, and only there does the denoiser have to believe
     its conditioning instead of averaging what shines through.
+
+    Args:
+        generator: see `Draws`.
+        pure: the share of nearly pure noise; more for what is sampled in a single step.
     """
+
+    def __init__(self, generator: torch.Generator | None = None, *, pure: float = _PURE_SHARE) -> None:
+        super().__init__(generator)
+        self._pure = pure
 
     def steps(self, count: int, limit: int) -> Tensor:
         """See `Draws`."""
         source = self._generator
         share = torch.sigmoid(0.6 + 1.1 * torch.randn(count, generator=source))
         most = 1 - _NEARLY_PURE * torch.rand(count, generator=source)
-        share = torch.where(torch.rand(count, generator=source) < _PURE_SHARE, most, share)
+        share = torch.where(torch.rand(count, generator=source) < self._pure, most, share)
         return (share * limit).long().clamp(1, limit - 1)
 
 

@@ -17,6 +17,8 @@ _AXES: Final = 2
 _COLOURS: Final = 3
 _BACKGROUND: Final = 2
 """Colours along a side of the background; what is between them is blended."""
+_OWN_COLOUR: Final = 2.5
+"""How far a denoiser that has learnt nothing prefers colours of its own to those of the input image."""
 _LEAST_NOISE: Final = 0.05
 """Below this share of noise the direction is computed as if there were this much: it divides by the share."""
 
@@ -37,7 +39,9 @@ class GridUNet(UNet2DConditionModel):
       at all is the best first guess.
     - With `layers` the picture has two layers: a smooth colour covers what lies below by a mask of full
       resolution. Below is an even background, or in editing the input image. A sharp edge is then one number
-      a pixel, an even place costs nothing, and an untouched place is exact.
+      a pixel, an even place costs nothing, and an untouched place is exact. In editing the covering colour
+      may also be one of the input image's: what is under a removed thing is seen around it, and normalised
+      features do not tell absolute colours well.
 
     Args:
         layers: `levels` and `gains` of the `HaarVAE` whose latents these are; None for no layers.
@@ -93,12 +97,12 @@ class GridUNet(UNet2DConditionModel):
         gain = channel_gains(levels, layers["gains"]).to(said)[None, :, None, None]
         cover, above, below = said.split([factor**2, _COLOURS, _COLOURS], dim=1)
         mask = functional.pixel_shuffle(cover, factor).sigmoid()  # (B, 1, H, W)
-        top = functional.interpolate(above, size=mask.shape[-2:], mode="bilinear", align_corners=False)
         if source is None:
-            coarse = functional.adaptive_avg_pool2d(below, _BACKGROUND)
-            under = functional.interpolate(coarse, size=mask.shape[-2:], mode="bilinear", align_corners=False)
+            under = _smooth(functional.adaptive_avg_pool2d(below, _BACKGROUND), mask)
         else:
             under = synthesise(source.float() / gain, levels)
+            above = _partly_copied(above, below, functional.avg_pool2d(under, factor))
+        top = _smooth(above, mask)
         return analyse(torch.lerp(under, top, mask.expand_as(under)), levels) * gain
 
     def _grid(self, condition: Tensor, sample: Tensor) -> Tensor:
@@ -110,6 +114,28 @@ class GridUNet(UNet2DConditionModel):
         return functional.interpolate(read, size=sample.shape[-2:], mode="bilinear", align_corners=False).to(
             sample.dtype
         )
+
+
+def _smooth(colours: Tensor, like: Tensor) -> Tensor:
+    """Few colours (B, 3, h, w), blended to the height and width of `like`."""
+    return functional.interpolate(colours, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _partly_copied(own: Tensor, said: Tensor, source: Tensor) -> Tensor:
+    """Covering colours, in part copied from the input image.
+
+    Args:
+        own: the denoiser's own. (B, 3, h, w)
+        said: two numbers a place, the rest is unused: where to look for the colour that is copied, one for
+            the whole picture, and how much of it goes here. (B, 2 or more, h, w)
+        source: the input image, coarse. (B, 3, h, w)
+
+    Returns:
+        (B, 3, h, w)
+    """
+    looks = said[:, :1].flatten(2).softmax(dim=-1).reshape_as(said[:, :1])  # (B, 1, h, w)
+    found = (looks * source).sum(dim=(2, 3), keepdim=True)  # (B, 3, 1, 1)
+    return torch.lerp(own, found.expand_as(own), (said[:, 1:2] - _OWN_COLOUR).sigmoid().expand_as(own))
 
 
 def _coordinates(sample: Tensor) -> Tensor:
