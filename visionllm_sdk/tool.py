@@ -203,6 +203,21 @@ class RoutedTool(ABC, Generic[OptionsT, ResultT]):
             targets: one ground truth per request, of the type that the tool documents.
         """
 
+    def read(self, token: str, states: Tensor) -> Tensor:
+        """What the decoder makes of a super-link before it looks at anything: the same here, the same result.
+
+        Where training must not change what a super-link means, this is compared: what is a small change of
+        the states may be a large one here.
+
+        Args:
+            token: one of the tool's own, or of ``context_tokens``.
+            states: as in :class:`SuperLink`. (E, C)
+
+        Returns:
+            Numbers of any shape; the states themselves if not overridden.
+        """
+        return states
+
     def key_table(self) -> KeyTable | None:
         """How released keys become ``checkpoint_prefix + <state-dict key>``; None where they are the same."""
         return None

@@ -156,7 +156,7 @@ class VisionAgent(Runnable[AgentInput, Reply]):
                 raise InputError(
                     "messages hold their images and regions themselves",
                     value=f"{len(sources)} images and {len(places)} regions beside messages",
-                    remedy="Put them into the messages as content blocks, or pass a text instead of messages.",
+                    remedy="Put them into the messages as content blocks, or pass a text.",
                 )
             return [*given]
         text = check_message(given)

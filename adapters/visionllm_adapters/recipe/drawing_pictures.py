@@ -40,7 +40,7 @@ WILD: Final = SceneOptions(
 )
 _WILD: Final = 0.2
 _KIND_SHARES: Final = (0.38, 0.34, 0.12, 0.16)
-"""How often each of `EDIT_KINDS` is learnt. Additions leave size and turn to chance: more of them teach little."""
+"""How often each of `EDIT_KINDS` is learnt. Additions leave size and turn to chance, which teaches little."""
 _UNTIL_SHOWN: Final = (_OWN_SHADE,) * 4 + (1.0,) * 8
 
 

@@ -101,14 +101,19 @@ def start_from(unet: nn.Module, checkpoint: Path) -> None:
 
 
 def start_warm(folder: Path, decoder: DiffusionDecoder, tokens: nn.Module, *, editing: bool) -> None:
-    """Go on from a finished model: its denoiser, as far as it has the same shapes, and recalled tokens."""
+    """Go on from a finished model: its denoiser, as far as it has the same shapes, and recalled tokens.
+
+    What the last layer says more than it did starts at nothing.
+    """
     unet = decoder.sd_unet
     prefix = ("ip2p" if editing else "sd") + ".sd_unet."
     live = unet.state_dict()
-    known = {
-        key: value for key, value in shipped_part(folder, prefix).items() if value.shape == live[key].shape
-    }
-    unet.load_state_dict({**live, **known})
+    known = shipped_part(folder, prefix)
+    for part in ("conv_out.weight", "conv_out.bias"):
+        more = torch.zeros_like(live[part][len(known[part]) :])
+        known[part] = torch.cat([known[part], more])
+    fitting = {key: value for key, value in known.items() if value.shape == live[key].shape}
+    unet.load_state_dict({**live, **fitting})
     tokens.load_state_dict(load_aids()["edit_tokens" if editing else "scene_tokens"])
 
 

@@ -135,7 +135,7 @@ class Job:
         learning = prepare(model, settings, tools, regions=regions)
         fit_losses(model, tools, settings)
         replay = settings.replay or 0.0
-        memory = Memory(model.core, learning) if replay else None
+        memory = Memory(model, learning) if replay else None
         trainee = Trainee(model, tools, memory)
         with accelerator.autocast():
             for lesson in lessons:

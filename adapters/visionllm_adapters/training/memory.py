@@ -6,7 +6,8 @@ targets, because they say all that the model knew and not only which word was ri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,9 +17,11 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from visionllm_adapters.training.selection import Learning
-from visionllm_sdk.model.core import CoreOutput, VisionLLMCore
+from visionllm_sdk.model.assembly import AnyTool, Model
+from visionllm_sdk.model.core import CoreOutput
 from visionllm_sdk.model.prompt import IGNORED, Batch
-from visionllm_sdk.model.superlink import query_mask
+from visionllm_sdk.model.superlink import LinkPosition, query_mask
+from visionllm_sdk.tool import RoutedTool
 
 WORDS: Final = 8.0
 LINKS: Final = 8.0
@@ -31,7 +34,7 @@ class Recollection:
 
     Attributes:
         words: log-probabilities of the vocabulary before each supervised token, row by row. (N, vocabulary)
-        links: hidden states of the super-link queries, in the order of the batch. Each (E, C)
+        links: what the tools read of the super-links, in the order of the batch; see `Memory.read`.
     """
 
     words: Tensor
@@ -42,14 +45,19 @@ class Memory:
     """Answers as the model did before: without low-rank updates, other tensors at their first values.
 
     Args:
-        core: with the adapter that learns.
+        model: with the adapter that learns.
         learning: what learns; taken before anything was learnt. Only tensors of the core are copied.
     """
 
-    def __init__(self, core: VisionLLMCore, learning: Learning) -> None:
-        self.core = core
+    def __init__(self, model: Model, learning: Learning) -> None:
+        self.core = model.core
+        self._readers: dict[str, list[AnyTool]] = defaultdict(list)
+        for kind in model.registry:
+            if kind.read is not RoutedTool.read:
+                for token in (*(token.text for token in kind.tokens), *kind.context_tokens):
+                    self._readers[token].append(model.tools[kind.name])
         self._peft: Any = learning.peft
-        own = dict(core.named_parameters())
+        own = dict(model.core.named_parameters())
         self._first = {
             key: own[key].detach().clone() for key, value in learning.whole.items() if own.get(key) is value
         }
@@ -61,7 +69,19 @@ class Memory:
             output: CoreOutput = functional_call(self.core, self._first, (batch,), {"loss": False})
             wanted = supervised(batch, output)
             words = self.core.llm.lm_head(output.hidden[:, :-1][wanted]).float().log_softmax(-1)
-        return Recollection(words, output.states)
+        return Recollection(words, self.read(zip(output.links, output.states, strict=True)))
+
+    def read(self, links: Iterable[tuple[LinkPosition, Tensor]]) -> list[Tensor]:
+        """What every tool that reads a super-link makes of it, or its states where no tool says so.
+
+        Args:
+            links: with their states, each (E, C).
+        """
+        return [reading for link, states in links for reading in self._readings(link.spec.token, states)]
+
+    def _readings(self, token: str, states: Tensor) -> list[Tensor]:
+        readers = self._readers.get(token)
+        return [states] if not readers else [tool.read(token, states) for tool in readers]
 
 
 def supervised(batch: Batch, output: CoreOutput) -> Tensor:
@@ -78,17 +98,20 @@ def strayed(
     Args:
         logits: of the same supervised tokens. (N, vocabulary)
         rows: which answer each of them belongs to; every answer counts the same, however long. (N,) long
-        links: states of the same queries. Each (E, C)
+        links: what is read of the same super-links.
         before: what they were.
 
     Returns:
-        Mean divergence (KL, nats a token) of the words; mean square of what changed in the super-links,
-        relative to their own.
+        Mean divergence (KL, nats a token) of the words; mean square of what changed in a super-link, relative
+        to its own: one of few queries counts as much as one of many.
     """
     each = F.kl_div(logits.log_softmax(-1), before.words, reduction="none", log_target=True).sum(-1)  # (N,)
     counts = torch.bincount(rows).clamp_min(1)
     words = (each / counts[rows]).sum() / len(rows.unique())
     if not links:
         return words, words * 0.0
-    now, then = (torch.cat([one.float() for one in states]) for states in (links, before.links))
-    return words, (now - then).square().mean() / then.square().mean()
+    changes = [
+        (now - then).float().square().sum() / then.float().square().sum()
+        for now, then in zip(links, before.links, strict=True)
+    ]
+    return words, torch.stack(changes).mean()

@@ -140,7 +140,7 @@ class Trainee(nn.Module):
         before = self.memory.recall(kept)
         wanted = supervised(batch, output)[list(rows)]
         logits = self.core.llm.lm_head(output.hidden[list(rows)][:, :-1][wanted]).float()
-        links = [state for row in rows for _, state in output.of_row(row)]
+        links = self.memory.read(pair for row in rows for pair in output.of_row(row))
         return strayed(logits, wanted.nonzero()[:, 0], links, before)
 
     def _queues(self, examples: Sequence[Example], output: Any) -> dict[tuple[str, bool], _Queue]:

@@ -18,7 +18,7 @@ from visionllm_adapters.training.settings import FinetuneSettings
 from visionllm_adapters.training.trainee import Trainee
 from visionllm_sdk import VisionLLM
 from visionllm_sdk.model.assembly import Model
-from visionllm_sdk.model.prompt import collate
+from visionllm_sdk.model.prompt import Batch, collate
 
 
 @pytest.fixture(scope="module")
@@ -32,37 +32,44 @@ def model(checkpoint: Path) -> Model:
     return VisionLLM.from_pretrained(checkpoint).engine.model
 
 
-def test_a_memory_says_what_the_model_said_however_much_it_learnt(model: Model) -> None:
-    room = Classroom(model=model)
+def replayed(model: Model) -> Batch:
+    """A few replayed scenes of any kind."""
+    room, builder = Classroom(model=model), model.prompt_builder()
     examples = [Replay(room, frozenset()).example(Random(seed)) for seed in range(6)]
-    builder = model.prompt_builder()
     prompts = [
         builder.build(one.turns, () if one.image is None else (model.tile(one.image),), one.regions)
         for one in examples
     ]
-    batch = collate(prompts, pad_id=model.tokenizer.pad_id)
+    return collate(prompts, pad_id=model.tokenizer.pad_id)
+
+
+@torch.no_grad()
+def test_a_memory_says_what_the_model_said_however_much_it_learnt(model: Model) -> None:
+    batch = replayed(model)
     learning = prepare(model, FinetuneSettings(), ["detect"])
-    memory = Memory(model.core, learning)
+    memory = Memory(model, learning)
     with torch.no_grad():
         output = model.core(batch, loss=False)
         wanted = supervised(batch, output)
         logits, rows = model.core.llm.lm_head(output.hidden[:, :-1][wanted]), wanted.nonzero()[:, 0]
     before = memory.recall(batch)
-    words, links = strayed(logits, rows, output.states, before)
+    words, links = strayed(logits, rows, memory.read(zip(output.links, output.states, strict=True)), before)
     assert float(words) == pytest.approx(0, abs=1e-5)
     assert float(links) == pytest.approx(0, abs=1e-8)
 
     torch.manual_seed(0)
+    core = {id(value) for value in model.core.parameters()}
     with torch.no_grad():
-        for value in learning.parameters().values():
+        for value in (one for one in learning.parameters().values() if id(one) in core):
             value.add_(torch.randn_like(value), alpha=0.1)
         output = model.core(batch, loss=False)
         wanted = supervised(batch, output)
         logits, rows = model.core.llm.lm_head(output.hidden[:, :-1][wanted]), wanted.nonzero()[:, 0]
     again = memory.recall(batch)
     torch.testing.assert_close(again.words, before.words)
-    torch.testing.assert_close(torch.cat(list(again.links)), torch.cat(list(before.links)))
-    words, links = strayed(logits, rows, output.states, again)
+    for one, other in zip(again.links, before.links, strict=True):
+        torch.testing.assert_close(one, other)
+    words, links = strayed(logits, rows, memory.read(zip(output.links, output.states, strict=True)), again)
     assert float(words) > 1e-3
     assert float(links) > 1e-3
     assert all(value.requires_grad for value in learning.parameters().values())  # recalling froze nothing
@@ -78,9 +85,35 @@ def test_a_short_answer_counts_as_much_as_a_long_one() -> None:
     assert float(links) == 0
 
 
+def test_every_super_link_counts_the_same_however_many_numbers_it_has() -> None:
+    words = torch.zeros(1, 2).log_softmax(-1)
+    then, rows = Recollection(words, [torch.ones(4), torch.ones(64, 8)]), torch.tensor([0])
+    _, first = strayed(words, rows, [torch.ones(4) * 2, torch.ones(64, 8)], then)
+    _, second = strayed(words, rows, [torch.ones(4), torch.ones(64, 8) * 2], then)
+    assert float(first) == float(second) == pytest.approx(0.5)
+
+
+def test_what_the_tools_read_is_compared_where_they_say_it(model: Model) -> None:
+    memory = Memory(model, prepare(model, FinetuneSettings(), ["detect"]))
+    batch = replayed(model)
+    with torch.no_grad():
+        output = model.core(batch, loss=False)
+        readings = memory.read(zip(output.links, output.states, strict=True))
+    finds, poses = model.tools["detect"], model.tools["pose"]
+    wanted = []
+    for link, states in zip(output.links, output.states, strict=True):
+        token = link.spec.token
+        wanted += [finds.read(token, states)] if token in ("[DET]", "[GRD]", "[SEG]") else []
+        wanted += [poses.read(token, states)] if token in ("[DET]", "[POSE]") else []
+        wanted += [states] if token in ("[GEN]", "[EDIT]") else []
+    assert len(wanted) > len(output.links) > 0
+    for one, other in zip(readings, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_replayed_scenes_pull_the_model_back(model: Model) -> None:
     learning = prepare(model, FinetuneSettings(lora_rate=1e-2), ["detect"])
-    trainee = Trainee(model, ["detect"], Memory(model.core, learning)).train()
+    trainee = Trainee(model, ["detect"], Memory(model, learning)).train()
     replay = Replay(Classroom(model=model), frozenset())
     examples = [replay.example(Random(seed)) for seed in range(4)]
     torch.manual_seed(0)
@@ -90,7 +123,7 @@ def test_replayed_scenes_pull_the_model_back(model: Model) -> None:
                 value.add_(torch.randn_like(value), alpha=0.05)
     optimiser = torch.optim.Adam(learning.parameters().values(), lr=3e-3)
     found = []
-    for _ in range(8):
+    for _ in range(14):
         total, terms = trainee(examples)
         optimiser.zero_grad()
         total.backward()

@@ -322,3 +322,9 @@ def test_the_compiled_detector(scratch: Detector) -> None:
     assert programs["unique_graphs"] >= 3  # of the backbone, an encoder layer and a decoder layer
     assert scratch.state_dict().keys() == names
     torch._dynamo.reset()
+
+
+def test_a_label_is_read_as_the_detector_sees_it(tool: DetectionTool) -> None:
+    (link,) = links(1)
+    read = tool.read("[DET]", link.states)
+    torch.testing.assert_close(read, tool.decoder.encode_labels(link.states[None, None])[0, 0])

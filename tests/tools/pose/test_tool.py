@@ -208,3 +208,11 @@ class TestFromConfig:
         assert tool.decoder.config == small.config
         assert tool.denoising == DenoisingConfig(queries=8)
         assert PoseTool.table.size({"num_embs": 4}) == 4
+
+
+def test_what_is_read_of_a_super_link_depends_on_its_token(tool: PoseTool) -> None:
+    state = torch.randn(4, 24)
+    as_class, as_name = (tool.read(token, state) for token in ("[DET]", "[POSE]"))
+    torch.testing.assert_close(as_class, tool.decoder.encode_labels(state[None, None])[0, 0])
+    torch.testing.assert_close(as_name, tool.decoder.encode_keypoints(state[None, None])[0, 0])
+    assert not torch.allclose(as_class, as_name)

@@ -177,6 +177,10 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             results |= found
         return [results[i] for i in range(len(requests))]
 
+    def read(self, token: str, states: Tensor) -> Tensor:
+        """See `RoutedTool.read`: the label's feature. (C,)"""
+        return self.decoder.encode_labels(stack_states([states[None]], self.decoder)[0])[0, 0]
+
     def loss(self, requests: Sequence[Request], targets: Sequence[DetectionTruth]) -> ToolLoss:
         """Training loss; see `RoutedTool.loss`. Images are padded to one batch.
 

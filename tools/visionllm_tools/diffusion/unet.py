@@ -17,7 +17,8 @@ _AXES: Final = 2
 _COLOURS: Final = 3
 _BACKGROUND: Final = 2
 """Colours along a side of the background; what is between them is blended."""
-_OWN_COLOUR: Final = 2.5
+_COPIES: Final = 4
+_OWN: Final = 2.5
 """How far a denoiser that has learnt nothing prefers colours of its own to those of the input image."""
 _LEAST_NOISE: Final = 0.05
 """Below this share of noise the direction is computed as if there were this much: it divides by the share."""
@@ -39,9 +40,15 @@ class GridUNet(UNet2DConditionModel):
       at all is the best first guess.
     - With `layers` the picture has two layers: a smooth colour covers what lies below by a mask of full
       resolution. Below is an even background, or in editing the input image. A sharp edge is then one number
-      a pixel, an even place costs nothing, and an untouched place is exact. In editing the covering colour
-      may also be one of the input image's: what is under a removed thing is seen around it, and normalised
-      features do not tell absolute colours well.
+      a pixel, an even place costs nothing, and an untouched place is exact.
+
+    Three more belong to editing with layers, where most is to be seen in the input image or said in words,
+    and normalised features do not tell absolute colours well:
+
+    - The covering colour may be copied from the input image: what is under a removed thing is around it.
+    - The mask may exchange one colour of the input image for another instead of covering it. At a soft edge,
+      where a thing mixes with what is behind it, only the thing's share then changes.
+    - The conditioning reaches the covering colour directly: a word for a colour says it exactly.
 
     Args:
         layers: `levels` and `gains` of the `HaarVAE` whose latents these are; None for no layers.
@@ -57,8 +64,13 @@ class GridUNet(UNet2DConditionModel):
         self.conv_in: nn.Module = nn.Conv2d(
             first.in_channels + _AXES + width, width, first.kernel_size, padding=first.padding
         )
+        self._edits = self.config.in_channels == 2 * self.config.out_channels
         if layers is not None:
-            self.conv_out: nn.Module = nn.Conv2d(width, 4 ** layers["levels"] + 2 * _COLOURS, 3, padding=1)
+            said = 4 ** layers["levels"] + _COLOURS + (_COPIES if self._edits else _COLOURS)
+            self.conv_out: nn.Module = nn.Conv2d(width, said, 3, padding=1)
+            if self._edits:
+                self.colour_in = nn.Linear(self.config.cross_attention_dim, _COLOURS, bias=False)
+                nn.init.zeros_(self.colour_in.weight)
 
     def forward(
         self, sample: Tensor, timestep: Any, encoder_hidden_states: Tensor, *inputs: Any, **named: Any
@@ -77,7 +89,7 @@ class GridUNet(UNet2DConditionModel):
         output = outcome.sample if hasattr(outcome, "sample") else outcome[0]
         count = self.config.out_channels
         noisy, source = sample[:, :count], sample[:, count:]
-        clean = self._clean(output, source if source.shape[1] == count else None)
+        clean = self._clean(output, source, encoder_hidden_states)
         share = (
             torch.as_tensor(timestep, device=sample.device, dtype=sample.dtype).reshape(-1, 1, 1, 1) / 1000
         )
@@ -87,23 +99,31 @@ class GridUNet(UNet2DConditionModel):
         outcome.sample = direction
         return outcome
 
-    def _clean(self, output: Tensor, source: Tensor | None) -> Tensor:
-        """The clean latent (B, c, h, w) of the last convolution's output; `source`: the input's latent."""
+    def _clean(self, output: Tensor, source: Tensor, condition: Tensor) -> Tensor:
+        """The clean latent of the last convolution's output.
+
+        Args:
+            output: (B, said, h, w)
+            source: the input image's latent; no channels without one. (B, c or 0, h, w)
+            condition: (B, Q, d)
+
+        Returns:
+            (B, c, h, w)
+        """
         layers = self.config.layers
         if layers is None:
-            return output if source is None else output + source
-        levels, said = layers["levels"], output.float()
-        factor = 2**levels
-        gain = channel_gains(levels, layers["gains"]).to(said)[None, :, None, None]
-        cover, above, below = said.split([factor**2, _COLOURS, _COLOURS], dim=1)
-        mask = functional.pixel_shuffle(cover, factor).sigmoid()  # (B, 1, H, W)
-        if source is None:
-            under = _smooth(functional.adaptive_avg_pool2d(below, _BACKGROUND), mask)
+            return output + source if self._edits else output
+        levels = layers["levels"]
+        gain = channel_gains(levels, layers["gains"]).to(output.device)[None, :, None, None]
+        cover, above, rest = output.float().tensor_split((4**levels, 4**levels + _COLOURS), dim=1)
+        mask = functional.pixel_shuffle(cover, 2**levels).sigmoid()  # (B, 1, H, W)
+        if self._edits:
+            above = above + self.colour_in(condition).float().mean(dim=1)[..., None, None]
+            picture = _edited(synthesise(source.float() / gain, levels), mask, above, rest)
         else:
-            under = synthesise(source.float() / gain, levels)
-            above = _partly_copied(above, below, functional.avg_pool2d(under, factor))
-        top = _smooth(above, mask)
-        return analyse(torch.lerp(under, top, mask.expand_as(under)), levels) * gain
+            under = _smooth(functional.adaptive_avg_pool2d(rest, _BACKGROUND), mask)
+            picture = torch.lerp(under, _smooth(above, mask), mask)
+        return analyse(picture, levels) * gain
 
     def _grid(self, condition: Tensor, sample: Tensor) -> Tensor:
         """The conditioning as a map of the latent's size, (B, width, h, w)."""
@@ -121,21 +141,34 @@ def _smooth(colours: Tensor, like: Tensor) -> Tensor:
     return functional.interpolate(colours, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def _partly_copied(own: Tensor, said: Tensor, source: Tensor) -> Tensor:
-    """Covering colours, in part copied from the input image.
+def _edited(under: Tensor, mask: Tensor, above: Tensor, said: Tensor) -> Tensor:
+    """The input image with new colours.
 
     Args:
-        own: the denoiser's own. (B, 3, h, w)
-        said: two numbers a place, the rest is unused: where to look for the colour that is copied, one for
-            the whole picture, and how much of it goes here. (B, 2 or more, h, w)
-        source: the input image, coarse. (B, 3, h, w)
+        under: the input image. (B, 3, H, W)
+        mask: how much of each pixel changes. (B, 1, H, W)
+        above: the denoiser's own new colours. (B, 3, h, w)
+        said: twice two numbers a place: where in the input image to look for a colour, one for the whole
+            picture, and how much it counts here. The first is the new colour, the second the one that is
+            exchanged; where that does not count, all of what is there is covered. (B, 4, h, w)
 
     Returns:
-        (B, 3, h, w)
+        (B, 3, H, W)
     """
-    looks = said[:, :1].flatten(2).softmax(dim=-1).reshape_as(said[:, :1])  # (B, 1, h, w)
-    found = (looks * source).sum(dim=(2, 3), keepdim=True)  # (B, 3, 1, 1)
-    return torch.lerp(own, found.expand_as(own), (said[:, 1:2] - _OWN_COLOUR).sigmoid().expand_as(own))
+    coarse = functional.interpolate(under, size=above.shape[-2:], mode="area")
+    new = torch.lerp(above, _found(coarse, said[:, :1]), _share(said[:, 1:2]))
+    old = torch.lerp(under, _found(coarse, said[:, 2:3]), _smooth(_share(said[:, 3:]), mask))
+    return under + mask * (_smooth(new, mask) - old)
+
+
+def _found(image: Tensor, looks: Tensor) -> Tensor:
+    """The colour at the places looked at: (B, 3, h, w), (B, 1, h, w) -> (B, 3, 1, 1)."""
+    weights = looks.flatten(2).softmax(dim=-1).reshape_as(looks)
+    return (image * weights).sum(dim=(2, 3), keepdim=True)
+
+
+def _share(said: Tensor) -> Tensor:
+    return (said - _OWN).sigmoid()
 
 
 def _coordinates(sample: Tensor) -> Tensor:

@@ -163,6 +163,12 @@ class PoseTool(RoutedTool[PoseOptions, Poses]):
             results |= posed
         return [results[i] for i in range(len(requests))]
 
+    def read(self, token: str, states: Tensor) -> Tensor:
+        """See `RoutedTool.read`: the feature of an object class or of a keypoint's name. (C,)"""
+        decoder = self.decoder
+        encode = decoder.encode_labels if token in self.context_tokens else decoder.encode_keypoints
+        return encode(stack_states([states[None]], decoder)[0])[0, 0]
+
     def loss(self, requests: Sequence[Request], targets: Sequence[PoseTruth]) -> ToolLoss:
         """Training loss; see `RoutedTool.loss`. Images are padded to one batch.
 
