@@ -10,6 +10,8 @@ The choices, and why:
   solver needs few steps.
 - A denoiser that reads its conditioning as a map over the picture and predicts the picture in layers, see
   `GridUNet`: places and shapes are learnt much later without.
+- Editing lays colours of the input image over it, and exchanges one for another: removing and recolouring are
+  exact where the right ones are found.
 - Editing takes one step: words and input image leave nothing to chance, and the first guess, the mean of all
   that may be meant, is the nearest to it.
 - No text encoder: the conditioning for guidance is all zeros, and the caption loss is absent.
