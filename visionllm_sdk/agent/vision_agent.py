@@ -128,11 +128,11 @@ class VisionAgent(Runnable[AgentInput, Reply]):
         input: AgentInput,
         config: RunnableConfig | None = None,
         *,
-        images: Sequence[ImageSource] | ImageSource = (),
-        regions: Regions = (),
+        images: Any = (),
+        regions: Any = (),
         **kwargs: Any,
     ) -> Iterator[Reply]:
-        """The reply as it grows: after every call, and when it is finished."""
+        """The reply as it grows: after every call, and when it is finished. As :meth:`invoke`."""
         named = _named(config)
         messages = self._messages(input, images, regions, named)
         for state in self.graph.stream({"messages": messages}, named, stream_mode="values", **kwargs):
