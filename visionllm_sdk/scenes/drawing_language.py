@@ -114,6 +114,12 @@ DRAWING_TRAINING: Final[Phrases] = {
         "give {t} the color {n}",
         "set the color of {t} to {n}",
         "let {t} be {n}",
+        "color {t} in {n}",
+        "redo {t} in {n}",
+        "draw {t} in {n} instead",
+        "i want {t} in {n}",
+        "show {t} in {n}",
+        "dye {t} {n}",
     ),
     "remove": (
         "remove {t}",
@@ -127,6 +133,8 @@ DRAWING_TRAINING: Final[Phrases] = {
         "clear {t}",
         "take {t} out",
         "wipe out {t}",
+        "erase {t} from the picture",
+        "cut {t} out of the image",
     ),
     "add": (
         "add {a}",
@@ -137,6 +145,7 @@ DRAWING_TRAINING: Final[Phrases] = {
         "place {a} into the image",
         "add {a} to the image",
         "put in {a}",
+        "draw {a} as well",
     ),
     "background": (
         "make the background {n}",

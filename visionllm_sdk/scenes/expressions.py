@@ -13,6 +13,8 @@ PLACES: Final = (
     ("left", "center", "right"),
     ("bottom left", "bottom", "bottom right"),
 )
+_ROWS: Final = (0.22, 0.5, 0.78)
+"""Where things stand that are asked for at the top or left, in the middle, at the bottom or right."""
 _CELL_MARGIN: Final = 0.04
 _SIDE_MARGIN: Final = 0.08
 _SIZE_RATIO: Final = 1.2
@@ -34,6 +36,14 @@ _EXTREMES: Final = {"leftmost": (0, -1), "rightmost": (0, 1), "topmost": (1, -1)
 def _relative_centre(thing: ObjectFacts, scene: SceneFacts) -> tuple[float, float]:
     x, y = thing.centre
     return x / scene.width, y / scene.height
+
+
+def cell_centre(place: str) -> tuple[float, float]:
+    """Where a thing asked for at `place`, a word of `PLACES`, stands: x, y as shares of the picture."""
+    row, column = next(
+        (y, x) for y, words in enumerate(PLACES) for x, word in enumerate(words) if word == place
+    )
+    return _ROWS[column], _ROWS[row]
 
 
 def place_of(thing: ObjectFacts, scene: SceneFacts) -> str | None:

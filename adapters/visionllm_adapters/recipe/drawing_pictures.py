@@ -17,7 +17,7 @@ from visionllm_sdk.scenes.backdrop import Backdrop
 from visionllm_sdk.scenes.captions import DRAWABLE
 from visionllm_sdk.scenes.dice import Dice
 from visionllm_sdk.scenes.drawing_language import EditWords, random_asked
-from visionllm_sdk.scenes.edit_words import in_typical_shade, typical_shade, words_for
+from visionllm_sdk.scenes.edit_words import as_told, typical_shade
 from visionllm_sdk.scenes.edits import EDIT_KINDS, AnyEdit, EditKind, edited, sample_edit, without_effects
 from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, COLOURS
 from visionllm_sdk.scenes.palette import background_word, blend, draw_colour
@@ -39,8 +39,8 @@ WILD: Final = SceneOptions(
     canvas=(64, 64), objects=(1, 4), sizes=("medium", "large"), figures=0.05, effects=0.0
 )
 _WILD: Final = 0.2
-_KIND_SHARES: Final = (0.38, 0.34, 0.12, 0.16)
-"""How often each of `EDIT_KINDS` is learnt. Additions leave size and turn to chance, which teaches little."""
+_KIND_SHARES: Final = (0.36, 0.2, 0.3, 0.14)
+"""How often each of `EDIT_KINDS` is learnt: an addition has to be drawn."""
 _UNTIL_SHOWN: Final = (_OWN_SHADE,) * 4 + (1.0,) * 8
 
 
@@ -50,7 +50,7 @@ class EditPair:
 
     Attributes:
         before: the scene.
-        edit: what changes, in the typical shade of the new colour.
+        edit: what changes, as words tell it.
         words: what the instruction says.
     """
 
@@ -177,9 +177,8 @@ def edit_pair(
     edit = sample_edit(seed, before, kind=wanted, options=CLEAN)
     if edit is None:
         return None
-    edit = in_typical_shade(edit, before)
-    words = words_for(edit, before, rng)
-    return None if words is None else EditPair(before, edit, words)
+    told = as_told(edit, before, rng)
+    return None if told is None else EditPair(before, *told)
 
 
 def editing_batch(first: int, count: int) -> tuple[list[EditPair], Tensor, Tensor]:

@@ -18,10 +18,10 @@ from visionllm_adapters.recipe.layouts import (
     ANY_SIZE,
     OPERATIONS,
     Layout,
-    cell_centre,
     index_of,
 )
 from visionllm_sdk.scenes.drawing_language import EditWords
+from visionllm_sdk.scenes.expressions import cell_centre
 from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, SHAPES, SIZES
 
 GRID: Final = 8

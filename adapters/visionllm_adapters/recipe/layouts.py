@@ -17,15 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visionllm_sdk.scenes.checker import Asked, AskedObject
-from visionllm_sdk.scenes.expressions import PLACES, RELATIONS
+from visionllm_sdk.scenes.expressions import PLACES, RELATIONS, cell_centre
 from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, SHAPES, SIZES
 
 Box = tuple[float, float, float, float]
 """Centre x, centre y, width, height as shares of the picture."""
 OPERATIONS: Final = ("recolour", "remove", "add", "background")
 
-ROWS: Final = (0.22, 0.5, 0.78)
-"""Where things stand that are asked for at the top or left, in the middle, at the bottom or right."""
 EXTENTS: Final = {"small": 0.13, "medium": 0.24, "large": 0.42}
 _BY_COUNT: Final = (0.42, 0.36, 0.3, 0.26)
 _GAP: Final = 0.09
@@ -68,12 +66,6 @@ def plan_layout(asked: Asked, *, aspect: float = 1.0) -> Layout:
 
 def _extent(one: AskedObject, count: int) -> float:
     return EXTENTS[one.size] if one.size else _BY_COUNT[count - 1]
-
-
-def cell_centre(place: str) -> tuple[float, float]:
-    """Where a thing asked for at `place` stands, (x, y) as shares."""
-    index = _CELLS.index(place)
-    return ROWS[index % 3], ROWS[index // 3]
 
 
 @cache

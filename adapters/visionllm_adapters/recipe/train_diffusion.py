@@ -159,9 +159,8 @@ class EditJudge:
 
     def __init__(self, count: int) -> None:
         self.pairs: list[EditPair] = []
-        kinds = [kind for kind in EDIT_KINDS if kind != "add"]
         for index, seed in enumerate(held_out_seeds(4 * count)):
-            pair = edit_pair(seed, kind=kinds[index % len(kinds)])
+            pair = edit_pair(seed, kind=EDIT_KINDS[index % len(EDIT_KINDS)])
             if pair is not None and len(self.pairs) < count:
                 self.pairs.append(pair)
 
@@ -190,7 +189,7 @@ class EditJudge:
         shown = [image for pair in zip(sources, made, strict=True) for image in pair]
         contact_sheet(shown, [mark for v in verdicts for mark in (True, v.done)]).save(sheet)
         scores: dict[str, float] = {}
-        for kind in ("recolour", "remove", "background"):
+        for kind in EDIT_KINDS:
             done = [v for v, p in zip(verdicts, self.pairs, strict=True) if p.edit.kind == kind]
             scores[kind] = float(np.mean([v.done for v in done]))
             scores[f"{kind}_psnr"] = float(np.median([min(v.psnr, 60.0) for v in done]))

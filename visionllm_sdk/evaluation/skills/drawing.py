@@ -19,7 +19,7 @@ from visionllm_sdk.scenes.captions import DRAWABLE, ask_for, caption_text
 from visionllm_sdk.scenes.checker import Asked, Verdict, check
 from visionllm_sdk.scenes.drawing_language import DRAWING_HELD_OUT, EditWords, instruction
 from visionllm_sdk.scenes.edit_checker import EditVerdict, check_edit
-from visionllm_sdk.scenes.edit_words import in_typical_shade, words_for
+from visionllm_sdk.scenes.edit_words import as_told
 from visionllm_sdk.scenes.edits import EDIT_KINDS, AnyEdit, EditKind, sample_edit
 from visionllm_sdk.scenes.spec import SceneSpec
 
@@ -103,7 +103,7 @@ class EditTask:
 
 
 def edit_of(sample: Sample) -> EditTask:
-    """A scene of a few things on a plain ground with an edit that words can name, in its typical shade."""
+    """A scene of a few things on a plain ground with an edit that words can name, as they tell it."""
     rng = sample.random("editing")
     kind: EditKind = EDIT_KINDS[rng.randrange(len(EDIT_KINDS))]
     while True:
@@ -112,11 +112,10 @@ def edit_of(sample: Sample) -> EditTask:
         edit = sample_edit(seed, before, kind=kind, options=DRAWABLE)
         if edit is None:
             continue
-        edit = in_typical_shade(edit, before)
-        words = words_for(edit, before, rng)
-        if words is not None:
-            text = instruction(words, rng, DRAWING_HELD_OUT)
-            return EditTask(before, edit, words, text)
+        told = as_told(edit, before, rng)
+        if told is not None:
+            exact, words = told
+            return EditTask(before, exact, words, instruction(words, rng, DRAWING_HELD_OUT))
 
 
 _OPEN: Final = "add"
