@@ -18,6 +18,7 @@ _COLOURS: Final = 3
 _BACKGROUND: Final = 2
 """Colours along a side of the background; what is between them is blended."""
 _COPIES: Final = 4
+"""Numbers a place about colours of the input image, see `_edited`."""
 _OWN: Final = 2.5
 """How far a denoiser that has learnt nothing prefers colours of its own to those of the input image."""
 _LEAST_NOISE: Final = 0.05
