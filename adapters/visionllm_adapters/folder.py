@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -41,6 +42,7 @@ class Manifest:
         training: the configuration.
         data: name, size and fingerprint of its sets.
         metrics: figures before and after.
+        score_shift: tool -> constant added to its class logits, see `training.calibration`.
         files: name -> SHA-256 of the files whose change would change its answers.
         version: of this layout.
     """
@@ -52,6 +54,7 @@ class Manifest:
     training: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    score_shift: Mapping[str, float] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     version: int = _VERSION
 
@@ -153,7 +156,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         manifest = Manifest(**content | {name: tuple(content[name]) for name in ("skills", "labels")})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        if not all(math.isfinite(shift) for shift in manifest.score_shift.values()):
+            raise ValueError(f"score_shift is {manifest.score_shift}")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise AdapterError(f"{MANIFEST} cannot be read: {error}", value=str(folder)) from error
     if manifest.version != _VERSION:
         raise AdapterError(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,38 @@ from visionllm_adapters.places import Place, places_of
 from visionllm_sdk.adapters import unknown_adapter
 from visionllm_sdk.errors import AdapterError
 from visionllm_sdk.model.assembly import Model
+from visionllm_sdk.model.config import ModelConfig
 
 _TOLERANCE = 1e-4
+_SHIFTABLE = {"detect": "gdino_config"}
+"""Tools whose class logits an adapter may shift, with their section of config.json."""
 
 
 @dataclass(slots=True)
 class _Loaded:
-    """An adapter in memory: its manifest, and the parameters that it puts in the place of the base's."""
+    """An adapter in memory: its manifest, and what it puts in the place of the base's.
+
+    Attributes:
+        manifest: what it is.
+        places: where its parameters go.
+        own: its parameters.
+        configs: its decoders' numbers, by tool, where it shifts scores.
+    """
 
     manifest: Manifest
     places: dict[str, Place] = field(default_factory=dict)
     own: dict[str, nn.Parameter] = field(default_factory=dict)
+    configs: dict[str, Any] = field(default_factory=dict)
+
+
+def _with_shifts(config: ModelConfig, shifts: Mapping[str, float]) -> ModelConfig:
+    """The configuration of a model into which an adapter was merged."""
+    released = dict(config.to_released())
+    for name, shift in shifts.items():
+        section = dict(released[_SHIFTABLE[name]])
+        section["logit_bias"] = section.get("logit_bias", 0.0) + shift
+        released[_SHIFTABLE[name]] = section
+    return ModelConfig.from_released(released)
 
 
 class AdapterRack:
@@ -46,6 +68,7 @@ class AdapterRack:
         self._model = model
         self._loaded: dict[str, _Loaded] = {}
         self._base: dict[str, tuple[Place, nn.Parameter]] = {}
+        self._base_configs: dict[str, Any] = {}
         self._active: str | None = None
         self._peft: Any = None
         self._fingerprint: str | None = None
@@ -111,7 +134,21 @@ class AdapterRack:
         }
         for key, place in places.items():
             self._base.setdefault(key, (place, place.parameter))
-        return _Loaded(manifest, places, own)
+        return _Loaded(manifest, places, own, self._shifted(manifest))
+
+    def _shifted(self, manifest: Manifest) -> dict[str, Any]:
+        """The numbers of the decoders whose scores the adapter shifts; the base's are remembered."""
+        configs = {}
+        for name, shift in manifest.score_shift.items():
+            if name not in _SHIFTABLE or name not in self._model.registry:
+                raise AdapterError(
+                    "the adapter shifts scores of something that the model does not have, or that has none",
+                    value=name,
+                    limit=", ".join(_SHIFTABLE),
+                )
+            base = self._base_configs.setdefault(name, self._model.tools[name].decoder.config)
+            configs[name] = replace(base, logit_bias=base.logit_bias + shift)
+        return configs
 
     def _load_lora(self, folder: Path, name: str) -> None:
         try:
@@ -153,12 +190,18 @@ class AdapterRack:
             for key in self._loaded[self._active].own:
                 place, parameter = self._base[key]
                 place.put(parameter)
+            self._configure(self._base_configs)
         self._active = name
         if name is not None:
             loaded = self._loaded[name]
             for key, parameter in loaded.own.items():
                 loaded.places[key].put(parameter)
+            self._configure(loaded.configs)
         self._settle()
+
+    def _configure(self, configs: Mapping[str, Any]) -> None:
+        for name, config in configs.items():
+            self._model.tools[name].decoder.config = config
 
     def _settle(self) -> None:
         """Bring PEFT's layers into the state that the active adapter asks for."""
@@ -198,8 +241,12 @@ class AdapterRack:
             )
         except (ValueError, NotImplementedError, KeyError) as error:
             raise AdapterError(f"these adapters cannot be added: {error}", value=list(parts)) from error
-        first = next(iter(parts.values())).manifest
-        self._loaded[name] = _Loaded(first)
+        shifts: dict[str, float] = defaultdict(float)
+        for own, part in parts.items():
+            for tool, shift in part.manifest.score_shift.items():
+                shifts[tool] += float(weights[own]) * shift
+        summed = replace(next(iter(parts.values())).manifest, score_shift=dict(shifts))
+        self._loaded[name] = _Loaded(summed, configs=self._shifted(summed))
         self._settle()
         return name
 
@@ -232,8 +279,11 @@ class AdapterRack:
                 remedy="Merge in float32.",
             )
         self._base = {key: pair for key, pair in self._base.items() if key not in own}
-        self._loaded, self._active = {}, None
-        return self._model
+        shifts = self._loaded[name].manifest.score_shift
+        self._loaded, self._active, self._base_configs = {}, None, {}
+        return (
+            replace(self._model, config=_with_shifts(self._model.config, shifts)) if shifts else self._model
+        )
 
     @torch.no_grad()
     def _probe(self) -> Tensor:

@@ -116,6 +116,50 @@ def test_merged_is_unmerged(adapter: Path, tiny_checkpoint: Path, labels: Path, 
         export_merged(adapter, tmp_path / "merged", model=tiny_checkpoint)
 
 
+def shifted(adapter: Path, folder: Path, shift: Any) -> Path:
+    """A copy of an adapter that says how scores are shifted."""
+    copy = Path(shutil.copytree(adapter, folder / f"shifted-{len(list(folder.iterdir()))}"))
+    content = json.loads((copy / MANIFEST).read_text())
+    (copy / MANIFEST).write_text(json.dumps(content | {"score_shift": shift}))
+    return copy
+
+
+def logits(vlm: VisionLLM, pictures: list[Image.Image], **settings: Any) -> list[float]:
+    found = vlm.detect(pictures[0], WORDS, threshold=0.0, masks=False, **settings)
+    scores = torch.tensor([one.score for one in found], dtype=torch.float64)
+    return scores.logit().tolist()
+
+
+def test_scores_are_shifted_only_while_the_adapter_answers(
+    adapter: Path, tiny_vlm: VisionLLM, pictures: list[Image.Image], tmp_path: Path
+) -> None:
+    base = logits(tiny_vlm, pictures)
+    plain = tiny_vlm.load_adapter(adapter)
+    name = tiny_vlm.load_adapter(shifted(adapter, tmp_path, {"detect": 0.5}))
+    wanted = [score + 0.5 for score in logits(tiny_vlm, pictures, adapter=plain)]
+    assert logits(tiny_vlm, pictures, adapter=name) == pytest.approx(wanted, abs=1e-4)
+    assert logits(tiny_vlm, pictures) == base
+    tiny_vlm.unload_adapter(name)
+    assert logits(tiny_vlm, pictures) == base
+
+
+def test_a_merged_model_keeps_its_shift(
+    adapter: Path, tiny_checkpoint: Path, tiny_vlm: VisionLLM, pictures: list[Image.Image], tmp_path: Path
+) -> None:
+    folder = shifted(adapter, tmp_path, {"detect": -0.5})
+    export_merged(folder, tmp_path / "merged", model=tiny_checkpoint)
+    merged = VisionLLM.from_pretrained(tmp_path / "merged")
+    wanted = logits(tiny_vlm, pictures, adapter=tiny_vlm.load_adapter(folder))
+    assert logits(merged, pictures) == pytest.approx(wanted, abs=1e-3)
+
+
+@pytest.mark.parametrize("shift", [{"detect": float("nan")}, {"pose": 0.5}, {"detect": "much"}, [1.0]])
+def test_a_shift_that_cannot_be(adapter: Path, tiny_vlm: VisionLLM, tmp_path: Path, shift: Any) -> None:
+    with pytest.raises(AdapterError):
+        tiny_vlm.load_adapter(shifted(adapter, tmp_path, shift))
+    assert tiny_vlm.adapters == ()
+
+
 def test_evaluate_with_and_without(adapter: Path, tiny_vlm: VisionLLM, val_labels: Path) -> None:
     base = evaluate(val_labels, model=tiny_vlm)
     taught = evaluate(val_labels, model=tiny_vlm, adapter=adapter)

@@ -50,6 +50,7 @@ class FinetuneReport:
         parameters: how many numbers learnt.
         seconds: in all.
         path: folder of the adapter.
+        score_shift: tool -> logits by which its scores were shifted to mean what they meant before.
     """
 
     skills: Mapping[str, SkillChange]
@@ -62,6 +63,7 @@ class FinetuneReport:
     parameters: int = 0
     seconds: float = 0.0
     path: Path = Path()
+    score_shift: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def by_heart(self) -> bool:

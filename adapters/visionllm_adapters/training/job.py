@@ -17,6 +17,13 @@ from visionllm_adapters.reporting.writing import write_report
 from visionllm_adapters.scoring.measures import MEASURES
 from visionllm_adapters.scoring.score import Score
 from visionllm_adapters.training.batches import Schedule
+from visionllm_adapters.training.calibration import (
+    TOOL,
+    kept_scores,
+    known_scores,
+    shift_between,
+    shift_scores,
+)
 from visionllm_adapters.training.curriculum import LESSONS
 from visionllm_adapters.training.decoder_losses import fit_losses
 from visionllm_adapters.training.lessons import Classroom, Lesson
@@ -90,11 +97,13 @@ class Job:
             resumed = folder.open(resume=resume or not first)
         before = self.scores(folder, "before") if first else {}
         kept = self.base_skills(folder, "before") if first else {}
+        known = self._known_scores(folder) if first else []
         loop, learning = self.loop(lessons, room, folder, accelerator, resumed=resumed)
         progress = loop.run()
         report = FinetuneReport(skills={}, progress=progress, settings=self.settings, path=target)
         if not first:
             return report
+        shift = self._calibrate(known) if known else 0.0
         after, held = self.scores(None, "after"), self.base_skills(None, "after")
         report = replace(
             report,
@@ -105,10 +114,31 @@ class Job:
             watched=self.watched,
             parameters=sum(p.numel() for p in learning.parameters().values()),
             seconds=time.monotonic() - start,
+            score_shift={TOOL: shift} if shift else {},
         )
         write_adapter(target, self, folder, learning, report)
         folder.close()
         return report
+
+    def _known_scores(self, folder: RunFolder) -> list[float | None]:
+        """What the scores of replayed scenes were; empty where nothing is replayed or detected."""
+        if not self.settings.replay or TOOL not in self.vlm.engine.model.registry:
+            return []
+        return kept_scores(self._fresh(), folder.path / "known_scores.json")
+
+    def _calibrate(self, before: Sequence[float | None]) -> float:
+        """Give the scores of the detector their old meaning; returns by how many logits they are shifted."""
+        shift = shift_between(before, known_scores(self._fresh()))
+        if shift:
+            self.say(f"scores of known things moved by {-shift:+.2f} logits, which is taken back")
+            shift_scores(self.vlm.engine.model, shift)
+        return shift
+
+    def _fresh(self) -> VisionLLM:
+        """A new facade: what an engine remembers was read by the model as it was then."""
+        from visionllm_sdk import VisionLLM
+
+        return VisionLLM(self.vlm.engine.model, name=self.vlm.name)
 
     def lessons(self, data: DataSet, room: Classroom) -> list[Lesson]:
         """One lesson for each skill.
@@ -167,11 +197,7 @@ class Job:
         return sum(one.value for one in scores) / max(1, len(scores)), figures
 
     def _score(self, skill: str, data: DataSet) -> Score:
-        from visionllm_sdk import VisionLLM
-
-        # A new facade each time: what an engine remembers was read by the model as it was then.
-        fresh = VisionLLM(self.vlm.engine.model, name=self.vlm.name)
-        return MEASURES[skill](fresh, data, adapter=None, batch=16)
+        return MEASURES[skill](self._fresh(), data, adapter=None, batch=16)
 
     def scores(self, folder: RunFolder | None, word: str) -> dict[str, Score]:
         """All watched pictures, every skill; kept in the run's folder, so that it is measured once."""
@@ -194,12 +220,10 @@ class Job:
         place = None if folder is None else folder.path / f"{word}.json"
         if place is not None and place.is_file():
             return dict(json.loads(place.read_text(encoding="utf-8")))
-        from visionllm_sdk import VisionLLM
         from visionllm_sdk.evaluation import run
 
-        fresh = VisionLLM(self.vlm.engine.model, name=self.vlm.name)
         names = ("detection", "grounding", "vqa", "caption")
-        measured = run(fresh, scenes=self.scenes, skills=names, progress=False)
+        measured = run(self._fresh(), scenes=self.scenes, skills=names, progress=False)
         figures = {
             f"{name}.{figure}": value
             for name, report in measured.skills.items()
@@ -227,6 +251,7 @@ def _manifest(job: Job, report: FinetuneReport) -> Manifest:
             "skipped": len(errors(job.train.faults)),
         },
         metrics=report.figures(),
+        score_shift=report.score_shift,
     )
 
 

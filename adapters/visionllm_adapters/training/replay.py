@@ -74,7 +74,7 @@ class Replay:
         return [weight * (more if kind in _JUDGED else 1) for kind, weight in _ASKED.items()]
 
     def _asked(self, kind: str, random: Random) -> Example | None:
-        known, image = _scene(random, figures=0.6 if kind == "pose" else 0.12)
+        known, image = replayed_scene(random, figures=0.6 if kind == "pose" else 0.12)
         if kind == "pose":
             return self._pose(known, image, random)
         if kind == "mark":
@@ -146,7 +146,8 @@ class Replay:
         return Example(skill=REPLAY, image=image, turns=(turn,), regions=(prompt,))
 
 
-def _scene(random: Random, *, figures: float) -> tuple[SceneTruth, Image.Image]:
+def replayed_scene(random: Random, *, figures: float) -> tuple[SceneTruth, Image.Image]:
+    """A scene that only replay draws, and its picture; `figures`: share of things that have keypoints."""
     options = SceneOptions(sides=_SIDES, max_aspect=1.6, figures=figures)
     spec = sample_scene(training_seed(_FIRST + random.randrange(_SPAN)), options=options)
     drawn = render(spec)
