@@ -78,7 +78,7 @@ def test_a_gray_picture_is_wrong(held_out: list[Sample]) -> None:
     assert done < 0.2
     assert not report.passed
     editing = report.skills["editing"]
-    mean = {  # squared errors by kind: those of additions, which no instruction places, are not in the whole
+    mean = {  # squared errors by kind: those of additions, which are drawn anew, are not in the whole
         kind: (figures["cases"], 10 ** (-figures["psnr_inside"] / 10))
         for kind, figures in editing.slices["kind"].items()
         if figures["psnr_inside"] is not None and figures["cases"] is not None and kind != "add"

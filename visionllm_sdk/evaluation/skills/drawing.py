@@ -118,14 +118,14 @@ def edit_of(sample: Sample) -> EditTask:
             return EditTask(before, exact, words, instruction(words, rng, DRAWING_HELD_OUT))
 
 
-_OPEN: Final = "add"
+_DRAWN: Final = "add"
 
 
 class EditingSkill(Skill):
     """Shares of edits that were done, and PSNR against the exactly edited scene.
 
-    The PSNR over all kinds leaves additions out: an instruction to add says no place, so that no exact
-    picture follows from it. Theirs stands among the kinds.
+    The PSNR over all kinds is that of changes to what is there. An added thing is drawn anew; its PSNR stands
+    among the kinds.
     """
 
     name = "editing"
@@ -162,7 +162,7 @@ class EditingSkill(Skill):
         return SkillReport(
             figures={
                 "done": self._done.overall,
-                **self._loudness([kind for kind in kinds if kind != _OPEN]),
+                **self._loudness([kind for kind in kinds if kind != _DRAWN]),
             },
             slices={
                 "kind": {
