@@ -1,7 +1,7 @@
 """Last stage of drawing: how each denoiser reads super-links, with everything else frozen.
 
 The language model is by far the dearest part and stays as it is here: what it says for a batch of captions is
-kept, and the small mappers learn from what is kept, thirty steps for every batch it speaks.
+kept, and the small mappers learn from what is kept, ten steps for every batch it speaks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WIDTH: Final = 256
 BATCH: Final = 64
 KEPT: Final = 8000
 """Super-links of each kind that are kept: about half a gigabyte in all."""
-STEPS: Final = 30
+STEPS: Final = 10
 
 
 class Pool:
