@@ -9,7 +9,7 @@ from typing import Final, Literal
 from visionllm_sdk.scenes.captions import caption_text
 from visionllm_sdk.scenes.checker import Asked, AskedObject, AskedRelation
 from visionllm_sdk.scenes.exchange import Exchange, Link, Maker
-from visionllm_sdk.scenes.expressions import PLACES, RELATIONS, place_of
+from visionllm_sdk.scenes.expressions import PLACES, RELATIONS, names_of, place_of
 from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, COLOURS, FIGURES, SHAPES, SIZES, SceneFacts
 from visionllm_sdk.scenes.labels import ANY_KIND, Label, article, matching
 from visionllm_sdk.scenes.phrases import Phrases
@@ -229,7 +229,7 @@ def random_words(scene: SceneFacts, rng: Random) -> EditWords:
     if operation == "background":
         return EditWords("background", new_colour=rng.choice(BACKGROUND_COLOURS))
     if operation == "add":
-        place = rng.choice(_CELLS) if rng.random() < 0.5 else None
+        place = rng.choice(_CELLS) if rng.random() < 0.75 else None
         return EditWords("add", place=place, new_kind=rng.choice(SHAPES), new_colour=rng.choice(COLOURS))
     target, place = _target(scene, rng)
     kind = None if target.kind == ANY_KIND else target.kind
@@ -245,10 +245,7 @@ def _target(scene: SceneFacts, rng: Random) -> tuple[Label, str | None]:
     if not shapes or rng.random() < 0.2:
         return Label(rng.choice((*SHAPES, ANY_KIND)), rng.choice((*COLOURS, None))), None
     thing = rng.choice(shapes)
-    size = thing.size if rng.random() < 0.15 else None
-    label = rng.choice(
-        (Label(thing.kind, thing.colour, size), Label(thing.kind, thing.colour, size), Label(thing.kind))
-    )
+    label = rng.choice(names_of(thing))
     alone = len(matching(label, scene.objects)) == 1
     place = place_of(thing, scene) if rng.random() < (0.05 if alone else 0.4) else None
     return label, place
