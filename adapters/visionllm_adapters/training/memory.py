@@ -97,17 +97,18 @@ def strayed(
 
     Args:
         logits: of the same supervised tokens. (N, vocabulary)
-        rows: which answer each of them belongs to; every answer counts the same, however long. (N,) long
+        rows: which answer each of them belongs to; an answer counts by the root of its length. (N,) long
         links: what is read of the same super-links.
         before: what they were.
 
     Returns:
-        Mean divergence (KL, nats a token) of the words; mean square of what changed in a super-link, relative
-        to its own: one of few queries counts as much as one of many.
+        Divergence (KL) of the words in nats an answer, over the root of its length: a long answer is wrong if
+        any of its words is, but must not drown those of one word; mean square of what changed in a super-link,
+        relative to its own: one of few queries counts as much as one of many.
     """
     each = F.kl_div(logits.log_softmax(-1), before.words, reduction="none", log_target=True).sum(-1)  # (N,)
     counts = torch.bincount(rows).clamp_min(1)
-    words = (each / counts[rows]).sum() / len(rows.unique())
+    words = (each / counts[rows].sqrt()).sum() / len(rows.unique())
     if not links:
         return words, words * 0.0
     changes = [

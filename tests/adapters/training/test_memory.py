@@ -75,13 +75,14 @@ def test_a_memory_says_what_the_model_said_however_much_it_learnt(model: Model) 
     assert all(value.requires_grad for value in learning.parameters().values())  # recalling froze nothing
 
 
-def test_a_short_answer_counts_as_much_as_a_long_one() -> None:
-    then = torch.full((11, 2), 0.5).log()
-    now = torch.zeros(11, 2)
-    now[0, 0] = 4.0  # the only token of the first answer
-    words, links = strayed(now, torch.tensor([0] + [1] * 10), [], Recollection(then, []))
+def test_an_answer_counts_by_the_root_of_its_length() -> None:
+    then = torch.full((17, 2), 0.5).log()
+    now = torch.zeros(17, 2)
+    now[:, 0] = 4.0  # every token has strayed as far
+    rows = torch.tensor([0] + [1] * 16)
+    words, links = strayed(now, rows, [], Recollection(then, []))
     alone, _ = strayed(now[:1], torch.tensor([0]), [], Recollection(then[:1], []))
-    assert float(words) == pytest.approx(float(alone) / 2)
+    assert float(words) == pytest.approx(float(alone) * (1 + 4) / 2)
     assert float(links) == 0
 
 
