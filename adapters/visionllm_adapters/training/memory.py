@@ -103,7 +103,7 @@ def strayed(
 
     Returns:
         Divergence (KL) of the words in nats an answer, over the root of its length: a long answer is wrong if
-        any of its words is, but must not drown those of one word; mean square of what changed in a super-link,
+        any of its words is, but must not drown those of one word; mean square of what changed in a link,
         relative to its own: one of few queries counts as much as one of many.
     """
     each = F.kl_div(logits.log_softmax(-1), before.words, reduction="none", log_target=True).sum(-1)  # (N,)
