@@ -191,6 +191,8 @@ class EditJudge:
         scores: dict[str, float] = {}
         for kind in EDIT_KINDS:
             done = [v for v, p in zip(verdicts, self.pairs, strict=True) if p.edit.kind == kind]
+            if not done:
+                continue
             scores[kind] = float(np.mean([v.done for v in done]))
             scores[f"{kind}_psnr"] = float(np.median([min(v.psnr, 60.0) for v in done]))
             scores[f"{kind}_inside"] = float(np.median([min(v.inside, 60.0) for v in done]))
