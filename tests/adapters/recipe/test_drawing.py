@@ -128,7 +128,8 @@ def test_training_goes_on_where_it_stopped(
     monkeypatch.setattr(train_diffusion, "_SHEET", 6)
     arguments = argparse.Namespace(
         out=tmp_path / ("editing" if editing else "generation"), editing=editing, minutes=0.02, lr=1e-3,
-        batch=2, bf16=True, every=60.0, threads=1, seed=1, start=None, warm=None, keep_tokens=False, drop=None,
+        batch=2, bf16=True, every=60.0, threads=1, seed=1, start=None, warm=None, keep_tokens=False,
+        drop=None,
     )  # fmt: skip
     start = time.monotonic()
     train_diffusion.train(arguments)
