@@ -23,7 +23,7 @@ from visionllm_sdk.errors import ArtifactError, InputError
 from visionllm_sdk.images import ImageSource, LoadedImage
 from visionllm_sdk.regions import Region, RegionBlock, region_block
 from visionllm_sdk.results import Alternative, Reply, RoutedCall, Usage, revive
-from visionllm_sdk.skills.arguments import check_message, each
+from visionllm_sdk.skills.arguments import check_message, each, is_many
 from visionllm_sdk.skills.marking import Regions
 
 if TYPE_CHECKING:
@@ -176,14 +176,14 @@ class VisionAgent(Runnable[AgentInput, Reply]):
 def _several(given: Any) -> list[Any]:
     if given is None:
         return []
-    return [*given] if isinstance(given, list | tuple) else [given]
+    return [*given] if is_many(given) else [given]
 
 
 def _mark(region: Region | RegionBlock) -> dict[str, Any]:
     """A region prompt as a block of a message."""
-    block = {"type": "region", "region": region}
-    whole = region if isinstance(region, RegionBlock) else region_block(block)
-    return whole.model_dump(mode="json")
+    if not isinstance(region, RegionBlock):
+        region = region_block({"type": "region", "region": region})
+    return region.model_dump(mode="json")
 
 
 def image_block(image: LoadedImage) -> dict[str, Any]:

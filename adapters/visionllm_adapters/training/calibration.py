@@ -8,7 +8,6 @@ the embedded model's own training, and taken back by a constant (Platt scaling w
 from __future__ import annotations
 
 import json
-import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
+import torch
 from PIL import Image
 
 from visionllm_adapters.training.replay import replayed_scene
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 TOOL: Final = "detect"
 _SCENES: Final = 48
 _SEED: Final = 5
-_FIGURES: Final = 0.12
 _LOWEST: Final = 0.02
 _OVERLAP: Final = 0.5
 _FEWEST: Final = 8
@@ -62,7 +61,7 @@ def _scenes() -> Iterator[tuple[Image.Image, str, list[Box]]]:
     """Pictures, a kind of thing that is there, and the boxes of all things of this kind."""
     random = Random(_SEED)
     for _ in range(_SCENES):
-        known, image = replayed_scene(random, figures=_FIGURES)
+        known, image = replayed_scene(random)
         kinds = [thing.kind for thing in known.spec.objects]
         if kinds:
             kind = random.choice(kinds)
@@ -71,12 +70,7 @@ def _scenes() -> Iterator[tuple[Image.Image, str, list[Box]]]:
 
 def _logit_of(box: Box, found: Detections) -> float | None:
     scores = [one.score for one in found if one.box.iou(box) >= _OVERLAP]
-    return max(map(_logit, scores), default=None)
-
-
-def _logit(score: float) -> float:
-    bounded = min(max(score, 1e-4), 1 - 1e-4)
-    return math.log(bounded / (1 - bounded))
+    return float(torch.tensor(max(scores)).logit(eps=1e-4)) if scores else None
 
 
 def shift_between(before: Sequence[float | None], after: Sequence[float | None]) -> float:

@@ -41,6 +41,8 @@ _MORE: Final = 4
 """So much more often come those that the detector is judged by, where it learns: words stay as they are, but
 the scores of what it knew drift, and with them what counts as found."""
 _SIDES: Final = (128, 320)
+_FIGURES, _POSED = 0.12, 0.6
+"""Share of things that are figures, and where poses are asked for."""
 _TRIES: Final = 8
 
 
@@ -74,7 +76,7 @@ class Replay:
         return [weight * (more if kind in _JUDGED else 1) for kind, weight in _ASKED.items()]
 
     def _asked(self, kind: str, random: Random) -> Example | None:
-        known, image = replayed_scene(random, figures=0.6 if kind == "pose" else 0.12)
+        known, image = replayed_scene(random, figures=_POSED if kind == "pose" else _FIGURES)
         if kind == "pose":
             return self._pose(known, image, random)
         if kind == "mark":
@@ -146,7 +148,7 @@ class Replay:
         return Example(skill=REPLAY, image=image, turns=(turn,), regions=(prompt,))
 
 
-def replayed_scene(random: Random, *, figures: float) -> tuple[SceneTruth, Image.Image]:
+def replayed_scene(random: Random, *, figures: float = _FIGURES) -> tuple[SceneTruth, Image.Image]:
     """A scene that only replay draws, and its picture; `figures`: share of things that have keypoints."""
     options = SceneOptions(sides=_SIDES, max_aspect=1.6, figures=figures)
     spec = sample_scene(training_seed(_FIRST + random.randrange(_SPAN)), options=options)

@@ -181,3 +181,19 @@ def test_editing_starts_from_what_drawing_knows(tmp_path: Path) -> None:
     assert torch.equal(after["mid_block.resnets.0.conv1.weight"], known["mid_block.resnets.0.conv1.weight"])
     for kept in ("conv_in.weight", "grid_in.weight", "conv_out.weight"):
         assert torch.equal(after[kept], before[kept])
+
+
+def test_a_last_layer_that_says_more_goes_on_from_what_it_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    old = {
+        key: value.clone() for key, value in train_diffusion.decoder_for(True).sd_unet.state_dict().items()
+    }
+    old = {key: value[:-2] if key.startswith("conv_out.") else value for key, value in old.items()}
+    del old["colour_in.weight"]
+    monkeypatch.setattr(train_diffusion, "shipped_part", lambda folder, prefix: dict(old))
+    decoder, tokens = train_diffusion.decoder_for(True), EditTokens()
+    train_diffusion.start_warm(Path("anywhere"), decoder, tokens, editing=True)
+    found = decoder.sd_unet.state_dict()
+    assert torch.equal(found["conv_out.bias"][:-2], old["conv_out.bias"])
+    assert torch.equal(found["conv_out.bias"][-2:], torch.zeros(2))
+    assert all(torch.equal(found[key], old[key]) for key in old if not key.startswith("conv_out."))
