@@ -33,7 +33,8 @@ from visionllm_sdk.model.placement import default_dtype
 from visionllm_sdk.model.prompt import Prompt, TiledImage, collate
 from visionllm_sdk.model.skeleton import ParametersStayEmpty
 from visionllm_sdk.model.tokenizer import TextTokenizer
-from visionllm_sdk.tool import SuperLink, ToolRequest, discover_tools
+from visionllm_sdk.registry import discover_tools
+from visionllm_sdk.tool import SuperLink, ToolRequest
 
 GOLDENS = Path(__file__).parents[1] / "tests" / "goldens"
 LABELS = 80

@@ -107,7 +107,7 @@ def load(folder: Path, dtype: str) -> dict[str, float]:
     import torch
 
     from visionllm_sdk.model.assembly import load_model
-    from visionllm_sdk.tool import ToolRegistry
+    from visionllm_sdk.registry import ToolRegistry
 
     before = _reset_peak()
     begin = time.perf_counter()

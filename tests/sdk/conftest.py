@@ -95,7 +95,7 @@ def write_random_checkpoint(folder: Path, *, seed: int = 0, changes: dict[str, A
     from visionllm_sdk.model.config import ModelConfig
     from visionllm_sdk.model.core import build_core
     from visionllm_sdk.model.tokenizer import CONTROL_TOKENS, TextTokenizer
-    from visionllm_sdk.tool import discover_tools
+    from visionllm_sdk.registry import discover_tools
 
     pieces = train_vocabulary(folder / "vocabulary", size=420, count=1500).read_bytes()
     size = 420

@@ -26,6 +26,7 @@ from visionllm_sdk.generation import (
 from visionllm_sdk.model.assembly import Model, load_model
 from visionllm_sdk.model.conversation import ForcedCall, Turn, image_parts
 from visionllm_sdk.model.extension import with_tool
+from visionllm_sdk.registry import ToolRegistry, discover_tools
 from visionllm_sdk.tool import (
     ForcedLayout,
     QueryTable,
@@ -35,9 +36,7 @@ from visionllm_sdk.tool import (
     ToolClass,
     ToolLoss,
     ToolOptions,
-    ToolRegistry,
     ToolRequest,
-    discover_tools,
 )
 
 THIRD_PARTY = Path(__file__).parent / "third_party"
@@ -98,7 +97,7 @@ def model(depth: ToolClass) -> Model:
 
 
 def test_the_contract_imports_no_torch():
-    code = "import sys, visionllm_sdk.tool as t; t.ToolRegistry(); sys.exit('torch' in sys.modules)"
+    code = "import sys, visionllm_sdk.registry as r; r.ToolRegistry(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

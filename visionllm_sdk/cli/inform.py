@@ -19,8 +19,9 @@ from visionllm_sdk.errors import CheckpointError
 from visionllm_sdk.model.config import read_config
 from visionllm_sdk.model.convert import PICKLE_INDEX, converted_folder, has_pickles_only, pickle_files
 from visionllm_sdk.model.weights import read_index_file
+from visionllm_sdk.registry import discover_tools
 from visionllm_sdk.skills.loading import checkpoint_folder
-from visionllm_sdk.tool import RoutedTool, discover_tools
+from visionllm_sdk.tool import RoutedTool
 
 _REGION_ENCODER: Final = "region_encoder."
 _WORDS: Final[dict[bool | None, str]] = {True: "yes", False: "no", None: "unknown"}

@@ -32,7 +32,8 @@ from visionllm_sdk.model.skeleton import ParametersStayEmpty
 from visionllm_sdk.model.tiling import cut_tiles, tile_array
 from visionllm_sdk.model.tokenizer import TextTokenizer
 from visionllm_sdk.model.writing import SHARD_BYTES
-from visionllm_sdk.tool import ToolClass, ToolRegistry
+from visionllm_sdk.registry import ToolRegistry
+from visionllm_sdk.tool import ToolClass
 
 __all__ = ["AnyTool", "Model", "default_dtype", "load_model"]
 

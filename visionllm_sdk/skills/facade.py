@@ -78,7 +78,7 @@ class VisionLLM(
             MissingExtraError: ``quantization`` without its library.
         """
         from visionllm_sdk.model.assembly import load_model
-        from visionllm_sdk.tool import discover_tools
+        from visionllm_sdk.registry import discover_tools
 
         place = placement(device, dtype, settings)
         model = load_model(

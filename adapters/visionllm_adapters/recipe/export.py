@@ -21,7 +21,7 @@ from visionllm_sdk.model.assembly import Model
 from visionllm_sdk.model.config import SDK_SECTION, ModelConfig
 from visionllm_sdk.model.core import build_core
 from visionllm_sdk.model.tokenizer import CONTROL_TOKENS, TextTokenizer
-from visionllm_sdk.tool import discover_tools
+from visionllm_sdk.registry import discover_tools
 
 SHARD_BYTES = 14_000_000
 

@@ -19,7 +19,7 @@ from visionllm_adapters.recipe.warm import (
     saved_module,
 )
 from visionllm_sdk.model.assembly import Model, load_model
-from visionllm_sdk.tool import discover_tools
+from visionllm_sdk.registry import discover_tools
 
 _TOOLS: Final = {"detector": "detect", "pose": "pose", "generation": "generate", "editing": "edit"}
 """The routed tool that a stage trains the decoder of."""

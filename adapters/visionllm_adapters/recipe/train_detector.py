@@ -20,8 +20,8 @@ from visionllm_adapters.recipe.running import Averages, Run, channels_last
 from visionllm_adapters.recipe.symbols import KINDS, symbol_features
 from visionllm_adapters.recipe.warm import saved_module, warm_start
 from visionllm_sdk.model.assembly import load_model
+from visionllm_sdk.registry import discover_tools
 from visionllm_sdk.scenes.facts import SceneFacts
-from visionllm_sdk.tool import discover_tools
 from visionllm_tools.blocks.boxes import overlap, to_corners
 from visionllm_tools.detection.config import DetectorConfig
 from visionllm_tools.detection.decoder import Detector

@@ -161,8 +161,13 @@ class Job:
         """The loop, and what learns in it."""
         model, settings = self.vlm.engine.model, self.settings
         tools = list(dict.fromkeys(tool for lesson in lessons for tool in lesson.tools))
-        regions = any(lesson.regions for lesson in lessons)
-        learning = prepare(model, settings, tools, regions=regions)
+        learning = prepare(
+            model,
+            settings,
+            tools,
+            reads=any(lesson.reads for lesson in lessons),
+            regions=any(lesson.regions for lesson in lessons),
+        )
         fit_losses(model, tools, settings)
         replay = settings.replay or 0.0
         memory = Memory(model, learning) if replay else None

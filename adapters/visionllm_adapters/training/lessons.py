@@ -69,6 +69,8 @@ class Lesson(ABC):
     skill: ClassVar[str]
     tools: ClassVar[tuple[str, ...]] = ()
     """Tools whose decoders learn."""
+    reads: ClassVar[bool] = False
+    """Whether the words of its answers depend on the picture."""
     regions: ClassVar[bool] = False
     """Whether things are marked by region prompts."""
     word: ClassVar[str]
@@ -226,6 +228,7 @@ class VqaLesson(Lesson):
     """Questions, asked as `ask` asks them; those of one record are turns of one conversation."""
 
     skill = "vqa"
+    reads = True
     word = "questions"
 
     def collect(self, data: DataSet) -> Sequence[tuple[Record, int]]:
@@ -247,6 +250,7 @@ class CaptionLesson(Lesson):
     """Descriptions, asked for as `caption` does."""
 
     skill = "caption"
+    reads = True
     word = "captions"
 
     def collect(self, data: DataSet) -> Sequence[tuple[Record, int]]:

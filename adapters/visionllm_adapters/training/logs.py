@@ -95,7 +95,8 @@ def draw_curves(path: Path, out: Path) -> None:
         axes.set_title(kind)
         axes.grid(alpha=0.3)
         if axes.lines:
-            axes.legend(fontsize=8)
+            legend = axes.legend(fontsize=8 if len(axes.lines) <= 12 else 5, ncols=-(-len(axes.lines) // 16))
+            legend.set_in_layout(False)  # a tall one would leave no room for the curves
     figure.savefig(out, dpi=110)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +22,9 @@ from visionllm_sdk.model.assembly import AnyTool, Model
 from visionllm_sdk.model.core import CoreOutput
 from visionllm_sdk.model.prompt import IGNORED, Batch
 from visionllm_sdk.model.superlink import LinkPosition, query_mask
-from visionllm_sdk.tool import RoutedTool
+from visionllm_sdk.tool import RoutedTool, ToolRequest
+from visionllm_tools.detection.known import Known
+from visionllm_tools.detection.tool import DetectionTool
 
 WORDS: Final = 8.0
 LINKS: Final = 8.0
@@ -35,10 +38,12 @@ class Recollection:
     Attributes:
         words: log-probabilities of the vocabulary before each supervised token, row by row. (N, vocabulary)
         links: what the tools read of the super-links, in the order of the batch; see `Memory.read`.
+        output: of the language model, with the super-links themselves.
     """
 
     words: Tensor
     links: Sequence[Tensor]
+    output: CoreOutput
 
 
 class Memory:
@@ -46,7 +51,8 @@ class Memory:
 
     Args:
         model: with the adapter that learns.
-        learning: what learns; taken before anything was learnt. Only tensors of the core are copied.
+        learning: what learns; taken before anything was learnt. Of the core only what learns is copied, of
+            the tools every detector that learns.
     """
 
     def __init__(self, model: Model, learning: Learning) -> None:
@@ -56,6 +62,12 @@ class Memory:
             if kind.read is not RoutedTool.read:
                 for token in (*(token.text for token in kind.tokens), *kind.context_tokens):
                     self._readers[token].append(model.tools[kind.name])
+        self._tools = model.tools
+        self._before = {
+            name: type(tool)(deepcopy(tool.decoder).requires_grad_(False).eval())
+            for name, tool in model.tools.items()
+            if isinstance(tool, DetectionTool) and any(p.requires_grad for p in tool.decoder.parameters())
+        }
         self._peft: Any = learning.peft
         own = dict(model.core.named_parameters())
         self._first = {
@@ -69,7 +81,20 @@ class Memory:
             output: CoreOutput = functional_call(self.core, self._first, (batch,), {"loss": False})
             wanted = supervised(batch, output)
             words = self.core.llm.lm_head(output.hidden[:, :-1][wanted]).float().log_softmax(-1)
-        return Recollection(words, self.read(zip(output.links, output.states, strict=True)))
+        return Recollection(words, self.read(zip(output.links, output.states, strict=True)), output)
+
+    def found(self, tool: str, requests: Sequence[ToolRequest[Any]]) -> list[Known] | None:
+        """What a tool made of requests before it learnt; None where it does not learn, or cannot tell.
+
+        Args:
+            tool: its name.
+            requests: with super-links as they were, of `recall`.
+        """
+        before, now = self._before.get(tool), self._tools[tool]
+        if before is None:
+            return None
+        before.decoder.config = now.decoder.config  # type: ignore[assignment]  # of this step's input size
+        return before.recall(requests)
 
     def read(self, links: Iterable[tuple[LinkPosition, Tensor]]) -> list[Tensor]:
         """What every tool that reads a super-link makes of it, or its states where no tool says so.

@@ -54,6 +54,7 @@ class RegionLesson(Lesson):
         InputError: the model has no region encoder.
     """
 
+    reads = True
     regions = True
     layout: ClassVar[str]
 

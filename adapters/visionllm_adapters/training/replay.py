@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
@@ -20,10 +20,11 @@ from visionllm_sdk.scenes import SceneOptions, render, sample_scene, training_se
 from visionllm_sdk.scenes.drawing_language import DRAWING_MAKERS, DRAWING_TRAINING
 from visionllm_sdk.scenes.facts import SceneFacts
 from visionllm_sdk.scenes.figures import KEYPOINTS
-from visionllm_sdk.scenes.language import MAKERS, Exchange, Link, tool_result
+from visionllm_sdk.scenes.language import MAKERS, VQA_KINDS, Exchange, Link, tool_result
 from visionllm_sdk.scenes.phrases import TRAINING
 from visionllm_sdk.scenes.regions import REGION_KINDS, region_prompt
 from visionllm_sdk.scenes.truth import SceneTruth, by_colour_and_kind, by_kind
+from visionllm_sdk.skills.talk import short
 from visionllm_tools.detection.options import DetectionTruth
 from visionllm_tools.pose.options import PoseTruth
 
@@ -32,12 +33,12 @@ _SPAN: Final = 100_000_000
 """Training seeds that only replay draws from."""
 _PHRASES: Final = {**TRAINING, **DRAWING_TRAINING}
 _ASKED: Final[Mapping[str, int]] = {
-    "detect": 3, "ground": 4, "segment": 1, "mixed": 1, "small_talk": 1, "caption": 4, "existence": 2,
+    "detect": 3, "ground": 4, "segment": 1, "mixed": 1, "small_talk": 1, "caption": 12, "existence": 2,
     "count": 2, "colour": 2, "shape": 2, "position": 2, "comparison": 2, "generate": 1, "mark": 2, "pose": 2,
 }  # fmt: skip
 """How often each kind of request comes."""
 _JUDGED: Final = ("detect", "ground", "segment", "mixed")
-_MORE: Final = 4
+_MORE: Final = 2
 """So much more often come those that the detector is judged by, where it learns: words stay as they are, but
 the scores of what it knew drift, and with them what counts as found."""
 _SIDES: Final = (128, 320)
@@ -87,6 +88,7 @@ class Replay:
             return None
         if any(link.token not in self._tokens for link in asked.links):
             return None
+        asked = _hinted(asked, kind, random)
         shown = 0 if kind == "generate" else 1
         turns = [Turn((*image_parts(shown), asked.question), _answer(asked, self.room))]
         judged = "detect" in self.taught and kind != "generate"
@@ -154,6 +156,14 @@ def replayed_scene(random: Random, *, figures: float = _FIGURES) -> tuple[SceneT
     spec = sample_scene(training_seed(_FIRST + random.randrange(_SPAN)), options=options)
     drawn = render(spec)
     return truth(spec, drawn), drawn.image
+
+
+def _hinted(asked: Exchange, kind: str, random: Random) -> Exchange:
+    """Half of the questions that words answer are asked as `VisionLLM.ask` does: for a short answer."""
+    routed = bool(asked.links) and asked.final is None
+    if kind not in VQA_KINDS or routed or random.random() < 0.5:
+        return asked
+    return replace(asked, question=short(asked.question))
 
 
 def _answer(exchange: Exchange, room: Classroom) -> Parts:

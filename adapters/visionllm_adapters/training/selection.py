@@ -69,6 +69,7 @@ def prepare(
     settings: FinetuneSettings,
     tools: Sequence[str],
     *,
+    reads: bool = False,
     regions: bool = False,
 ) -> Learning:
     """Freeze a model but for what the settings let learn.
@@ -81,6 +82,7 @@ def prepare(
         model: is changed.
         settings: say what.
         tools: names of the tools whose skills are taught.
+        reads: whether a skill is taught whose words are read off the picture.
         regions: whether a skill is taught that marks regions: their encoder learns with the bridge.
 
     Raises:
@@ -95,7 +97,7 @@ def prepare(
         wrapped = peft.get_peft_model(model.core.llm, _lora_config(peft, model, settings, tools))
     for table in sorted(tables):
         model.core.get_submodule(TABLE_PREFIX + table).requires_grad_(True)
-    if settings.chosen.bridge:
+    if settings.chosen.bridge == "always" or (settings.chosen.bridge == "read" and reads):
         model.core.vl_bridge.requires_grad_(True)
         if regions and model.core.region_encoder is not None:
             model.core.region_encoder.requires_grad_(True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Self
 
 import torch
@@ -12,16 +13,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visionllm_adapters.training.examples import REPLAY, Call, Example
-from visionllm_adapters.training.memory import LINKS, WORDS, Memory, strayed, supervised
+from visionllm_adapters.training.memory import LINKS, WORDS, Memory, Recollection, strayed, supervised
 from visionllm_sdk.errors import DataError
 from visionllm_sdk.model.assembly import AnyTool, Model
 from visionllm_sdk.model.core import CoreOutput
 from visionllm_sdk.model.prompt import Batch, Prompt, collate
+from visionllm_sdk.model.superlink import LinkPosition
 from visionllm_sdk.tool import SuperLink, ToolRequest
 from visionllm_tools.diffusion.tool import DiffusionTool
 from visionllm_tools.requests import distinct
 
 _Queue = tuple[list[ToolRequest[Any]], list[Any]]
+_Links = Sequence[tuple[LinkPosition, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Asked:
+    """One call that a tool's loss judges."""
+
+    tool: AnyTool
+    request: ToolRequest[Any]
+    truth: Any
+    with_masks: bool
 
 
 class Trainee(nn.Module):
@@ -78,11 +91,14 @@ class Trainee(nn.Module):
         taught = [row for row in range(len(examples)) if row not in old]
         terms = {"language": self._language(batch, output, taught)}
         total = terms["language"]
-        if old:
-            kept = collate([prompts[row] for row in old], pad_id=model.tokenizer.pad_id)
-            terms["words"], terms["links"] = self._kept(kept, old, batch, output)
+        asked = [self._asked(example, output.of_row(row)) for row, example in enumerate(examples)]
+        if self.memory is not None and old:
+            before = self.memory.recall(collate([prompts[row] for row in old], pad_id=model.tokenizer.pad_id))
+            terms["words"], terms["links"] = self._kept(before, old, batch, output)
             total = total + len(old) / len(examples) * (WORDS * terms["words"] + LINKS * terms["links"])
-        for (name, _), (requests, truths) in self._queues(examples, output).items():
+            then = [self._asked(examples[row], before.output.of_row(n)) for n, row in enumerate(old)]
+            _remind([asked[row] for row in old], then, self.memory)
+        for (name, _), (requests, truths) in _queues(asked).items():
             found = self._tools[requests[0].token].loss(requests, truths)
             share = len(requests) / len(examples)
             total = total + share * found.total
@@ -96,7 +112,8 @@ class Trainee(nn.Module):
         """Let the tools that want to, see a sample of what will be taught."""
         batch = collate(self._prompts(examples), pad_id=self._model[0].tokenizer.pad_id)
         output = self.core(batch, loss=False)
-        for requests, truths in self._queues(examples, output).values():
+        asked = [self._asked(example, output.of_row(row)) for row, example in enumerate(examples)]
+        for requests, truths in _queues(asked).values():
             tool = self._tools[requests[0].token]
             if isinstance(tool, DiffusionTool):
                 tool.study(requests, truths)
@@ -133,39 +150,63 @@ class Trainee(nn.Module):
         return (each * share).sum() / len(labels)
 
     def _kept(
-        self, kept: Batch, rows: Sequence[int], batch: Batch, output: CoreOutput
+        self, before: Recollection, rows: Sequence[int], batch: Batch, output: CoreOutput
     ) -> tuple[Tensor, Tensor]:
-        """How far words and super-links of some rows, which are the batch `kept`, have strayed."""
+        """How far words and super-links of some rows have strayed from what they were."""
         assert self.memory is not None
-        before = self.memory.recall(kept)
         wanted = supervised(batch, output)[list(rows)]
         logits = self.core.llm.lm_head(output.hidden[list(rows)][:, :-1][wanted]).float()
         links = self.memory.read(pair for row in rows for pair in output.of_row(row))
         return strayed(logits, wanted.nonzero()[:, 0], links, before)
 
-    def _queues(self, examples: Sequence[Example], output: Any) -> dict[tuple[str, bool], _Queue]:
-        """Requests and truths by tool, and by whether there are masks to learn."""
-        queues: dict[tuple[str, bool], _Queue] = defaultdict(lambda: ([], []))
-        for row, example in enumerate(examples):
-            links = output.of_row(row)
-            wanted = [call.token for call in example.calls for _ in call.labels]
-            if [link.spec.token for link, _ in links] != wanted:
-                raise DataError(
-                    "an answer's routing tokens are not those of its calls",
-                    value=[link.spec.token for link, _ in links],
-                    limit=wanted,
-                )
-            states = [state for _, state in links]
-            before: list[SuperLink] = []
-            for call in example.calls:
-                own = _super_links(call, states[len(before) : len(before) + len(call.labels)])
-                tool = self._tools.get(call.token)
-                if tool is not None and call.truth is not None:
-                    requests, truths = queues[tool.name, call.with_masks]
-                    requests.append(_request(call, own, before, example, tool))
-                    truths.append(call.truth)
-                before += own
-        return queues
+    def _asked(self, example: Example, links: _Links) -> list[_Asked]:
+        """Calls of an example whose tools learn, with what they should find."""
+        wanted = [call.token for call in example.calls for _ in call.labels]
+        if [link.spec.token for link, _ in links] != wanted:
+            raise DataError(
+                "an answer's routing tokens are not those of its calls",
+                value=[link.spec.token for link, _ in links],
+                limit=wanted,
+            )
+        states = [state for _, state in links]
+        found, before = list[_Asked](), list[SuperLink]()
+        for call in example.calls:
+            own = _super_links(call, states[len(before) : len(before) + len(call.labels)])
+            tool = self._tools.get(call.token)
+            if tool is not None and call.truth is not None:
+                request = _request(call, own, before, example, tool)
+                found.append(_Asked(tool=tool, request=request, truth=call.truth, with_masks=call.with_masks))
+            before += own
+        return found
+
+
+def _queues(asked: Iterable[Sequence[_Asked]]) -> dict[tuple[str, bool], _Queue]:
+    """Requests and truths by tool, and by whether there are masks to learn."""
+    queues: dict[tuple[str, bool], _Queue] = defaultdict(lambda: ([], []))
+    for one in chain.from_iterable(asked):
+        requests, truths = queues[one.tool.name, one.with_masks]
+        requests.append(one.request)
+        truths.append(one.truth)
+    return queues
+
+
+def _remind(asked: Sequence[list[_Asked]], then: Sequence[list[_Asked]], memory: Memory) -> None:
+    """Say in the truth of every call what its tool made of it before it learnt, where the tool can tell.
+
+    Args:
+        asked: calls, example by example; replaced in place.
+        then: the same with super-links as they were.
+        memory: of the model as it was.
+    """
+    places: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for row, calls in enumerate(asked):
+        for place, call in enumerate(calls):
+            places[call.tool.name].append((row, place))
+    for name, where in places.items():
+        found = memory.found(name, [then[row][place].request for row, place in where])
+        for (row, place), known in zip(where, found or (), strict=found is not None):
+            call = asked[row][place]
+            asked[row][place] = replace(call, truth=replace(call.truth, known=known))
 
 
 def _super_links(call: Call, states: Sequence[Tensor]) -> list[SuperLink]:

@@ -18,7 +18,11 @@ from visionllm_adapters.training.settings import FinetuneSettings
 from visionllm_adapters.training.trainee import Trainee
 from visionllm_sdk import VisionLLM
 from visionllm_sdk.model.assembly import Model
+from visionllm_sdk.model.core import CoreOutput
 from visionllm_sdk.model.prompt import Batch, collate
+from visionllm_sdk.scenes.phrases import SHORT_ANSWER_HINT
+
+NOTHING = CoreOutput(hidden=torch.zeros(0, 0, 1), links=[], states=[], loss=None)
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +84,16 @@ def test_an_answer_counts_by_the_root_of_its_length() -> None:
     now = torch.zeros(17, 2)
     now[:, 0] = 4.0  # every token has strayed as far
     rows = torch.tensor([0] + [1] * 16)
-    words, links = strayed(now, rows, [], Recollection(then, []))
-    alone, _ = strayed(now[:1], torch.tensor([0]), [], Recollection(then[:1], []))
+    words, links = strayed(now, rows, [], Recollection(then, [], NOTHING))
+    alone, _ = strayed(now[:1], torch.tensor([0]), [], Recollection(then[:1], [], NOTHING))
     assert float(words) == pytest.approx(float(alone) * (1 + 4) / 2)
     assert float(links) == 0
 
 
 def test_every_super_link_counts_the_same_however_many_numbers_it_has() -> None:
     words = torch.zeros(1, 2).log_softmax(-1)
-    then, rows = Recollection(words, [torch.ones(4), torch.ones(64, 8)]), torch.tensor([0])
+    then = Recollection(words, [torch.ones(4), torch.ones(64, 8)], NOTHING)
+    rows = torch.tensor([0])
     _, first = strayed(words, rows, [torch.ones(4) * 2, torch.ones(64, 8)], then)
     _, second = strayed(words, rows, [torch.ones(4), torch.ones(64, 8) * 2], then)
     assert float(first) == float(second) == pytest.approx(0.5)
@@ -110,6 +115,27 @@ def test_what_the_tools_read_is_compared_where_they_say_it(model: Model) -> None
     assert len(wanted) > len(output.links) > 0
     for one, other in zip(readings, wanted, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_what_the_detector_said_is_kept_where_it_learns(checkpoint: Path) -> None:
+    """Scores of replayed scenes are held to those of the detector as it came."""
+    model = VisionLLM.from_pretrained(checkpoint, dtype="float32").engine.model
+    learning = prepare(model, FinetuneSettings(), ["detect"])
+    memory = Memory(model, learning)
+    trainee = Trainee(model, ["detect"], memory).train()
+    replay = Replay(Classroom(model=model), frozenset({"detect"}))
+    examples = [replay.example(Random(seed)) for seed in range(8)]
+    assert any(call.truth is not None for one in examples for call in one.calls)
+    for part in ("model.encoder", "model.decoder"):
+        model.tools["detect"].decoder.get_submodule(part).eval()  # no noise: the same is said again
+    _, terms = trainee(examples)
+    assert float(terms["detect_known"].detach()) == pytest.approx(0, abs=1e-3)
+    with torch.no_grad():
+        for parameter in model.tools["detect"].decoder.patch2query.parameters():
+            parameter.mul_(1.5)
+    _, terms = trainee(examples)
+    assert float(terms["detect_known"].detach()) > 1e-3
+    assert memory.found("generate", []) is None  # does not learn
 
 
 def test_replayed_scenes_pull_the_model_back(model: Model) -> None:
@@ -142,6 +168,9 @@ def test_replay_asks_for_everything(model: Model) -> None:
     assert tokens == {"[DET]", "[GRD]", "[SEG]", "[POSE]", "[GEN]"}
     assert any(one.regions for one in found)
     assert any(not one.calls for one in found)
+    hinted = [one for one in found if SHORT_ANSWER_HINT in str(one.turns)]
+    assert hinted  # as `VisionLLM.ask` asks
+    assert len(hinted) < len(found) / 2
     judged = [call for one in found for call in one.calls if call.token != "[GEN]"]
     assert all(call.truth is not None for call in judged)
     unjudged = Replay(Classroom(model=model), frozenset())

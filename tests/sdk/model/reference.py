@@ -12,7 +12,7 @@ from torch import Tensor
 
 from visionllm_sdk.model.assembly import Model, load_model
 from visionllm_sdk.model.prompt import Batch, Prompt, RegionPrompt, TiledImage
-from visionllm_sdk.tool import ToolRegistry
+from visionllm_sdk.registry import ToolRegistry
 
 GOLDENS = Path(__file__).parents[2] / "goldens"
 TOLERANCE = 1e-4

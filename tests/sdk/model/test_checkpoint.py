@@ -18,7 +18,7 @@ from visionllm_sdk.model.config import ModelConfig
 from visionllm_sdk.model.core import build_core
 from visionllm_sdk.model.keys import core_key_table
 from visionllm_sdk.model.tokenizer import CONTROL_TOKENS, TextTokenizer
-from visionllm_sdk.tool import ToolRegistry
+from visionllm_sdk.registry import ToolRegistry
 
 NO_TOOLS = ToolRegistry()
 

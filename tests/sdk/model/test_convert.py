@@ -26,7 +26,7 @@ from visionllm_sdk.model.convert import (
 )
 from visionllm_sdk.model.converter import convert
 from visionllm_sdk.model.weights import WeightFiles
-from visionllm_sdk.tool import ToolRegistry
+from visionllm_sdk.registry import ToolRegistry
 
 INDEX = "pytorch_model.bin.index.json"
 NAMES = ("pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin")

@@ -13,7 +13,7 @@ from visionllm_sdk.errors import CheckpointError
 from visionllm_sdk.model.assembly import Model, load_model
 from visionllm_sdk.model.checkpoint import collect_weights
 from visionllm_sdk.model.placement import Placement
-from visionllm_sdk.tool import discover_tools
+from visionllm_sdk.registry import discover_tools
 
 DRY = Placement(device=torch.device("meta"), dtype=torch.bfloat16)
 

@@ -15,7 +15,7 @@ from visionllm_sdk.model.assembly import Model, load_model
 from visionllm_sdk.model.lazy import LazyKind, LazyTools
 from visionllm_sdk.model.placement import Placement
 from visionllm_sdk.model.skeleton import ParametersStayEmpty
-from visionllm_sdk.tool import discover_tools
+from visionllm_sdk.registry import discover_tools
 from visionllm_tools.detection.tool import DetectionTool
 
 CPU, META = torch.device("cpu"), torch.device("meta")

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from visionllm_sdk.errors import ConfigError, DataError, ToolError
 from visionllm_sdk.model.compiled import compile_in_place
+from visionllm_sdk.registry import ToolRegistry
 from visionllm_sdk.results import Detections, Grounding, ImageResult, SemanticMap
-from visionllm_sdk.tool import RoutedTool, SuperLink, ToolRegistry, ToolRequest
+from visionllm_sdk.tool import RoutedTool, SuperLink, ToolRequest
 from visionllm_tools.detection.decoder import Detector
 from visionllm_tools.detection.denoising import DenoisingConfig
 from visionllm_tools.detection.loss import LossConfig

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 from visionllm_sdk.errors import ConfigError, DataError, LimitError, ToolError
+from visionllm_sdk.registry import ToolRegistry
 from visionllm_sdk.results import Poses
-from visionllm_sdk.tool import RoutedTool, SuperLink, ToolRegistry, ToolRequest
+from visionllm_sdk.tool import RoutedTool, SuperLink, ToolRequest
 from visionllm_tools.detection.denoising import DenoisingConfig
 from visionllm_tools.detection.tool import DetectionTool
 from visionllm_tools.pose.decoder import PoseEstimator

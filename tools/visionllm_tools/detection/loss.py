@@ -5,7 +5,7 @@ All decoder layers (and the encoder's proposals) are one stack: one matching cos
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +16,7 @@ from visionllm_sdk.errors import DataError
 from visionllm_tools.detection.box_loss import Stack, box_terms, per_layer, token_terms
 from visionllm_tools.detection.decoder import Detector
 from visionllm_tools.detection.denoising import DenoisingPlan
+from visionllm_tools.detection.known import Known, strayed
 from visionllm_tools.detection.masks import mask_logits
 from visionllm_tools.detection.matcher import MatchCosts, Pairs, cost_matrix, match_one_to_one
 from visionllm_tools.detection.outputs import DetectorOutput
@@ -35,6 +36,7 @@ class LossConfig:
         giou: weight of the GIoU loss.
         mask: weight of the masks' cross-entropy.
         dice: weight of the masks' dice loss.
+        known: weight of what the detector said before, where that is known.
         alpha: focal alpha.
         points: points per mask.
         oversample: candidate points per kept one.
@@ -52,6 +54,7 @@ class LossConfig:
     giou: float = 2.0
     mask: float = 5.0
     dice: float = 5.0
+    known: float = 2.0
     alpha: float = 0.25
     points: int = 12544
     oversample: float = 3.0
@@ -70,6 +73,7 @@ class LossConfig:
             "giou": self.giou,
             "mask": self.mask,
             "dice": self.dice,
+            "known": self.known,
         }
         return {name: weights[name.split("_")[0]] * term for name, term in terms.items()}
 
@@ -81,6 +85,7 @@ def detection_loss(
     config: LossConfig,
     *,
     denoising: DenoisingPlan | None = None,
+    known: Sequence[Known | None] = (),
     random: Random | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss of a batch.
@@ -91,12 +96,13 @@ def detection_loss(
         targets: ground truth; masks are learnt if it has any.
         config: weights and options.
         denoising: the plan that made the extra queries.
+        known: what was said of each image before learning, for those that are to stay as they were.
         random: source of the mask points; `torch.rand` by default.
 
     Returns:
         The weighted sum and every unweighted term: `label`, `box`, `giou`, `mask`, `dice` of the last layer,
         and the same with `_0`, `_1`, .. (earlier layers), `_encoder`, `_denoising`, `_denoising_0`, ..;
-        each is a scalar, ().
+        `known` if anything is; each is a scalar, ().
 
     Raises:
         DataError: the one-to-many loss is on, and the detector was not in training mode.
@@ -131,11 +137,13 @@ def detection_loss(
     if denoising is not None:
         suffixes = [f"_denoising{name}" for name in names]
         extra = Stack.of(dict(zip(suffixes, [output.extra[-1], *output.extra[:-1]], strict=True)))
-        known = denoising.pairs(len(extra.names))
+        copies = denoising.pairs(len(extra.names))
         shared = objects * denoising.groups
-        terms |= box_terms(extra, known, targets, output.label_mask, shared, alpha=config.alpha)
+        terms |= box_terms(extra, copies, targets, output.label_mask, shared, alpha=config.alpha)
         chosen = [f"_denoising{name}" for name in _mask_layers(names, config)] * config.mask_denoising
-        terms |= _mask_terms(detector, extra, known, targets, output, shared, chosen, config, draw)
+        terms |= _mask_terms(detector, extra, copies, targets, output, shared, chosen, config, draw)
+    if any(one is not None for one in known):
+        terms["known"] = strayed(output, known)
     return torch.stack(list(config.weighted(terms).values())).sum(), terms
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from visionllm_sdk.errors import DataError
 from visionllm_sdk.tool import ToolOptions
 from visionllm_tools.blocks.boxes import to_centres
+from visionllm_tools.detection.known import Known
 from visionllm_tools.detection.prepare import Size
 from visionllm_tools.detection.targets import ImageTargets
 
@@ -44,12 +45,14 @@ class DetectionTruth:
         labels: (n,) long, position of each object's label in the request.
         masks: (n, H, W) bool of the image's size, or None.
         bears: (n, N) bool, every label of the request that fits an object; None: `labels` alone.
+        known: what the detector said before it began to learn, to be kept; see `DetectionTool.recall`.
     """
 
     boxes: Tensor
     labels: Tensor
     masks: Tensor | None = None
     bears: Tensor | None = None
+    known: Known | None = None
 
     def at_input(self, original: Size, size: Size) -> ImageTargets:
         """The same truth for the detector's input.

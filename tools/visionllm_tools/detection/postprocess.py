@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from visionllm_sdk.results import Box, Mask
 from visionllm_tools.blocks.boxes import suppress, to_corners
 from visionllm_tools.detection.masks import mask_logits
 from visionllm_tools.detection.prepare import Size
@@ -138,3 +139,20 @@ def semantic_map(shares: Tensor, *, floor: float = 0.0) -> Tensor:
     """The label of every pixel, (N, H, W) evidence -> (H, W) long; -1 where all evidence is below `floor`."""
     best, label = shares.max(0)
     return label.masked_fill(best < floor, -1)
+
+
+def sharper(box: Box, mask: Mask, agreement: float) -> Box:
+    """The tight box of the mask, unless it tells of something else than the box."""
+    tight = mask.box
+    return box if tight is None or tight.iou(box) < agreement else tight
+
+
+def best_over_groups(parts: list[Candidates], limit: int, floor: float, least: int) -> list[Candidates]:
+    """Of the candidates of several groups those that are among the `limit` best and good enough."""
+    scores = torch.cat([part.scores for part in parts])
+    ranks = scores.argsort(descending=True, stable=True).argsort()
+    kept = (ranks < limit) & ((scores >= floor) | (ranks < least))
+    return [
+        part.take(flags)
+        for part, flags in zip(parts, kept.split([len(part.scores) for part in parts]), strict=True)
+    ]

@@ -25,17 +25,20 @@ from visionllm_tools.detection.config import DetectorConfig
 from visionllm_tools.detection.decoder import Detector
 from visionllm_tools.detection.denoising import DenoisingConfig, plan_denoising
 from visionllm_tools.detection.keys import PREFIX, detector_key_table
+from visionllm_tools.detection.known import Known
 from visionllm_tools.detection.loss import LossConfig, detection_loss
 from visionllm_tools.detection.options import DetectionOptions, DetectionTruth
 from visionllm_tools.detection.outputs import Predictions
 from visionllm_tools.detection.postprocess import (
     Candidates,
     best_of_each,
+    best_over_groups,
     binary_masks,
     drop_duplicates,
     label_shares,
     select,
     semantic_map,
+    sharper,
 )
 from visionllm_tools.detection.prepare import ImageBatch, Size, prepare
 from visionllm_tools.detection.targets import DetectionTargets
@@ -216,8 +219,25 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             plan = plan_denoising(truth, labels, label_mask, learned=learned, config=self.denoising)
         extra = None if plan is None else plan.queries
         output = self.decoder(batch.pixels, batch.mask, labels, label_mask, extra=extra)
-        total, terms = detection_loss(self.decoder, output, truth, self.loss_config, denoising=plan)
+        known = [target.known for target in targets]
+        total, terms = detection_loss(
+            self.decoder, output, truth, self.loss_config, denoising=plan, known=known
+        )
         return ToolLoss(total=total, terms=self.loss_config.weighted(terms))
+
+    @torch.no_grad()
+    def recall(self, requests: Sequence[Request]) -> list[Known]:
+        """What is said of each request now, for `DetectionTruth.known` of a detector that will learn.
+
+        Args:
+            requests: as for `loss`.
+        """
+        place = next(self.decoder.parameters())
+        batch = prepare([image_of(request) for request in requests], self.decoder.config)
+        batch = batch.to(place.device, place.dtype)
+        rows = [row for i, request in enumerate(requests) for row in self._rows(i, i, request)]
+        output = self.decoder.predict(self.decoder.look(batch.pixels, batch.mask), *self._encode(rows))
+        return [Known.of(output.layers[-1], i, len(row.labels)) for i, row in enumerate(rows)]
 
     def _run_images(self, job: ImageJob, requests: Sequence[Request]) -> dict[int, ImageResult]:
         """Results, by position, of the requests about images of one padded size."""
@@ -328,7 +348,7 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
                 candidates = drop_duplicates(candidates, threshold=config.suppression)
             scores.append(candidates)
         if options.of_each is None:
-            chosen = _best(scores, options.limit, floor, least)
+            chosen = best_over_groups(scores, options.limit, floor, least)
         else:
             chosen = [best_of_each(candidates, options.of_each) for candidates in scores]
         for part, candidates in zip(found, chosen, strict=True):
@@ -360,7 +380,7 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         for score, label, box, mask in rows:
             clipped = Box(*box).clipped(original[1], original[0])
             if agreement is not None and mask is not None:
-                clipped = _sharper(clipped, mask, agreement)
+                clipped = sharper(clipped, mask, agreement)
             name = labels[part.labels[label]]
             shown = mask if with_masks else None
             yield score, Detection(label=name, score=score, box=clipped, mask=shown)
@@ -368,23 +388,6 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
     def _mask_features(self, part: _Found) -> Tensor:
         """(M, H / 4, W / 4); for rows in which something is kept, one at a time: within the cache."""
         return self.decoder.model.describe_masks(part.finest[None], part.encoded[None])[0]
-
-
-def _sharper(box: Box, mask: Mask, agreement: float) -> Box:
-    """The tight box of the mask, unless it tells of something else than the box."""
-    tight = mask.box
-    return box if tight is None or tight.iou(box) < agreement else tight
-
-
-def _best(parts: list[Candidates], limit: int, floor: float, least: int) -> list[Candidates]:
-    """Of the candidates of several groups those that are among the `limit` best and good enough."""
-    scores = torch.cat([part.scores for part in parts])
-    ranks = scores.argsort(descending=True, stable=True).argsort()
-    kept = (ranks < limit) & ((scores >= floor) | (ranks < least))
-    return [
-        part.take(flags)
-        for part, flags in zip(parts, kept.split([len(part.scores) for part in parts]), strict=True)
-    ]
 
 
 def _cut(output: Predictions, row: int, labels: range) -> _Found:
