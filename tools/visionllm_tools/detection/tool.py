@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from visionllm_sdk.errors import ConfigError, DataError
+from visionllm_sdk.errors import DataError
 from visionllm_sdk.model.keys import KeyTable
 from visionllm_sdk.model.lanes import side_by_side
 from visionllm_sdk.results import Box, Detection, Detections, Grounding, ImageResult, Mask, SemanticMap
@@ -51,6 +51,7 @@ from visionllm_tools.requests import (
     pixels_at_once,
     stack_states,
 )
+from visionllm_tools.sections import section_of
 
 Request = ToolRequest[DetectionOptions]
 
@@ -139,23 +140,8 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self | None:
         """Build from the released `config.json`; see `RoutedTool.from_config`."""
-        if not config.get("use_gdino"):
-            return None
-        if not isinstance(config.get("gdino_config"), Mapping):
-            raise ConfigError(
-                "use_gdino is set, but gdino_config is missing",
-                remedy="Add gdino_config to config.json, or set use_gdino to false.",
-            )
-        detector = DetectorConfig.from_dict(config["gdino_config"])
-        width = config["llm_config"]["hidden_size"]
-        if detector.l_hidden_size != width:
-            raise ConfigError(
-                "gdino_config.l_hidden_size differs from the width of the language model",
-                value=detector.l_hidden_size,
-                limit=width,
-                remedy="Correct config.json: both describe the super-link states.",
-            )
-        return cls(Detector(detector), denoising=DenoisingConfig())
+        numbers = section_of(config, switch="use_gdino", name="gdino_config", parse=DetectorConfig.from_dict)
+        return None if numbers is None else cls(Detector(numbers), denoising=DenoisingConfig())
 
     def key_table(self) -> KeyTable:
         """See `RoutedTool.key_table`."""

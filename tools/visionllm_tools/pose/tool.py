@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from visionllm_sdk.errors import ConfigError, DataError, LimitError, ToolError
+from visionllm_sdk.errors import DataError, LimitError, ToolError
 from visionllm_sdk.keypoints import sigmas_of, skeleton_of
 from visionllm_sdk.model.keys import KeyTable
 from visionllm_sdk.model.lanes import side_by_side
@@ -41,6 +41,7 @@ from visionllm_tools.requests import (
     pixels_at_once,
     stack_states,
 )
+from visionllm_tools.sections import section_of
 
 Request = ToolRequest[PoseOptions]
 
@@ -112,22 +113,9 @@ class PoseTool(RoutedTool[PoseOptions, Poses]):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self | None:
         """Build from the released `config.json`; see `RoutedTool.from_config`."""
-        if not config.get("use_unipose"):
+        numbers = section_of(config, switch="use_unipose", name="unipose_config", parse=PoseConfig.from_dict)
+        if numbers is None:
             return None
-        if not isinstance(config.get("unipose_config"), Mapping):
-            raise ConfigError(
-                "use_unipose is set, but unipose_config is missing",
-                remedy="Add unipose_config to config.json, or set use_unipose to false.",
-            )
-        numbers = PoseConfig.from_dict(config["unipose_config"])
-        width = config["llm_config"]["hidden_size"]
-        if numbers.l_hidden_size != width:
-            raise ConfigError(
-                "unipose_config.l_hidden_size differs from the width of the language model",
-                value=numbers.l_hidden_size,
-                limit=width,
-                remedy="Correct config.json: both describe the super-link states.",
-            )
         denoising = DenoisingConfig(
             queries=numbers.dn_number,
             flip=numbers.dn_label_noise_ratio,

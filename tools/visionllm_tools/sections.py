@@ -1,0 +1,52 @@
+"""A decoder's section of the released `config.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from visionllm_sdk.errors import ConfigError
+
+
+class _Numbers(Protocol):
+    @property
+    def l_hidden_size(self) -> int: ...
+
+
+N = TypeVar("N", bound=_Numbers)
+
+
+def section_of(
+    config: Mapping[str, Any], *, switch: str, name: str, parse: Callable[[Mapping[str, Any]], N]
+) -> N | None:
+    """The numbers of a decoder that reads super-links.
+
+    Args:
+        config: the whole `config.json`.
+        switch: key that says whether the checkpoint has the decoder.
+        name: key of its section.
+        parse: makes numbers of the section.
+
+    Returns:
+        None if the switch is off.
+
+    Raises:
+        ConfigError: the section is missing, or for a language model of another width.
+    """
+    if not config.get(switch):
+        return None
+    if not isinstance(config.get(name), Mapping):
+        raise ConfigError(
+            f"{switch} is set, but {name} is missing",
+            remedy=f"Add {name} to config.json, or set {switch} to false.",
+        )
+    numbers = parse(config[name])
+    width = config["llm_config"]["hidden_size"]
+    if numbers.l_hidden_size != width:
+        raise ConfigError(
+            f"{name}.l_hidden_size differs from the width of the language model",
+            value=numbers.l_hidden_size,
+            limit=width,
+            remedy="Correct config.json: both describe the super-link states.",
+        )
+    return numbers
