@@ -168,7 +168,7 @@ async def test_conversations_at_once_share_batches(
     monkeypatch.setattr(engine, "run", lambda jobs: passes.append(len(jobs)) or run(jobs))
     agent = VisionAgent(random_vlm, **FORCED)
     replies = await asyncio.gather(*(agent.ainvoke("star", images=[drawn(n, 60 + n)]) for n in range(16)))
-    assert sum(passes) >= 3 * 16  # the call, the tool, the last words
+    assert sum(passes) >= 2 * 16  # the call and the tool; last words, where untrained weights have any
     assert len(passes) <= 12
     assert [one.results[0].width for one in replies] == [60 + n for n in range(16)]  # type: ignore[attr-defined]
 
