@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from visionllm_sdk.errors import ConfigError
 
-
-class _Numbers(Protocol):
-    @property
-    def l_hidden_size(self) -> int: ...
-
-
-N = TypeVar("N", bound=_Numbers)
+N = TypeVar("N")
 
 
 def section_of(
-    config: Mapping[str, Any], *, switch: str, name: str, parse: Callable[[Mapping[str, Any]], N]
+    config: Mapping[str, Any],
+    *,
+    switch: str,
+    name: str,
+    parse: Callable[[Mapping[str, Any]], N],
+    width: str = "l_hidden_size",
 ) -> N | None:
     """The numbers of a decoder that reads super-links.
 
@@ -26,6 +25,7 @@ def section_of(
         switch: key that says whether the checkpoint has the decoder.
         name: key of its section.
         parse: makes numbers of the section.
+        width: which of the numbers is the width of super-links.
 
     Returns:
         None if the switch is off.
@@ -41,12 +41,12 @@ def section_of(
             remedy=f"Add {name} to config.json, or set {switch} to false.",
         )
     numbers = parse(config[name])
-    width = config["llm_config"]["hidden_size"]
-    if numbers.l_hidden_size != width:
+    own, wanted = getattr(numbers, width), config["llm_config"]["hidden_size"]
+    if own != wanted:
         raise ConfigError(
-            f"{name}.l_hidden_size differs from the width of the language model",
-            value=numbers.l_hidden_size,
-            limit=width,
+            f"{name}.{width} differs from the width of the language model",
+            value=own,
+            limit=wanted,
             remedy="Correct config.json: both describe the super-link states.",
         )
     return numbers

@@ -12,6 +12,7 @@ from visionllm_sdk.skills.engine import Engine
 from visionllm_sdk.skills.gathering import Gatherer
 from visionllm_sdk.skills.perception import Perception, perceive
 
+ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 
@@ -32,8 +33,17 @@ class SkillGroup:
         self, images: Many[Any], items: Sequence[Perception], kind: type[ResultT], adapter: AdapterChoice
     ) -> list[ResultT]:
         """Results of type `kind`, one for each item, each with the adapter chosen for its image."""
-        chosen = each_adapter(adapter, len(items), single=images.single)
-        return by_adapter(self.engine, chosen, items, lambda part: perceive(self.engine, part, kind))
+        return self._each(images, items, lambda part: perceive(self.engine, part, kind), adapter)
+
+    def _each(
+        self,
+        images: Many[Any],
+        items: Sequence[ItemT],
+        run: Callable[[Sequence[ItemT]], Sequence[ResultT]],
+        adapter: AdapterChoice,
+    ) -> list[ResultT]:
+        """What `run` makes of items, one for each image, each with the adapter chosen for its image."""
+        return by_adapter(self.engine, each_adapter(adapter, len(items), single=images.single), items, run)
 
     async def _perform(
         self,

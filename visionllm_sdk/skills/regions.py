@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar, overload
 
+from visionllm_sdk.adapters import AdapterChoice
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.images import ImageSource, LoadedImage
 from visionllm_sdk.regions import Region, check_region, check_regions
@@ -38,17 +39,22 @@ class RegionSkills(SkillGroup):
     region_skills: ClassVar[tuple[str, ...]] = ("describe", "classify", "segment_regions", "segment_like")
 
     @overload
-    def describe(self, image: list[S] | tuple[S, ...], regions: Any) -> list[list[RegionDescription]]: ...
+    def describe(
+        self, image: list[S] | tuple[S, ...], regions: Any, *, adapter: AdapterChoice = None
+    ) -> list[list[RegionDescription]]: ...
 
     @overload
-    def describe(self, image: ImageSource, regions: Regions) -> list[RegionDescription]: ...
+    def describe(
+        self, image: ImageSource, regions: Regions, *, adapter: AdapterChoice = None
+    ) -> list[RegionDescription]: ...
 
-    def describe(self, image: Any, regions: Any) -> Any:
+    def describe(self, image: Any, regions: Any, *, adapter: AdapterChoice = None) -> Any:
         """Say what each region shows.
 
         Args:
             image: one image or a list.
             regions: one region prompt or several; for a list of images also a list of lists.
+            adapter: name of a loaded adapter, or one for each image; None is the model as it is.
 
         Returns:
             One description for each region, in order; for a list of images a list of such lists.
@@ -59,23 +65,29 @@ class RegionSkills(SkillGroup):
             InputError: the checkpoint has no region encoder.
         """
         images = load_images(image, self.rules)
-        return images.unwrap(regional.describe(self.engine, _marked(images, regions)))
+        marked = _marked(images, regions)
+        return images.unwrap(
+            self._each(images, marked, lambda part: regional.describe(self.engine, part), adapter)
+        )
 
     @overload
     def classify(
-        self, image: list[S] | tuple[S, ...], regions: Any, labels: Any
+        self, image: list[S] | tuple[S, ...], regions: Any, labels: Any, *, adapter: AdapterChoice = None
     ) -> list[list[RegionLabel]]: ...
 
     @overload
-    def classify(self, image: ImageSource, regions: Regions, labels: Labels) -> list[RegionLabel]: ...
+    def classify(
+        self, image: ImageSource, regions: Regions, labels: Labels, *, adapter: AdapterChoice = None
+    ) -> list[RegionLabel]: ...
 
-    def classify(self, image: Any, regions: Any, labels: Any) -> Any:
+    def classify(self, image: Any, regions: Any, labels: Any, *, adapter: AdapterChoice = None) -> Any:
         """Choose one of the offered labels for each region.
 
         Args:
             image: one image or a list.
             regions: one region prompt or several; for a list of images also a list of lists.
             labels: what to choose from; for a list of images also a list of lists.
+            adapter: name of a loaded adapter, or one for each image; None is the model as it is.
 
         Returns:
             The most probable label for each region, in order, with its share of the probability of all
@@ -88,20 +100,30 @@ class RegionSkills(SkillGroup):
         """
         images = load_images(image, self.rules)
         marked = _marked(images, regions)
-        return images.unwrap(regional.classify(self.engine, marked, each_label_list(labels, images)))
+        items = list(zip(marked, each_label_list(labels, images), strict=True))
+
+        def run(part: Sequence[tuple[Marked, tuple[str, ...]]]) -> list[list[RegionLabel]]:
+            return regional.classify(self.engine, [one for one, _ in part], [own for _, own in part])
+
+        return images.unwrap(self._each(images, items, run, adapter))
 
     @overload
-    def segment_regions(self, image: list[S] | tuple[S, ...], regions: Any) -> list[Detections]: ...
+    def segment_regions(
+        self, image: list[S] | tuple[S, ...], regions: Any, *, adapter: AdapterChoice = None
+    ) -> list[Detections]: ...
 
     @overload
-    def segment_regions(self, image: ImageSource, regions: Regions) -> Detections: ...
+    def segment_regions(
+        self, image: ImageSource, regions: Regions, *, adapter: AdapterChoice = None
+    ) -> Detections: ...
 
-    def segment_regions(self, image: Any, regions: Any) -> Any:
+    def segment_regions(self, image: Any, regions: Any, *, adapter: AdapterChoice = None) -> Any:
         """Find the exact outline of what each region marks.
 
         Args:
             image: one image or a list.
             regions: one region prompt or several; for a list of images also a list of lists.
+            adapter: name of a loaded adapter, or one for each image; None is the model as it is.
 
         Returns:
             One detection with a mask for each region, in order; its `region` is that region's position.
@@ -113,7 +135,10 @@ class RegionSkills(SkillGroup):
             ToolError: the checkpoint has no detector.
         """
         images = load_images(image, self.rules)
-        return images.unwrap(regional.segment(self.engine, _marked(images, regions)))
+        marked = _marked(images, regions)
+        return images.unwrap(
+            self._each(images, marked, lambda part: regional.segment(self.engine, part), adapter)
+        )
 
     @overload
     def segment_like(
@@ -124,6 +149,7 @@ class RegionSkills(SkillGroup):
         *,
         threshold: float | None = None,
         masks: bool = True,
+        adapter: AdapterChoice = None,
     ) -> list[Detections]: ...
 
     @overload
@@ -135,6 +161,7 @@ class RegionSkills(SkillGroup):
         *,
         threshold: float | None = None,
         masks: bool = True,
+        adapter: AdapterChoice = None,
     ) -> Detections: ...
 
     def segment_like(
@@ -145,6 +172,7 @@ class RegionSkills(SkillGroup):
         *,
         threshold: float | None = None,
         masks: bool = True,
+        adapter: AdapterChoice = None,
     ) -> Any:
         """Find all things of the kind that is marked in another image.
 
@@ -154,6 +182,7 @@ class RegionSkills(SkillGroup):
             image: where to look: one image or a list.
             threshold: lowest score, 0 to 1; None takes the checkpoint's own.
             masks: whether detections carry masks.
+            adapter: name of a loaded adapter, or one for each image; None is the model as it is.
 
         Returns:
             Detections in the pixels of `image`, best first.
@@ -178,43 +207,59 @@ class RegionSkills(SkillGroup):
             Marked(one, (check_region(region, _size(one)),))
             for one, region in zip(loaded, given, strict=True)
         ]
-        return images.unwrap(regional.segment_like(self.engine, examples, images.items, options))
+        items = list(zip(examples, images.items, strict=True))
+
+        def run(part: Sequence[tuple[Marked, LoadedImage]]) -> list[Detections]:
+            shown, searched = [one for one, _ in part], [image for _, image in part]
+            return regional.segment_like(self.engine, shown, searched, options)
+
+        return images.unwrap(self._each(images, items, run, adapter))
 
     # -- asynchronous --------------------------------------------------------------------------------------
 
     @overload
     async def adescribe(
-        self, image: list[S] | tuple[S, ...], regions: Any
+        self, image: list[S] | tuple[S, ...], regions: Any, *, adapter: AdapterChoice = None
     ) -> list[list[RegionDescription]]: ...
 
     @overload
-    async def adescribe(self, image: ImageSource, regions: Regions) -> list[RegionDescription]: ...
+    async def adescribe(
+        self, image: ImageSource, regions: Regions, *, adapter: AdapterChoice = None
+    ) -> list[RegionDescription]: ...
 
-    async def adescribe(self, image: Any, regions: Any) -> Any:
+    async def adescribe(self, image: Any, regions: Any, *, adapter: AdapterChoice = None) -> Any:
         """As ``describe``, without blocking the event loop."""
-        return await self._perform(self.describe, (image, as_list(regions)), {})
+        return await self._perform(self.describe, (image, as_list(regions)), {"adapter": adapter})
 
     @overload
     async def aclassify(
-        self, image: list[S] | tuple[S, ...], regions: Any, labels: Any
+        self, image: list[S] | tuple[S, ...], regions: Any, labels: Any, *, adapter: AdapterChoice = None
     ) -> list[list[RegionLabel]]: ...
 
     @overload
-    async def aclassify(self, image: ImageSource, regions: Regions, labels: Labels) -> list[RegionLabel]: ...
+    async def aclassify(
+        self, image: ImageSource, regions: Regions, labels: Labels, *, adapter: AdapterChoice = None
+    ) -> list[RegionLabel]: ...
 
-    async def aclassify(self, image: Any, regions: Any, labels: Any) -> Any:
+    async def aclassify(self, image: Any, regions: Any, labels: Any, *, adapter: AdapterChoice = None) -> Any:
         """As ``classify``, without blocking the event loop."""
-        return await self._perform(self.classify, (image, as_list(regions), as_list(labels)), {})
+        return await self._perform(
+            self.classify, (image, as_list(regions), as_list(labels)), {"adapter": adapter}
+        )
 
     @overload
-    async def asegment_regions(self, image: list[S] | tuple[S, ...], regions: Any) -> list[Detections]: ...
+    async def asegment_regions(
+        self, image: list[S] | tuple[S, ...], regions: Any, *, adapter: AdapterChoice = None
+    ) -> list[Detections]: ...
 
     @overload
-    async def asegment_regions(self, image: ImageSource, regions: Regions) -> Detections: ...
+    async def asegment_regions(
+        self, image: ImageSource, regions: Regions, *, adapter: AdapterChoice = None
+    ) -> Detections: ...
 
-    async def asegment_regions(self, image: Any, regions: Any) -> Any:
+    async def asegment_regions(self, image: Any, regions: Any, *, adapter: AdapterChoice = None) -> Any:
         """As ``segment_regions``, without blocking the event loop."""
-        return await self._perform(self.segment_regions, (image, as_list(regions)), {})
+        return await self._perform(self.segment_regions, (image, as_list(regions)), {"adapter": adapter})
 
     @overload
     async def asegment_like(

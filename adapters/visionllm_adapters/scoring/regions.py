@@ -25,8 +25,7 @@ def describe(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch: int) 
     for part in chunks(records, batch):
         images: list[Any] = [record.load() for record in part]
         boxes: list[Any] = [[one.thing.box for one in record.references] for record in part]
-        with vlm.engine.using(adapter):
-            replies = vlm.describe(images, boxes)
+        replies = vlm.describe(images, boxes, adapter=adapter)
         for record, own in zip(part, replies, strict=True):
             for number, (reference, reply) in enumerate(zip(record.references, own, strict=True)):
                 key = f"{record.key}, {number}: {reference.expression}"
@@ -50,8 +49,7 @@ def classify(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch: int) 
     for part in chunks(records, batch):
         images: list[Any] = [record.load() for record in part]
         boxes: list[Any] = [[thing.box for thing in record.learnable] for record in part]
-        with vlm.engine.using(adapter):
-            replies = vlm.classify(images, boxes, list(data.labels))
+        replies = vlm.classify(images, boxes, list(data.labels), adapter=adapter)
         for record, own in zip(part, replies, strict=True):
             for number, (thing, reply) in enumerate(zip(record.learnable, own, strict=True)):
                 table[thing.label][reply.label] += 1
@@ -77,8 +75,7 @@ def segment_regions(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch
     for part in chunks(records, batch):
         images: list[Any] = [record.load() for record in part]
         boxes: list[Any] = [[thing.box for thing in record.learnable] for record in part]
-        with vlm.engine.using(adapter):
-            results = vlm.segment_regions(images, boxes)
+        results = vlm.segment_regions(images, boxes, adapter=adapter)
         for record, result in zip(part, results, strict=True):
             pairs = list(zip(record.learnable, result, strict=True))
             own = [

@@ -40,6 +40,11 @@ from visionllm_adapters.training.trainee import Trainee
 if TYPE_CHECKING:
     from visionllm_sdk import VisionLLM
 
+_BASE_FIGURES: Final = {
+    "detection": "box_ap50", "segmentation": "miou", "grounding": "acc50", "counting": "exact",
+    "vqa": "accuracy", "caption": "f1",
+}  # fmt: skip
+"""What of the base's skills is measured before and after."""
 _STUDIED: Final = 48
 """Pictures that are looked at before anything is learnt."""
 _WATCHED: Final = 48
@@ -227,13 +232,11 @@ class Job:
             return dict(json.loads(place.read_text(encoding="utf-8")))
         from visionllm_sdk.evaluation import run
 
-        names = ("detection", "grounding", "vqa", "caption")
-        measured = run(self._fresh(), scenes=self.scenes, skills=names, progress=False)
+        measured = run(self._fresh(), scenes=self.scenes, skills=tuple(_BASE_FIGURES), progress=False)
         figures = {
             f"{name}.{figure}": value
-            for name, report in measured.skills.items()
-            for figure, value in report.figures.items()
-            if figure in {"box_ap50", "acc50", "accuracy", "f1"} and value is not None
+            for name, figure in _BASE_FIGURES.items()
+            if (value := measured.skills[name].figures.get(figure)) is not None
         }
         if place is not None:
             place.write_text(json.dumps(figures), encoding="utf-8")

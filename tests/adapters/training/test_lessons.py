@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,7 +22,8 @@ from visionllm_adapters.training.curriculum import LESSONS
 from visionllm_adapters.training.lessons import Classroom
 from visionllm_adapters.training.sizes import InputSizes
 from visionllm_sdk import VisionLLM
-from visionllm_sdk.errors import InputError
+from visionllm_sdk.errors import AdapterError, InputError
+from visionllm_sdk.geometry import Box
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,27 @@ def test_regions(drawing: Path, val_labels: Path, tmp_path: Path) -> None:
     for skill in skills:
         again = evaluate(val_labels, skill=skill, model=vlm, adapter=name)
         assert again.value == pytest.approx(report.skills[skill].after.value, abs=0.02)
+    picture = Image.open(val_labels.parent / "0.png").convert("RGB")
+    middle = Box(20, 16, 60, 48)
+    asked: dict[str, Callable[..., Any]] = {
+        "classify": lambda images, **more: vlm.classify(images, middle, ["cup", "plate"], **more),
+        "describe": lambda images, **more: vlm.describe(images, middle, **more),
+        "segment_regions": lambda images, **more: vlm.segment_regions(images, middle, **more),
+        "segment_like": lambda images, **more: vlm.segment_like(
+            picture, middle, images, threshold=0.0, **more
+        ),
+    }
+    for skill, ask in asked.items():
+        plain, taught = ask([picture]), ask([picture], adapter=name)
+        assert skill == "describe" or plain != taught  # words may stay the same after one step
+        assert ask([picture]) == plain
+        mixed = ask([picture, picture], adapter=[None, name])
+        assert len(mixed) == 2
+        with pytest.raises(AdapterError, match="no such adapter"):
+            ask(picture, adapter="nobody")
+    assert asyncio.run(vlm.aclassify(picture, middle, ["cup", "plate"], adapter=name)) == asked["classify"](
+        picture, adapter=name
+    )
 
 
 @pytest.mark.parametrize("skill", ["generate", "edit"])

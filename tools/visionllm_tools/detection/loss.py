@@ -120,31 +120,52 @@ def detection_loss(
     terms = box_terms(stack, pairs, targets, output.label_mask, objects, alpha=config.alpha)
     terms |= _mask_terms(detector, stack, pairs, targets, output, objects, masked, config, draw)
     if config.one_to_many:
-        if output.tokens is None:
-            raise DataError(
-                "the one-to-many loss needs the predictions of all encoder tokens",
-                remedy="Put the detector into training mode before the forward pass.",
-            )
-        terms |= token_terms(
-            output.tokens,
-            output.usable,
-            targets,
-            output.label_mask,
-            alpha=config.alpha,
-            copies=config.one_to_many,
-            costs=config.costs,
-        )
+        terms |= _one_to_many_terms(output, targets, config)
     if denoising is not None:
-        suffixes = [f"_denoising{name}" for name in names]
-        extra = Stack.of(dict(zip(suffixes, [output.extra[-1], *output.extra[:-1]], strict=True)))
-        copies = denoising.pairs(len(extra.names))
-        shared = objects * denoising.groups
-        terms |= box_terms(extra, copies, targets, output.label_mask, shared, alpha=config.alpha)
-        chosen = [f"_denoising{name}" for name in _mask_layers(names, config)] * config.mask_denoising
-        terms |= _mask_terms(detector, extra, copies, targets, output, shared, chosen, config, draw)
+        terms |= _denoising_terms(detector, output, targets, denoising, names, objects, config, draw)
     if any(one is not None for one in known):
         terms["known"] = strayed(output, known)
     return torch.stack(list(config.weighted(terms).values())).sum(), terms
+
+
+def _one_to_many_terms(
+    output: DetectorOutput, targets: DetectionTargets, config: LossConfig
+) -> dict[str, Tensor]:
+    """`_encoder` terms of all encoder tokens."""
+    if output.tokens is None:
+        raise DataError(
+            "the one-to-many loss needs the predictions of all encoder tokens",
+            remedy="Put the detector into training mode before the forward pass.",
+        )
+    return token_terms(
+        output.tokens,
+        output.usable,
+        targets,
+        output.label_mask,
+        alpha=config.alpha,
+        copies=config.one_to_many,
+        costs=config.costs,
+    )
+
+
+def _denoising_terms(
+    detector: Detector,
+    output: DetectorOutput,
+    targets: DetectionTargets,
+    plan: DenoisingPlan,
+    names: list[str],
+    objects: float,
+    config: LossConfig,
+    draw: Random,
+) -> dict[str, Tensor]:
+    """`_denoising..` terms of the noisy copies of the truth, whose objects are known without matching."""
+    suffixes = [f"_denoising{name}" for name in names]
+    extra = Stack.of(dict(zip(suffixes, [output.extra[-1], *output.extra[:-1]], strict=True)))
+    pairs = plan.pairs(len(extra.names))
+    shared = objects * plan.groups
+    terms = box_terms(extra, pairs, targets, output.label_mask, shared, alpha=config.alpha)
+    masked = [f"_denoising{name}" for name in _mask_layers(names, config)] * config.mask_denoising
+    return terms | _mask_terms(detector, extra, pairs, targets, output, shared, masked, config, draw)
 
 
 def _mask_layers(names: list[str], config: LossConfig) -> list[str]:

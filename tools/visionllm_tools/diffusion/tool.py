@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from visionllm_sdk.errors import ConfigError, DataError, InputError, ToolError
+from visionllm_sdk.errors import DataError, InputError, ToolError
 from visionllm_sdk.results import Picture
 from visionllm_sdk.tool import RoutedTool, SuperLink, ToolLoss, ToolRequest
 from visionllm_tools.diffusion.captions import caption_ids
@@ -23,6 +23,7 @@ from visionllm_tools.diffusion.hints import Hints
 from visionllm_tools.diffusion.loss import DiffusionBatch, Draws, Weigh, diffusion_loss
 from visionllm_tools.diffusion.options import PictureOptions, check_prompt
 from visionllm_tools.diffusion.painting import Order, Plan, paint
+from visionllm_tools.sections import section_of
 
 OptionsT = TypeVar("OptionsT", bound=PictureOptions)
 PictureT = TypeVar("PictureT", bound=Picture)
@@ -121,24 +122,13 @@ class DiffusionTool(RoutedTool[OptionsT, PictureT]):
     @classmethod
     def _numbers(cls, config: Mapping[str, Any]) -> DiffusionConfig | None:
         """This tool's section; None if the checkpoint has none."""
-        if not config.get(f"use_{cls.section}"):
-            return None
-        data = config.get(f"{cls.section}_config")
-        if not isinstance(data, Mapping):
-            raise ConfigError(
-                f"use_{cls.section} is set, but {cls.section}_config is missing",
-                remedy=f"Add it to config.json, or set use_{cls.section} to false.",
-            )
-        numbers = DiffusionConfig.from_dict(data, defaults=cls.defaults)
-        width = config["llm_config"]["hidden_size"]
-        if numbers.llm_hidden_size != width:
-            raise ConfigError(
-                f"{cls.section}_config.llm_hidden_size differs from the width of the language model",
-                value=numbers.llm_hidden_size,
-                limit=width,
-                remedy="Correct config.json: both describe the super-link states.",
-            )
-        return numbers
+        return section_of(
+            config,
+            switch=f"use_{cls.section}",
+            name=f"{cls.section}_config",
+            parse=lambda section: DiffusionConfig.from_dict(section, defaults=cls.defaults),
+            width="llm_hidden_size",
+        )
 
     @torch.no_grad()
     def run(self, requests: Sequence[Request]) -> list[PictureT]:
