@@ -164,9 +164,11 @@ def random_expression(scene: SceneFacts, rng: Random, kinds: Sequence[str] = ())
 
 def _request(kind: str, token: RoutingToken, scene: SceneFacts, rng: Random, phrases: Phrases) -> Exchange:
     count = rng.randint(5, 12) if rng.random() < 0.06 else rng.choice((1, 1, 1, 2, 2, 3, 4))
-    # To copy letter by letter is learnt slowly: training meets more words that nobody says.
-    labels = request_labels(scene, rng, count, made_up=0.5 if phrases is TRAINING else 0.25)
-    sentence = _decorated(rng.choice(phrases[kind]).format(x=_listed([text for text, _ in labels], rng)), rng)
+    # To copy letter by letter is learnt slowly: training meets more made-up words, and more capitals.
+    made_up, titled = (0.5, 0.12) if phrases is TRAINING else (0.25, 0.03)
+    labels = request_labels(scene, rng, count, made_up=made_up)
+    listed = _listed([text for text, _ in labels], rng, titled=titled)
+    sentence = _decorated(rng.choice(phrases[kind]).format(x=listed), rng)
     return Exchange(kind, sentence, linked_reply([Link(token, text, label) for text, label in labels]))
 
 
@@ -182,20 +184,20 @@ def _decorated(sentence: str, rng: Random) -> str:
     return text
 
 
-def _written(label: str, rng: Random, *, may_plural: bool = True) -> str:
-    """How a person may write a label in a list."""
+def _written(label: str, rng: Random, *, titled: float) -> str:
+    """How a person may write a label in a list; `titled`: share of those with capitals."""
     roll = rng.random()
-    if may_plural and roll < 0.35:
+    if roll < 0.35:
         return f"{rng.choice(('', '', 'the ', 'all '))}{plural(label)}"
     if roll < 0.42:  # never "the red star": that means one thing, which is for grounding
         return f"{rng.choice(('every', 'each', 'any'))} {label}"
     if roll < 0.5:
         return article(label)
-    return label.title() if roll > 0.97 else label
+    return label.title() if roll > 1 - titled else label
 
 
-def _listed(labels: Sequence[str], rng: Random) -> str:
-    written = [_written(label, rng) for label in labels]
+def _listed(labels: Sequence[str], rng: Random, *, titled: float = 0.03) -> str:
+    written = [_written(label, rng, titled=titled) for label in labels]
     return ", ".join(written) if rng.random() < 0.5 else enumerate_words(written)
 
 

@@ -281,10 +281,7 @@ def segment_like(
 
 
 def _in_context(engine: Engine, example: _Seen, target: TiledImage) -> ForcedRequest:
-    # The released model numbers regions only where there may be several.
-    own = "in_context" in engine.model.config.sdk.layouts
-    name = region_name(0) if own else "region"
-    call = in_context_call(engine.token(SKILL_TOKENS["detect"]), _layout(engine, "in_context"), name)
+    call = in_context_call(engine.token(SKILL_TOKENS["detect"]), engine.model.config.sdk.layouts)
     return ForcedRequest(calls=(call,), images=(example.image, target), regions=example.prompts)
 
 
@@ -369,8 +366,16 @@ def worded(layout: ForcedLayout, regions: Parts) -> Parts:
     return tuple(part for part in parts if part)
 
 
-def in_context_call(token: RoutingToken, layout: ForcedLayout, name: str) -> ForcedCall:
-    """Question and answer about a second image, by the region of that name in the first."""
+def in_context_call(token: RoutingToken, layouts: Mapping[str, ForcedLayout]) -> ForcedCall:
+    """Question and answer about a second image, by the region that is marked in the first.
+
+    Args:
+        token: of the detection tool.
+        layouts: of the checkpoint, by name.
+    """
+    # The released model numbers regions only where there may be several.
+    name = region_name(0) if "in_context" in layouts else "region"
+    layout = layouts.get("in_context", LAYOUTS["in_context"])
     return ForcedCall(
         token=token,
         labels=(name,),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from PIL import Image
 
-from visionllm_adapters.training.replay import replayed_scene
+from visionllm_adapters.training.replay_scenes import replayed_scene
 from visionllm_sdk.geometry import Box
 from visionllm_sdk.model.assembly import Model
 from visionllm_sdk.results import Detections

@@ -37,7 +37,8 @@ class Example:
 
     Attributes:
         skill: what it teaches, for the log.
-        image: RGB; None for words alone.
+        image: RGB; None for words alone. What the calls are about.
+        before: pictures shown before it; region prompts lie in the first that is shown.
         turns: questions with their answers.
         calls: in the order of their routing tokens in the answers.
         regions: prompts in the order of their marks in the questions.
@@ -48,3 +49,9 @@ class Example:
     turns: tuple[Turn, ...]
     calls: tuple[Call, ...] = ()
     regions: tuple[RegionPrompt, ...] = ()
+    before: tuple[Image.Image, ...] = ()
+
+    @property
+    def shown(self) -> tuple[Image.Image, ...]:
+        """All pictures, in the order of their places in the questions."""
+        return self.before if self.image is None else (*self.before, self.image)

@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 
 _BASE_FIGURES: Final = {
     "detection": "box_ap50", "segmentation": "miou", "grounding": "acc50", "counting": "exact",
-    "vqa": "accuracy", "caption": "f1",
+    "vqa": "accuracy", "caption": "f1", "routing": "exact", "pose": "oks_ap",
+    "region_recognition": "accuracy", "region_description": "f1", "interactive_segmentation": "miou",
+    "in_context_segmentation": "miou",
 }  # fmt: skip
 """What of the base's skills is measured before and after."""
 _STUDIED: Final = 48

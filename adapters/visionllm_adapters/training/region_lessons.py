@@ -41,6 +41,15 @@ def about_one(layout: ForcedLayout) -> Parts:
     return (*image_parts(1), *worded(layout, region_list([region_name(0)])))
 
 
+def outlining(model: Model, count: int) -> ForcedCall:
+    """The request for the masks of so many marked things."""
+    names = tuple(region_name(number) for number in range(count))
+    token = model.registry.token("[DET]")
+    return ForcedCall(
+        token=token, labels=names, layout=wording(model, "interactive"), slot=region_list(names)
+    )
+
+
 def as_prompt(model: Model, region: Region, size: tuple[int, int]) -> RegionPrompt:
     """A region of a picture of (width, height), as the model takes it."""
     config = model.config
@@ -140,18 +149,12 @@ class SegmentRegionsLesson(RegionLesson):
         view = seen(record, random, flip=self.room.flip, zoom=self.room.zoom)
         most = min(_MOST, self.room.most_labels, len(view.things))
         things = random.sample(list(view.things), random.randint(1, most))
-        names = tuple(region_name(number) for number in range(len(things)))
         truth, masked = detection_truth(things, list(range(len(things))), view.size)
-        call = ForcedCall(
-            token=self.room.model.registry.token("[DET]"),
-            labels=names,
-            layout=self.wording(),
-            slot=region_list(names),
-        )
+        call = outlining(self.room.model, len(things))
         return Example(
             skill=self.skill,
             image=view.image,
             turns=(self.room.forced([call]),),
-            calls=(Call(token="[DET]", labels=names, truth=truth, with_masks=masked),),
+            calls=(Call(token="[DET]", labels=call.labels, truth=truth, with_masks=masked),),
             regions=tuple(self.prompt(thing, view.size, random) for thing in things),
         )

@@ -13,37 +13,33 @@ from PIL import Image
 
 from visionllm_adapters.training.examples import REPLAY, Call, Example
 from visionllm_adapters.training.lessons import Classroom
-from visionllm_adapters.training.region_lessons import about_one, as_prompt, wording
+from visionllm_adapters.training.replay_marks import MARKED, MarkedScenes
+from visionllm_adapters.training.replay_scenes import detected, replayed_scene
 from visionllm_sdk.model.conversation import Parts, Turn, image_parts
 from visionllm_sdk.model.tokenizer import Control
-from visionllm_sdk.scenes import SceneOptions, render, sample_scene, training_seed, truth
 from visionllm_sdk.scenes.drawing_language import DRAWING_MAKERS, DRAWING_TRAINING
 from visionllm_sdk.scenes.facts import SceneFacts
 from visionllm_sdk.scenes.figures import KEYPOINTS
 from visionllm_sdk.scenes.language import MAKERS, VQA_KINDS, Exchange, Link, tool_result
 from visionllm_sdk.scenes.phrases import TRAINING
-from visionllm_sdk.scenes.regions import REGION_KINDS, region_prompt
-from visionllm_sdk.scenes.truth import SceneTruth, by_colour_and_kind, by_kind
+from visionllm_sdk.scenes.truth import SceneTruth
 from visionllm_sdk.skills.talk import short
 from visionllm_tools.detection.options import DetectionTruth
 from visionllm_tools.pose.options import PoseTruth
 
-_FIRST: Final = 700_000_000
-_SPAN: Final = 100_000_000
-"""Training seeds that only replay draws from."""
 _PHRASES: Final = {**TRAINING, **DRAWING_TRAINING}
 _ASKED: Final[Mapping[str, int]] = {
     "detect": 3, "ground": 4, "segment": 1, "mixed": 1, "small_talk": 1, "caption": 12, "existence": 2,
-    "count": 2, "colour": 2, "shape": 2, "position": 2, "comparison": 2, "generate": 1, "mark": 2, "pose": 2,
+    "count": 2, "colour": 2, "shape": 2, "position": 2, "comparison": 2, "generate": 1, "pose": 2, "name": 2,
+    "outline": 1, "alike": 2,
 }  # fmt: skip
 """How often each kind of request comes."""
-_JUDGED: Final = ("detect", "ground", "segment", "mixed")
+_JUDGED: Final = ("detect", "ground", "segment", "mixed", "outline", "alike")
 _MORE: Final = 2
 """So much more often come those that the detector is judged by, where it learns: words stay as they are, but
 the scores of what it knew drift, and with them what counts as found."""
-_SIDES: Final = (128, 320)
-_FIGURES, _POSED = 0.12, 0.6
-"""Share of things that are figures, and where poses are asked for."""
+_POSED: Final = 0.6
+"""Share of things that are figures where poses are asked for."""
 _TRIES: Final = 8
 
 
@@ -77,11 +73,11 @@ class Replay:
         return [weight * (more if kind in _JUDGED else 1) for kind, weight in _ASKED.items()]
 
     def _asked(self, kind: str, random: Random) -> Example | None:
-        known, image = replayed_scene(random, figures=_POSED if kind == "pose" else _FIGURES)
         if kind == "pose":
-            return self._pose(known, image, random)
-        if kind == "mark":
-            return self._mark(known, image, random)
+            return self._pose(*replayed_scene(random, figures=_POSED), random)
+        known, image = replayed_scene(random)
+        if kind in MARKED:
+            return MarkedScenes(self.room, "detect" in self.taught).example(kind, known, image, random)
         facts = known.facts()
         asked = {**MAKERS, **DRAWING_MAKERS}[kind](facts, random, _PHRASES)
         if asked is None or len(asked.links) > self.room.most_labels:
@@ -111,51 +107,25 @@ class Replay:
         if not kinds:
             return None
         kind = random.choice(kinds)
-        chosen = torch.tensor([thing.kind == kind for thing in things])
+        places = [place for place, thing in enumerate(things) if thing.kind == kind]
         names = tuple(name.replace("_", " ") for name in KEYPOINTS[kind])
-        boxes = torch.from_numpy(known.boxes)[chosen].float()
-        masks = torch.from_numpy(known.masks)[chosen]
-        labels = torch.zeros(len(boxes), dtype=torch.long)
-        detected = DetectionTruth(boxes=boxes, labels=labels, masks=masks)
-        points = [known.keypoints[n] for n, mine in enumerate(chosen.tolist()) if mine]
+        found = detected(known, places, [0] * len(places))
+        assert found.masks is not None
+        points = [own for place in places if (own := known.keypoints[place]) is not None]
         posed = PoseTruth(
-            boxes=boxes,
-            labels=labels,
-            keypoints=torch.from_numpy(np.stack([one for one in points if one is not None])).float(),
-            areas=masks.flatten(1).sum(1).float(),
+            boxes=found.boxes,
+            labels=found.labels,
+            keypoints=torch.from_numpy(np.stack(points)).float(),
+            areas=found.masks.flatten(1).sum(1).float(),
         )
         room, taught = self.room, self.taught
+        truths = found if "detect" in taught else None, posed if "pose" in taught else None
         calls = (
-            Call(
-                token="[DET]",
-                labels=(kind,),
-                truth=detected if "detect" in taught else None,
-                with_masks=True,
-            ),
-            Call(token="[POSE]", labels=names, truth=posed if "pose" in taught else None),
+            Call(token="[DET]", labels=(kind,), truth=truths[0], with_masks=True),
+            Call(token="[POSE]", labels=names, truth=truths[1]),
         )
         turn = room.forced([room.call("[DET]", [kind]), room.call("[POSE]", names)])
         return Example(skill=REPLAY, image=image, turns=(turn,), calls=calls)
-
-    def _mark(self, known: SceneTruth, image: Image.Image, random: Random) -> Example | None:
-        """The name of one marked thing."""
-        model, things = self.room.model, known.spec.objects
-        if model.core.region_encoder is None or not things:
-            return None
-        place = random.randrange(len(things))
-        region = region_prompt(known, place, random.choice(REGION_KINDS), seed=random.randrange(2**31))
-        name, words = random.choice((("recognise", by_kind), ("describe", by_colour_and_kind)))
-        turn = Turn(about_one(wording(model, name)), (str(words(things[place])),))
-        prompt = as_prompt(model, region, image.size)
-        return Example(skill=REPLAY, image=image, turns=(turn,), regions=(prompt,))
-
-
-def replayed_scene(random: Random, *, figures: float = _FIGURES) -> tuple[SceneTruth, Image.Image]:
-    """A scene that only replay draws, and its picture; `figures`: share of things that have keypoints."""
-    options = SceneOptions(sides=_SIDES, max_aspect=1.6, figures=figures)
-    spec = sample_scene(training_seed(_FIRST + random.randrange(_SPAN)), options=options)
-    drawn = render(spec)
-    return truth(spec, drawn), drawn.image
 
 
 def _hinted(asked: Exchange, kind: str, random: Random) -> Exchange:

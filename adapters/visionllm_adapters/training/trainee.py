@@ -119,10 +119,10 @@ class Trainee(nn.Module):
                 tool.study(requests, truths)
 
     def _prompts(self, examples: Sequence[Example]) -> list[Prompt]:
-        images = [() if one.image is None else (self._model[0].tile(one.image),) for one in examples]
+        tile = self._model[0].tile
         return [
-            self._builder.build(one.turns, tiled, one.regions)
-            for one, tiled in zip(examples, images, strict=True)
+            self._builder.build(one.turns, [tile(image) for image in one.shown], one.regions)
+            for one in examples
         ]
 
     def _looked_at(self, prompt: Prompt) -> Prompt:

@@ -41,8 +41,7 @@ def replayed(model: Model) -> Batch:
     room, builder = Classroom(model=model), model.prompt_builder()
     examples = [Replay(room, frozenset()).example(Random(seed)) for seed in range(6)]
     prompts = [
-        builder.build(one.turns, () if one.image is None else (model.tile(one.image),), one.regions)
-        for one in examples
+        builder.build(one.turns, [model.tile(image) for image in one.shown], one.regions) for one in examples
     ]
     return collate(prompts, pad_id=model.tokenizer.pad_id)
 

@@ -6,7 +6,6 @@ import torch
 
 from tests.sdk.model.reference import golden, golden_batch, reference_model
 from visionllm_sdk.model.conversation import (
-    IN_CONTEXT_LAYOUT,
     INTERACTIVE_LAYOUT,
     ForcedCall,
     Turn,
@@ -30,7 +29,7 @@ def built(turn: Turn, name: str) -> tuple[Prompt, list[int]]:
 
 
 def test_in_context_segmentation() -> None:
-    call = in_context_call(DET, IN_CONTEXT_LAYOUT, "region")
+    call = in_context_call(DET, {})
     prompt, ids = built(forced_turn([call], images=0), "golden_mm_incontext")
     assert prompt.ids == ids
     assert [image.tiles for image in prompt.images] == [3, 1]

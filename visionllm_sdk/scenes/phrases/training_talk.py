@@ -103,6 +103,12 @@ TALK: Final[Mapping[str, tuple[str, ...]]] = {
         "we are finished",
         "have a nice day",
         "farewell",
+        "goodbye for now",
+        "bye for now",
+        "see you then",
+        "so long",
+        "that is it for today",
+        "enough for now, bye bye",
     ),
     "praise": (
         "ok",
