@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from visionllm_sdk import VisionLLM
 from visionllm_sdk.cli.entry import FAILED, OK, USAGE, run
+from visionllm_sdk.skills.engine import Engine
 
 
 def test_check(labels: Path, val_labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,3 +61,51 @@ def test_evaluate_needs_data_for_an_adapter(
 ) -> None:
     assert run(["evaluate", "--adapter", str(tmp_path), "--model", str(tiny_checkpoint)]) == USAGE
     assert "need DATA" in capsys.readouterr().err
+
+
+def test_requests_answer_with_an_adapter(
+    tiny_checkpoint: Path, adapter: Path, labels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = str(labels.parent / "0.png")
+    command = ["detect", picture, "-l", "cup,plate", "-t", "0", "--json", "--model", str(tiny_checkpoint)]
+    said = {}
+    for name, more in {"without": [], "with": ["--adapter", str(adapter)]}.items():
+        assert run([*command, *more]) == OK
+        said[name] = json.loads(capsys.readouterr().out)
+    vlm = VisionLLM.from_pretrained(tiny_checkpoint)
+    name = vlm.load_adapter(adapter)
+    found = vlm.detect(picture, ["cup", "plate"], threshold=0.0, adapter=name)
+    assert said["with"] == found.model_dump(mode="json")
+    assert said["without"] == vlm.detect(picture, ["cup", "plate"], threshold=0.0).model_dump(mode="json")
+    assert said["with"] != said["without"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ground", "{}", "the cup"],
+        ["count", "{}", "cup"],
+        ["segment", "{}", "-l", "cup"],
+        ["ask", "{}", "what is it?"],
+        ["caption", "{}"],
+        ["chat", "Find the cup", "--image", "{}"],
+    ],
+    ids=lambda words: str(words[0]),
+)
+def test_every_request_takes_an_adapter(
+    words: list[str], tiny_checkpoint: Path, adapter: Path, labels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[str | None] = []
+    using = Engine.using
+    monkeypatch.setattr(Engine, "using", lambda own, name: used.append(name) or using(own, name))
+    command = [word.format(labels.parent / "0.png") for word in words]
+    assert run([*command, "--adapter", str(adapter), "--model", str(tiny_checkpoint), "--json"]) == OK
+    assert set(used) == {"kitchen"}
+
+
+def test_an_unknown_adapter_is_refused(
+    tiny_checkpoint: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["caption", str(labels.parent / "0.png"), "--model", str(tiny_checkpoint)]
+    assert run([*command, "--adapter", str(tmp_path / "nowhere")]) == USAGE
+    assert "nowhere" in capsys.readouterr().err

@@ -9,13 +9,22 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from visionllm_sdk.cli.loading import load_images, load_model
-from visionllm_sdk.cli.options import DeviceOption, JsonOption, ModelOption, SaveOption, UrlsOption
+from visionllm_sdk.cli.options import (
+    AdapterOption,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    SaveOption,
+    UrlsOption,
+)
 
 if TYPE_CHECKING:
     from visionllm_sdk.results import Result
     from visionllm_sdk.skills import VisionLLM
 
 Command = Callable[..., None]
+Work = Callable[["VisionLLM", Any, "str | None"], "Sequence[Result]"]
+"""A typed method, told the model, a list of images and the name of an adapter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +51,29 @@ class ModelCall:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageCall(ModelCall):
+class RequestCall(ModelCall):
+    """A command that asks the model for something.
+
+    Attributes:
+        adapter: folder of the adapter that answers.
+    """
+
+    adapter: AdapterOption = None
+
+    def load_adapted(self) -> tuple[VisionLLM, str | None]:
+        """The model, and the name of the adapter in it.
+
+        Raises:
+            CheckpointError: no such checkpoint.
+            AdapterError: no such adapter, or one that was made for another model.
+            MissingExtraError: `peft` is not installed.
+        """
+        vlm = self.load()
+        return vlm, None if self.adapter is None else vlm.load_adapter(self.adapter)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageCall(RequestCall):
     """A command that looks at images.
 
     Attributes:
@@ -94,7 +125,7 @@ def takes(kind: type[ModelCall]) -> Callable[[Command], Command]:
     return decorate
 
 
-def look(call: ImageCall, names: Sequence[str], work: Callable[[VisionLLM, Any], Sequence[Result]]) -> None:
+def look(call: ImageCall, names: Sequence[str], work: Work) -> None:
     """Load images and model, work, show the results and draw them where that is wanted.
 
     Args:
@@ -106,6 +137,7 @@ def look(call: ImageCall, names: Sequence[str], work: Callable[[VisionLLM, Any],
         ImageError: an image that cannot be used.
         InputError: the picture's name tells no format that can be written.
         CheckpointError: no such checkpoint.
+        AdapterError: no such adapter, or one that was made for another model.
     """
     from visionllm_sdk.cli import show
 
@@ -113,8 +145,8 @@ def look(call: ImageCall, names: Sequence[str], work: Callable[[VisionLLM, Any],
     if save is not None:
         show.check_target(save, len(names))
     images = load_images(names, call.allow_urls)
-    vlm = call.load()
-    results = show.with_progress(images, lambda part: work(vlm, part))
+    vlm, adapter = call.load_adapted()
+    results = show.with_progress(images, lambda part: work(vlm, part, adapter))
     show.print_results(results, names, as_json=call.as_json)
     if save is not None:
         show.save_pictures(results, images, names, save)

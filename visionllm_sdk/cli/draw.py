@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visionllm_sdk.cli.calls import ImageCall, ModelCall, takes
+from visionllm_sdk.cli.calls import ImageCall, RequestCall, takes
 from visionllm_sdk.cli.loading import load_images
 from visionllm_sdk.cli.options import ImageArgument
 
@@ -35,7 +35,7 @@ MetadataOption = Annotated[
 ]
 
 
-@takes(ModelCall)
+@takes(RequestCall)
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
     save: SaveOption = Path("picture.png"),
@@ -49,12 +49,15 @@ def generate(
     ] = None,
     metadata: MetadataOption = True,
     *,
-    call: ModelCall,
+    call: RequestCall,
 ) -> None:
     """Draw what a caption says."""
     _check_target(save)
     wanted = None if size is None else parse_size(size)
-    (made,) = call.load().generate([prompt], n=count, seed=seed, steps=steps, guidance=guidance, size=wanted)
+    vlm, adapter = call.load_adapted()
+    (made,) = vlm.generate(
+        [prompt], n=count, seed=seed, steps=steps, guidance=guidance, size=wanted, adapter=adapter
+    )
     _write(made if isinstance(made, list) else [made], save, metadata=metadata, as_json=call.as_json)
 
 
@@ -73,7 +76,8 @@ def edit(
     """Change an image as told, and leave the rest as it is."""
     _check_target(save)
     (source,) = load_images([image], call.allow_urls)
-    made = call.load().edit(source, instruction, seed=seed, steps=steps, guidance=guidance)
+    vlm, adapter = call.load_adapted()
+    made = vlm.edit(source, instruction, seed=seed, steps=steps, guidance=guidance, adapter=adapter)
     _write([made], save, metadata=metadata, as_json=call.as_json)
 
 

@@ -33,7 +33,13 @@ def detect(
 ) -> None:
     """Find all objects of the named kinds, with boxes and masks."""
     wanted = split_labels(labels)
-    look(call, image, lambda vlm, images: vlm.detect(images, wanted, threshold=threshold, masks=masks))
+    look(
+        call,
+        image,
+        lambda vlm, images, adapter: vlm.detect(
+            images, wanted, threshold=threshold, masks=masks, adapter=adapter
+        ),
+    )
 
 
 @takes(DrawnCall)
@@ -55,10 +61,10 @@ def segment(
         )
     if region:
         marked = read_regions(region)
-        look(call, image, lambda vlm, images: vlm.segment_regions(images, marked))
+        look(call, image, lambda vlm, images, adapter: vlm.segment_regions(images, marked, adapter=adapter))
         return
     wanted = split_labels(labels or "")
-    look(call, image, lambda vlm, images: vlm.segment(images, wanted))
+    look(call, image, lambda vlm, images, adapter: vlm.segment(images, wanted, adapter=adapter))
 
 
 @takes(DrawnCall)
@@ -71,7 +77,13 @@ def ground(
     call: DrawnCall,
 ) -> None:
     """Find the one thing that an expression describes."""
-    look(call, [image], lambda vlm, images: vlm.ground(images, expression, threshold=threshold, masks=masks))
+    look(
+        call,
+        [image],
+        lambda vlm, images, adapter: vlm.ground(
+            images, expression, threshold=threshold, masks=masks, adapter=adapter
+        ),
+    )
 
 
 @takes(DrawnCall)
@@ -83,7 +95,11 @@ def count(
     call: DrawnCall,
 ) -> None:
     """Count the objects of one kind."""
-    look(call, [image], lambda vlm, images: vlm.count(images, label, threshold=threshold))
+    look(
+        call,
+        [image],
+        lambda vlm, images, adapter: vlm.count(images, label, threshold=threshold, adapter=adapter),
+    )
 
 
 @takes(DrawnCall)
@@ -97,4 +113,8 @@ def pose(
 ) -> None:
     """Find all objects of the named kinds with their keypoints."""
     kinds, points = split_labels(label), split_keypoints(keypoints)
-    look(call, [image], lambda vlm, images: vlm.pose(images, kinds, points, threshold=threshold))
+    look(
+        call,
+        [image],
+        lambda vlm, images, adapter: vlm.pose(images, kinds, points, threshold=threshold, adapter=adapter),
+    )

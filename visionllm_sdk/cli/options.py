@@ -65,6 +65,10 @@ ModelOption: TypeAlias = Annotated[
         envvar="VISIONLLM_MODEL",
     ),
 ]
+AdapterOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--adapter", "-a", metavar="FOLDER", help="Adapter to answer with.", show_default=False),
+]
 DeviceOption: TypeAlias = Annotated[
     str | None,
     typer.Option("--device", "-d", help="Where to compute: cpu, cuda, cuda:1, mps. (default: cpu)"),

@@ -28,21 +28,26 @@ RegionsOption = Annotated[
 @takes(DrawnCall)
 def describe(image: ImageArgument, region: RegionsOption, *, call: DrawnCall) -> None:
     """Say what regions of an image show."""
-    _tell(call, image, region, lambda vlm, source, regions: vlm.describe(source, regions))
+    _tell(call, image, region, lambda vlm, source, regions, own: vlm.describe(source, regions, adapter=own))
 
 
 @takes(DrawnCall)
 def classify(image: ImageArgument, region: RegionsOption, labels: LabelsOption, *, call: DrawnCall) -> None:
     """Choose one of the offered labels for each region of an image."""
     offered = split_labels(labels)
-    _tell(call, image, region, lambda vlm, source, regions: vlm.classify(source, regions, offered))
+    _tell(
+        call,
+        image,
+        region,
+        lambda vlm, source, regions, own: vlm.classify(source, regions, offered, adapter=own),
+    )
 
 
 def _tell(
     call: DrawnCall,
     image: str,
     written: Sequence[str],
-    work: Callable[[VisionLLM, LoadedImage, Sequence[Region]], Told],
+    work: Callable[[VisionLLM, LoadedImage, Sequence[Region], str | None], Told],
 ) -> None:
     """Load, ask about the regions, show the answers, and draw the regions where that is wanted."""
     from visionllm_sdk.cli import show
@@ -52,7 +57,8 @@ def _tell(
         show.check_target(call.save, 1)
     (source,) = load_images([image], call.allow_urls)
     regions = check_regions(read_regions(written), (source.width, source.height))
-    found = work(call.load(), source, regions)
+    vlm, adapter = call.load_adapted()
+    found = work(vlm, source, regions, adapter)
     if call.as_json:
         show.print_json([one.model_dump(mode="json") for one in found])
     else:

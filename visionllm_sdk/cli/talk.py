@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 _HELP = "/image PATH adds an image, /new starts over, /quit leaves."
 
 
-def converse(vlm: VisionLLM, images: Sequence[LoadedImage], *, save: Path | None) -> None:
+def converse(
+    vlm: VisionLLM, images: Sequence[LoadedImage], *, adapter: str | None = None, save: Path | None
+) -> None:
     """Read messages and answer them until the input ends or says /quit.
 
     Args:
         vlm: the model.
         images: what the conversation is about at first.
+        adapter: name of the one that answers.
         save: picture that is written anew after every reply with results.
     """
     from visionllm_sdk.skills import PastTurn
@@ -42,7 +45,7 @@ def converse(vlm: VisionLLM, images: Sequence[LoadedImage], *, save: Path | None
                 continue
             if line.startswith("/"):
                 raise InputError("unknown command", value=line.split()[0], limit=_HELP)
-            reply = vlm.chat(line, images=fresh, history=history)
+            reply = vlm.chat(line, images=fresh, history=history, adapter=adapter)
         except VisionLLMError as error:
             show.messages().print(f"Error: {error}", style="red", markup=False)
             continue

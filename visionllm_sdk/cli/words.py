@@ -21,13 +21,17 @@ def ask(
     call: ImageCall,
 ) -> None:
     """Answer a question about the image in a word or a phrase."""
-    look(call, [image], lambda vlm, images: vlm.ask(images, question, read_regions(region)))
+    look(
+        call,
+        [image],
+        lambda vlm, images, adapter: vlm.ask(images, question, read_regions(region), adapter=adapter),
+    )
 
 
 @takes(ImageCall)
 def caption(image: ImagesArgument, *, call: ImageCall) -> None:
     """Say what is in the image."""
-    look(call, image, lambda vlm, images: vlm.caption(images))
+    look(call, image, lambda vlm, images, adapter: vlm.caption(images, adapter=adapter))
 
 
 @takes(DrawnCall)
@@ -53,11 +57,11 @@ def chat(
     if save is not None:
         show.check_target(save, 1)
     images = load_images(image or [], call.allow_urls)
-    vlm = call.load()
+    vlm, adapter = call.load_adapted()
     if text is None:
-        talk.converse(vlm, images, save=save)
+        talk.converse(vlm, images, adapter=adapter, save=save)
         return
-    reply = vlm.chat(text, images=images)
+    reply = vlm.chat(text, images=images, adapter=adapter)
     show.print_results([reply], [""], as_json=call.as_json)
     if save is not None:
         show.save_picture(reply, images[-1], save)
