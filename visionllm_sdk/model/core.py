@@ -227,7 +227,7 @@ class VisionLLMCore(nn.Module):
 
     def see(self, images: Sequence[TiledImage], *, levels: bool = False) -> VisionFeatures:
         """Vision features of all tiles of all images, in order; see :meth:`see_each`."""
-        return _concatenate(self.see_each(images, levels=levels), levels=levels)
+        return VisionFeatures.join(self.see_each(images, levels=levels), levels=levels)
 
     def see_each(self, images: Sequence[TiledImage], *, levels: bool = False) -> list[VisionFeatures]:
         """Vision features per image. Known features, and an image that occurs again, cost nothing.
@@ -249,7 +249,7 @@ class VisionLLMCore(nn.Module):
                 self.vis_encoder, pixels.to(parameter.device, parameter.dtype), levels=levels
             )
             sizes = [image.tiles for image in missing.values()]
-            known |= dict(zip(missing, _split(fresh, sizes), strict=True))
+            known |= dict(zip(missing, fresh.split(sizes), strict=True))
         return [known[id(image)] for image in images]
 
     def bridge(self, tokens: Tensor) -> Tensor:
@@ -354,22 +354,6 @@ def _has_unknown(regions: Sequence[Sequence[RegionPrompt]]) -> bool:
 def _thumbnail(images: Sequence[TiledImage], index: int) -> int:
     """Position of an image's thumbnail among the tiles of all images."""
     return sum(image.tiles for image in images[: index + 1]) - 1
-
-
-def _split(features: VisionFeatures, sizes: Sequence[int]) -> list[VisionFeatures]:
-    levels = [level.split(list(sizes)) for level in features.levels]
-    return [
-        VisionFeatures(tokens, tuple(level[index] for level in levels))
-        for index, tokens in enumerate(features.tokens.split(list(sizes)))
-    ]
-
-
-def _concatenate(features: Sequence[VisionFeatures], *, levels: bool) -> VisionFeatures:
-    tokens = torch.cat([one.tokens for one in features])
-    if not levels:
-        return VisionFeatures(tokens)
-    maps = zip(*(one.levels for one in features), strict=True)
-    return VisionFeatures(tokens, tuple(torch.cat(level) for level in maps))
 
 
 def build_core(config: ModelConfig, tokenizer: TextTokenizer) -> VisionLLMCore:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,23 @@ class VisionFeatures:
 
     tokens: Tensor
     levels: tuple[Tensor, ...] = field(default=())
+
+    @classmethod
+    def join(cls, features: Sequence[VisionFeatures], *, levels: bool) -> VisionFeatures:
+        """The features of several batches as those of one, with or without their feature maps."""
+        tokens = torch.cat([one.tokens for one in features])
+        if not levels:
+            return cls(tokens)
+        maps = zip(*(one.levels for one in features), strict=True)
+        return cls(tokens, tuple(torch.cat(level) for level in maps))
+
+    def split(self, sizes: Sequence[int]) -> list[VisionFeatures]:
+        """The features of parts with so many tiles."""
+        levels = [level.split(list(sizes)) for level in self.levels]
+        return [
+            VisionFeatures(tokens, tuple(level[index] for level in levels))
+            for index, tokens in enumerate(self.tokens.split(list(sizes)))
+        ]
 
 
 class VisionEncoder(nn.Module, ABC):
