@@ -23,7 +23,8 @@ from visionllm_sdk.errors import InputError
 if TYPE_CHECKING:
     from visionllm_sdk import VisionLLM
 
-_REPLAY: Final = 0.375
+_REPLAY, _REPLAY_DETECTED = 0.375, 0.5
+"""Shares of replayed scenes, the second where the detector learns: what it knows drifts the most."""
 _DRAWING_RATE: Final = 1e-4
 
 
@@ -100,7 +101,9 @@ def finetune(
 def _fitted(settings: FinetuneSettings, skills: Sequence[str], *, own: bool) -> FinetuneSettings:
     """Settings with what was left open: replay for the embedded model, a lower rate for pictures alone."""
     if settings.replay is None:
-        settings = replace(settings, replay=_REPLAY if own else 0.0)
+        detects = any("detect" in LESSONS[name].tools for name in skills)
+        share = _REPLAY_DETECTED if detects else _REPLAY
+        settings = replace(settings, replay=share if own else 0.0)
     if settings.lora_rate is None and set(skills) <= {"generate", "edit"}:
         settings = replace(settings, lora_rate=_DRAWING_RATE)
     return settings

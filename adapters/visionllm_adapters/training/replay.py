@@ -29,7 +29,7 @@ from visionllm_tools.pose.options import PoseTruth
 
 _PHRASES: Final = {**TRAINING, **DRAWING_TRAINING}
 _ASKED: Final[Mapping[str, int]] = {
-    "detect": 3, "ground": 4, "segment": 1, "mixed": 1, "small_talk": 1, "caption": 12, "existence": 2,
+    "detect": 2, "ground": 3, "segment": 3, "mixed": 2, "small_talk": 1, "caption": 12, "existence": 2,
     "count": 2, "colour": 2, "shape": 2, "position": 2, "comparison": 2, "generate": 1, "pose": 2, "name": 2,
     "outline": 1, "alike": 2,
 }  # fmt: skip

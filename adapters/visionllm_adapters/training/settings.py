@@ -64,7 +64,7 @@ class FinetuneSettings:
         warmup: share of the steps.
         clip: largest norm of the gradient.
         replay: share of examples drawn from scenes, against forgetting; None: three eighths for the embedded
-            model, nothing for others, which scenes taught nothing.
+            model, half where its detector learns, nothing for others, which scenes taught nothing.
         flip: mirror half of the pictures where nothing that is asked speaks of left and right.
         zoom: enlarge or reduce pictures at random by up to this factor; 1 leaves them as they are.
         validate: how often in the run the task metric is measured.

@@ -54,7 +54,7 @@ class LossConfig:
     giou: float = 2.0
     mask: float = 5.0
     dice: float = 5.0
-    known: float = 2.0
+    known: float = 5.0
     alpha: float = 0.25
     points: int = 12544
     oversample: float = 3.0
