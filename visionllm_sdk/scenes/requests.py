@@ -167,8 +167,9 @@ def _request(kind: str, token: RoutingToken, scene: SceneFacts, rng: Random, phr
     # To copy letter by letter is learnt slowly: training meets more made-up words, and more capitals.
     made_up, titled = (0.5, 0.12) if phrases is TRAINING else (0.25, 0.03)
     labels = request_labels(scene, rng, count, made_up=made_up)
+    phrase = rng.choice(phrases[kind])
     listed = _listed([text for text, _ in labels], rng, titled=titled)
-    sentence = _decorated(rng.choice(phrases[kind]).format(x=listed), rng)
+    sentence = _decorated(phrase.format(x=listed), rng)
     return Exchange(kind, sentence, linked_reply([Link(token, text, label) for text, label in labels]))
 
 

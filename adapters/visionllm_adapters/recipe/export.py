@@ -102,15 +102,14 @@ def main() -> None:
         "--base", type=Path, help="finished model whose parts stand in for stages that were not run"
     )
     parser.add_argument(
-        "--detector-share",
+        "--share",
         type=float,
         default=1.0,
-        metavar="SHARE",
-        help="of the detector's new weights; the rest is that of --base",
+        help="of all new weights; the rest is that of --base",
     )
     parser.add_argument("--aids", type=Path, default=AIDS, help="where the training aids go")
     arguments = parser.parse_args()
-    sources = Sources(arguments.runs, arguments.base, {"detector": arguments.detector_share})
+    sources = Sources(arguments.runs, arguments.base, arguments.share)
     assemble(sources).save(arguments.out, dtype=torch.float16, shard_bytes=SHARD_BYTES)
     save_aids(sources.aids(), arguments.aids)
     for path in sorted(arguments.out.glob("*")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -46,16 +45,14 @@ class Sources:
     Args:
         runs: folder of all stages.
         base: a finished model whose parts stand in for stages that were not run; None: all must have been.
-        shares: of decoders, by stage, how much of the new weights is taken; the rest is the finished model's.
-            A run that went on from there lies near enough for their mean to be better than either.
+        share: how much of the new weights is taken; the rest is the finished model's. A run that went on
+            from there lies near enough for their mean to be better than either (Wortsman et al., 2022).
     """
 
-    def __init__(
-        self, runs: Path, base: Path | None = None, shares: Mapping[str, float] | None = None
-    ) -> None:
+    def __init__(self, runs: Path, base: Path | None = None, share: float = 1.0) -> None:
         self.runs = runs
         self.base = base
-        self.shares = shares or {}
+        self.share = 1.0 if base is None else share
 
     def checkpoint(self, stage: str) -> Path:
         """Where a stage leaves its checkpoint."""
@@ -87,14 +84,13 @@ class Sources:
         Raises:
             CheckpointError: there are none.
         """
-        if self.base is None:
-            return saved_module(self.checkpoint(stage), module)
-        share = self.shares.get(stage, 1.0) if self.ran(stage) else 0.0
-        if share == 1.0:
-            return saved_module(self.checkpoint(stage), module)
+        ran = self.ran(stage) or self.base is None
+        new = saved_module(self.checkpoint(stage), module) if ran else None
+        if new is not None and self.share == 1.0:
+            return new
         weights = self.finished.tools[_TOOLS[stage]].decoder.state_dict()
         known = part(weights, _DENOISER) if _TOOLS[stage] in _MAPPERS else dict(weights)
-        return known if not share else _mean(saved_module(self.checkpoint(stage), module), known, share)
+        return known if new is None else self._mean(new, known)
 
     def eyes(self) -> State:
         """Weights of the vision encoder.
@@ -103,8 +99,9 @@ class Sources:
             CheckpointError: there are none.
         """
         if self.ran("vision") or self.base is None:
-            return part(saved_module(self.checkpoint("vision"), "eyes"), "vis_encoder.")
-        return part(self.finished.core.state_dict(), "vis_encoder.")
+            new = part(saved_module(self.checkpoint("vision"), "eyes"), "vis_encoder.")
+            return new if self.share == 1.0 else self._mean(new, self._finished_eyes())
+        return self._finished_eyes()
 
     def student(self) -> State:
         """What the joint stage has taught, by module names of its student.
@@ -114,7 +111,8 @@ class Sources:
         """
         last = next((stage for stage in ("mapper", "joint") if self.ran(stage)), None)
         if last is not None or self.base is None:
-            return taught_weights(self.checkpoint(last or "joint"))
+            taught = taught_weights(self.checkpoint(last or "joint"))
+            return taught if self.share == 1.0 else self._mean(taught, self._finished_student())
         known = self._finished_student()
         if self.ran("vision"):  # the bridge was fitted to these eyes
             fitted = part(saved_module(self.checkpoint("vision"), "eyes"), "vl_bridge.")
@@ -132,13 +130,27 @@ class Sources:
             ("editing", "edit_tokens", "ema_tokens"),
         ):
             if self.ran(stage):
-                found[name] = saved_module(self.checkpoint(stage), module)
+                found[name] = self._mean(saved_module(self.checkpoint(stage), module), found.get(name, {}))
         if self.ran("joint"):
             taught = taught_weights(self.checkpoint("joint"))
             for name in ("symbols", "region_symbols", "reader"):
                 if weights := part(taught, f"model.{name}."):
-                    found[name] = weights
+                    found[name] = self._mean(weights, found.get(name, {}))
         return found
+
+    def _mean(self, new: State, known: State) -> State:
+        """Weights between two runs; what is no number with fractions, or not known, is the new run's."""
+        if self.share == 1.0:
+            return new
+        return {
+            name: torch.lerp(known[name].float(), value.float(), self.share)
+            if value.is_floating_point() and name in known
+            else value
+            for name, value in new.items()
+        }
+
+    def _finished_eyes(self) -> State:
+        return part(self.finished.core.state_dict(), "vis_encoder.")
 
     def _finished_student(self) -> State:
         model = self.finished
@@ -152,14 +164,6 @@ class Sources:
                 spoken = {key: value for key, value in weights.items() if not key.startswith(_FIXED)}
                 known |= prefixed(_MAPPERS[name], spoken)
         return known
-
-
-def _mean(new: State, known: State, share: float) -> State:
-    """Weights between two runs; what is no number with fractions is the new run's."""
-    return {
-        name: torch.lerp(known[name].float(), value.float(), share) if value.is_floating_point() else value
-        for name, value in new.items()
-    }
 
 
 def taught_weights(checkpoint: Path) -> State:

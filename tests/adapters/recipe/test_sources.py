@@ -11,6 +11,7 @@ import visionllm_sdk
 from visionllm_adapters.recipe.export import SHARD_BYTES, assemble
 from visionllm_adapters.recipe.sources import Sources
 from visionllm_adapters.recipe.train_diffusion import decoder_for
+from visionllm_adapters.recipe.train_joint import PARTS
 from visionllm_sdk.errors import CheckpointError
 
 EMBEDDED = Path(visionllm_sdk.__file__).parent / "embedded"
@@ -56,12 +57,28 @@ def test_weights_between_a_run_and_the_finished_model(tmp_path: Path) -> None:
     (tmp_path / "detector").mkdir()
     moved = {name: value + 1 for name, value in known.items()}
     torch.save({"modules": {"detector": moved}}, tmp_path / "detector" / "last.pt")
-    between = Sources(tmp_path, EMBEDDED, {"detector": 0.25}).decoder("detector", "detector")
+    between = Sources(tmp_path, EMBEDDED, 0.25).decoder("detector", "detector")
     for name, value in known.items():
         if value.is_floating_point():
             torch.testing.assert_close(between[name], value.float() + 0.25, msg=name)
         else:
             assert torch.equal(between[name], moved[name]), name
-    assert (
-        Sources(tmp_path, EMBEDDED, {"detector": 0.0}).decoder("detector", "detector").keys() == known.keys()
-    )
+
+
+def test_eyes_and_words_between_two_runs(tmp_path: Path) -> None:
+    finished = Sources(tmp_path, EMBEDDED)
+    eyes, words = finished.eyes(), finished.student()
+    for stage in ("vision", "joint"):
+        (tmp_path / stage).mkdir()
+    seen = {f"vis_encoder.{name}": value + 1 for name, value in eyes.items()}
+    torch.save({"modules": {"eyes": seen, "heads": {}}}, tmp_path / "vision" / "last.pt")
+    taught = {name: value + 1 for name, value in words.items()} | {"model.symbols.x": torch.ones(2)}
+    saved = {"modules": {"student": taught}, "extra": {"taught": list(PARTS)}}
+    torch.save(saved, tmp_path / "joint" / "last.pt")
+    between = Sources(tmp_path, EMBEDDED, 0.5)
+    for old, new in ((eyes, between.eyes()), (words, between.student())):
+        for name, value in old.items():
+            if value.is_floating_point():
+                torch.testing.assert_close(new[name], value.float() + 0.5, msg=name)
+    assert torch.equal(between.student()["model.symbols.x"], torch.ones(2))
+    assert torch.equal(between.aids()["symbols"]["x"], torch.ones(2))
