@@ -9,6 +9,8 @@ import pytest
 
 from visionllm_sdk import VisionLLM
 from visionllm_sdk.cli.entry import FAILED, OK, USAGE, run
+from visionllm_sdk.evaluation import adapted
+from visionllm_sdk.evaluation import run as measure
 from visionllm_sdk.skills.engine import Engine
 
 
@@ -56,11 +58,25 @@ def test_finetune_and_evaluate(
     assert "exists already" in capsys.readouterr().err
 
 
-def test_evaluate_needs_data_for_an_adapter(
+def test_scenes_are_measured_with_an_adapter(
+    tiny_checkpoint: Path, adapter: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["evaluate", "-n", "2", "--skill", "grounding", "--json", "--model", str(tiny_checkpoint)]
+    used: list[dict[str, float]] = []
+    for more in ([], ["--adapter", str(adapter)]):
+        run([*command, *more, "--out", str(tmp_path)])  # bars are missed: random weights
+        used.append(json.loads(capsys.readouterr().out)["skills"]["grounding"]["figures"])
+    vlm = VisionLLM.from_pretrained(tiny_checkpoint)
+    report = measure(adapted(vlm, vlm.load_adapter(adapter)), scenes=2, skills=("grounding",), progress=False)
+    assert used[1] == pytest.approx(report.skills["grounding"].figures)
+    assert used[0] != used[1]
+
+
+def test_evaluate_needs_data_for_pictures(
     tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["evaluate", "--adapter", str(tmp_path), "--model", str(tiny_checkpoint)]) == USAGE
-    assert "need DATA" in capsys.readouterr().err
+    assert run(["evaluate", "--images", str(tmp_path), "--model", str(tiny_checkpoint)]) == USAGE
+    assert "needs DATA" in capsys.readouterr().err
 
 
 def test_requests_answer_with_an_adapter(

@@ -22,7 +22,7 @@ def evaluate(
         Path | None, typer.Option("--images", metavar="FOLDER", help="Pictures of DATA.")
     ] = None,
     adapter: Annotated[
-        Path | None, typer.Option("--adapter", metavar="FOLDER", help="Adapter to measure, on DATA.")
+        Path | None, typer.Option("--adapter", metavar="FOLDER", help="Adapter to answer with.")
     ] = None,
     scenes: Annotated[int, typer.Option("--scenes", "-n", min=1, help="How many held-out scenes.")] = 500,
     start: Annotated[int, typer.Option("--start", min=0, help="Which held-out scene is the first.")] = 0,
@@ -41,7 +41,7 @@ def evaluate(
 
     from visionllm_sdk.cli import show
     from visionllm_sdk.errors import InputError
-    from visionllm_sdk.evaluation import held_out_samples, run
+    from visionllm_sdk.evaluation import adapted, held_out_samples, run
     from visionllm_sdk.extensions import load_extension
 
     if data is not None:
@@ -50,11 +50,12 @@ def evaluate(
         )
         show.print_figures(measured, as_json=call.as_json)
         return
-    if images is not None or adapter is not None:
-        raise InputError("--images and --adapter need DATA", remedy="Name the annotations to measure on.")
+    if images is not None:
+        raise InputError("--images needs DATA", remedy="Name the annotations to measure on.")
 
-    source = held_out_samples(scenes, start=start)
-    report = run(call.load(), scenes=scenes, skills=skill or None, source=source, out=out)
+    source, vlm = held_out_samples(scenes, start=start), call.load()
+    answering = vlm if adapter is None else adapted(vlm, vlm.load_adapter(adapter))
+    report = run(answering, scenes=scenes, skills=skill or None, source=source, out=out)
     if call.as_json:
         show.print_json(report.model_dump(mode="json"))
     else:

@@ -7,7 +7,7 @@ report.skills["detection"].figures["box_ap50"]
 from __future__ import annotations
 
 from visionllm_sdk.evaluation.bars import BARS, Bar
-from visionllm_sdk.evaluation.predictor import Predictor
+from visionllm_sdk.evaluation.predictor import Predictor, adapted
 from visionllm_sdk.evaluation.report import BarResult, EvaluationReport, SkillReport
 from visionllm_sdk.evaluation.runner import run
 from visionllm_sdk.evaluation.samples import Sample, held_out_samples
@@ -22,6 +22,7 @@ __all__ = [
     "Predictor",
     "Sample",
     "SkillReport",
+    "adapted",
     "held_out_samples",
     "run",
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from PIL import Image
 
@@ -18,6 +19,9 @@ from visionllm_sdk.results import (
     Reply,
     SemanticMap,
 )
+
+if TYPE_CHECKING:
+    from visionllm_sdk.skills import VisionLLM
 
 Images = list[Image.Image]
 
@@ -72,3 +76,23 @@ class Painter(Protocol):
 
     def edit(self, image: Images, instruction: list[str], /, *, seed: int) -> Sequence[EditedImage]:
         """Each picture, changed as told."""
+
+
+def adapted(vlm: VisionLLM, adapter: str) -> Predictor:
+    """A model that answers every request with one adapter.
+
+    Args:
+        vlm: the model.
+        adapter: name of a loaded adapter.
+    """
+    return cast(Predictor, _Adapted(vlm, adapter))
+
+
+class _Adapted:
+    def __init__(self, vlm: VisionLLM, adapter: str) -> None:
+        self._vlm = vlm
+        self._adapter = adapter
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._vlm, name)
+        return partial(found, adapter=self._adapter) if callable(found) else found
