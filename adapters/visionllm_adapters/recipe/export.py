@@ -109,6 +109,8 @@ def main() -> None:
     )
     parser.add_argument("--aids", type=Path, default=AIDS, help="where the training aids go")
     arguments = parser.parse_args()
+    if not 0 < arguments.share <= 1 or (arguments.share < 1 and arguments.base is None):
+        parser.error(f"--share {arguments.share}: above 0, up to 1, and below 1 only with --base")
     sources = Sources(arguments.runs, arguments.base, arguments.share)
     assemble(sources).save(arguments.out, dtype=torch.float16, shard_bytes=SHARD_BYTES)
     save_aids(sources.aids(), arguments.aids)

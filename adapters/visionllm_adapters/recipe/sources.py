@@ -52,7 +52,7 @@ class Sources:
     def __init__(self, runs: Path, base: Path | None = None, share: float = 1.0) -> None:
         self.runs = runs
         self.base = base
-        self.share = 1.0 if base is None else share
+        self.share = share
 
     def checkpoint(self, stage: str) -> Path:
         """Where a stage leaves its checkpoint."""
