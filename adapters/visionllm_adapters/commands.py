@@ -104,6 +104,7 @@ def finetune_model(
     micro_batch: options.MicroBatchOption = None,
     replay: options.ReplayOption = None,
     patience: options.PatienceOption = None,
+    slack: options.SlackOption = None,
     precision: options.PrecisionOption = None,
     checkpointing: options.CheckpointingOption = False,
     seed: options.SeedOption = 0,

@@ -34,6 +34,9 @@ ReplayOption: TypeAlias = Annotated[float | None, typer.Option(help="Share of sc
 PatienceOption: TypeAlias = Annotated[
     int | None, typer.Option(help="Measurements without progress before the end.")
 ]
+SlackOption: TypeAlias = Annotated[
+    float | None, typer.Option(help="Share of the metric given up to stay near the base; 0: none.")
+]
 PrecisionOption: TypeAlias = Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")]
 CheckpointingOption: TypeAlias = Annotated[
     bool, typer.Option("--checkpointing", help="Less memory, more time.")
@@ -45,6 +48,6 @@ RestartOption: TypeAlias = Annotated[
 
 SETTINGS: Final = (
     "preset", "minutes", "steps", "epochs", "rank", "dora", "rslora", "quantization", "batch", "micro_batch",
-    "replay", "patience", "precision", "checkpointing", "seed",
+    "replay", "patience", "slack", "precision", "checkpointing", "seed",
 )  # fmt: skip
 """Options that are settings of the run."""

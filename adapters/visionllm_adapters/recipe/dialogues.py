@@ -40,7 +40,7 @@ _SHARES: Final = {
     "pose": 0.3,
     "whole_pose": 0.12,
     "describe": 0.5,
-    "recognise": 0.4,
+    "recognise": 0.6,
     "interactive": 0.4,
     "in_context": 0.25,
     "region_question": 0.6,

@@ -16,6 +16,7 @@ from torch import Tensor
 from visionllm_adapters.training.batches import Schedule
 from visionllm_adapters.training.examples import Example
 from visionllm_adapters.training.logs import Log
+from visionllm_adapters.training.nearness import Validate, stay_near
 from visionllm_adapters.training.selection import Learning, copy_values, put_values
 from visionllm_adapters.training.settings import FinetuneSettings
 from visionllm_adapters.training.sizes import InputSizes
@@ -24,8 +25,6 @@ from visionllm_adapters.training.trainee import Trainee
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.extras import import_extra
 
-Validate = Callable[[], tuple[float, dict[str, float]]]
-"""Measures the model as it is: the figure that decides, and all figures."""
 Say = Callable[[str], None]
 _MEMORY_WORDS: Final = ("out of memory", "can't allocate memory", "not enough memory")
 _LEAST_RATE: Final = 0.05
@@ -96,6 +95,7 @@ class Loop:
             steps=self._planned(), micro=min(settings.micro_batch, settings.batch // self.world)
         )
         self.best: dict[str, Tensor] = {}
+        self.base = copy_values(self.parameters)
         if resume:
             self.progress, self.best = parts.folder.load(self.parameters, self.optimiser)
         self.log = Log(parts.folder.path, self.progress.step) if self.accelerator.is_main_process else None
@@ -121,7 +121,7 @@ class Loop:
         return min(1.0, max(by_steps, by_clock))
 
     def run(self) -> Progress:
-        """Train; the model then has the best values that were measured."""
+        """Train; the model then has the best values that were measured, or others nearer to the base."""
         settings = self.parts.settings
         while self.fraction < 1 and not self._patience_is_over():
             self.trainee.train()
@@ -137,9 +137,10 @@ class Loop:
         if not self.progress.history or self.progress.history[-1]["step"] != self.progress.step:
             self._measure()
             self._save()
+        self.trainee.eval()
         if self.best:
             put_values(self.parameters, self.best)
-        self.trainee.eval()
+            self._stay_near()
         if self.log is not None:
             self.log.close()
         return self.progress
@@ -228,6 +229,18 @@ class Loop:
         left = progress.elapsed * (1 - self.fraction) / max(self.fraction, 1e-6)
         shown = ", ".join(f"{name} {number:.3f}" for name, number in figures.items())
         self.parts.say(f"step {progress.step}: {shown}; {_clock(progress.elapsed)} done, {_clock(left)} left")
+
+    def _stay_near(self) -> None:
+        """Go back towards the base as far as the task allows."""
+        slack, progress = self.parts.settings.slack, self.progress
+        if not slack:
+            return
+        enough = (1 - slack) * progress.best
+        share = stay_near(self.parameters, self.base, self.best, self.parts.validate, enough=enough)
+        if share < 1:
+            note = f"kept {share:.0%} of the way from the base to what was learnt: it does the task as well"
+            progress.notes.append(note)
+            self.parts.say(note)
 
     def _note(self, kind: str, numbers: dict[str, float]) -> None:
         if self.log is not None:

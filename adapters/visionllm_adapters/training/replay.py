@@ -31,7 +31,7 @@ _PHRASES: Final = {**TRAINING, **DRAWING_TRAINING}
 _ASKED: Final[Mapping[str, int]] = {
     "detect": 2, "ground": 3, "segment": 3, "mixed": 2, "small_talk": 1, "caption": 12, "existence": 2,
     "count": 2, "colour": 2, "shape": 2, "position": 2, "comparison": 2, "generate": 1, "pose": 2, "name": 2,
-    "outline": 1, "alike": 2,
+    "outline": 1, "alike": 5,
 }  # fmt: skip
 """How often each kind of request comes."""
 _JUDGED: Final = ("detect", "ground", "segment", "mixed", "outline", "alike")

@@ -69,6 +69,8 @@ class FinetuneSettings:
         zoom: enlarge or reduce pictures at random by up to this factor; 1 leaves them as they are.
         validate: how often in the run the task metric is measured.
         patience: measurements without a better one before the run ends early; None: never.
+        slack: share of the task metric that is given up where weights nearer to the base, which lose less of
+            what it could do, are otherwise as good; 0: none are tried.
         checkpointing: compute activations again instead of keeping them.
         precision: "fp32" or "bf16" (autocast); "auto": bf16 where the device computes in it.
         small: share of a decoder's input size in the first part of the run, whose steps then cost less; None:
@@ -101,6 +103,7 @@ class FinetuneSettings:
     zoom: float = 1.25
     validate: int = 4
     patience: int | None = None
+    slack: float = 0.01
     checkpointing: bool = False
     precision: str = "auto"
     small: float | None = None
@@ -121,7 +124,7 @@ class FinetuneSettings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} must be positive", value=value)
-        for name in ("replay", "warmup", "lora_dropout"):
+        for name in ("replay", "warmup", "lora_dropout", "slack"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ConfigError(f"{name} is a share", value=value, limit="0 to below 1")
