@@ -233,7 +233,7 @@ class Loop:
     def _stay_near(self) -> None:
         """Go back towards the base as far as the task allows."""
         slack, progress = self.parts.settings.slack, self.progress
-        if not slack:
+        if not slack or progress.best <= 0:  # of nothing, any share is as good
             return
         enough = (1 - slack) * progress.best
         share = stay_near(self.parameters, self.base, self.best, self.parts.validate, enough=enough)

@@ -16,6 +16,7 @@ from tests.adapters.conftest import QUICK
 from visionllm_adapters import finetune
 from visionllm_adapters.folder import LORA, MODULES
 from visionllm_adapters.places import place_of
+from visionllm_adapters.training.job import Job
 from visionllm_adapters.training.nearness import SHARES, between, stay_near
 from visionllm_sdk import VisionLLM
 
@@ -53,9 +54,10 @@ def test_what_is_not_measured_stays_as_it_was_learnt() -> None:
 
 
 def test_an_adapter_has_the_weights_that_were_kept(
-    tiny_checkpoint: Path, labels: Path, val_labels: Path, tmp_path: Path
+    tiny_checkpoint: Path, labels: Path, val_labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is found after two steps: any share does the task as well, and the first one is taken."""
+    """All are said to do the task as well: the first share is taken."""
+    monkeypatch.setattr(Job, "validate", lambda self: (1.0, {"detect_ap50": 1.0}))
     settings: dict[str, Any] = {**QUICK, "steps": 2, "preset": "light"}
 
     def run(name: str, slack: float) -> Any:
@@ -79,3 +81,13 @@ def test_an_adapter_has_the_weights_that_were_kept(
     assert halved
     for name in halved:
         torch.testing.assert_close(factors[1][name], factors[0][name] * SHARES[0])
+
+
+def test_of_nothing_learnt_no_share_is_taken(
+    tiny_checkpoint: Path, labels: Path, val_labels: Path, tmp_path: Path
+) -> None:
+    """After two steps nothing is found yet."""
+    settings: dict[str, Any] = {**QUICK, "steps": 2, "preset": "light"}
+    report = finetune(labels, val=val_labels, output=tmp_path / "out", model=tiny_checkpoint, **settings)
+    assert report.progress.best == 0
+    assert not report.progress.notes
