@@ -17,11 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from visionllm_sdk.errors import GenerationCancelled
-from visionllm_sdk.extras import import_extra
 from visionllm_sdk.model.decoding import CancelToken
 from visionllm_tools.diffusion.decoder import DiffusionDecoder
+from visionllm_tools.diffusion.library import diffusers_class
 from visionllm_tools.diffusion.options import Progress, Watch
-from visionllm_tools.diffusion.parts import EXTRA
 from visionllm_tools.diffusion.schedules import build_scheduler, clean_estimate
 from visionllm_tools.diffusion.sizes import Size
 
@@ -133,7 +132,7 @@ def _pipeline(decoder: DiffusionDecoder, plan: Plan) -> Any:
     name = "StableDiffusionPipeline"
     if plan.image_guidance is not None:
         name = "StableDiffusionInstructPix2PixPipeline"
-    kind = getattr(import_extra("diffusers", extra=EXTRA), name)
+    kind = diffusers_class(name)
     return kind(
         vae=decoder.sd_vae,
         text_encoder=None,

@@ -10,8 +10,7 @@ from torch import nn
 from visionllm_sdk.errors import ConfigError
 from visionllm_sdk.extras import import_extra
 from visionllm_tools.diffusion.config import DiffusionConfig
-
-EXTRA = "generation"
+from visionllm_tools.diffusion.library import EXTRA, diffusers_class
 
 
 class CaptionEncoder(nn.Module):
@@ -96,7 +95,7 @@ def _build(
 
 def _library(name: str) -> Callable[[], type[nn.Module]]:
     def load() -> type[nn.Module]:
-        kind: type[nn.Module] = getattr(import_extra("diffusers", extra=EXTRA), name)
+        kind: type[nn.Module] = diffusers_class(name)
         return kind
 
     return load

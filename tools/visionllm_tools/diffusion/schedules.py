@@ -13,8 +13,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from visionllm_sdk.errors import ConfigError, InputError
-from visionllm_sdk.extras import import_extra
-from visionllm_tools.diffusion.parts import EXTRA
+from visionllm_tools.diffusion.library import diffusers_class
 
 FLOW: Final = "flow_prediction"
 
@@ -113,6 +112,6 @@ def clean_estimate(scheduler: Any, latents: Tensor) -> Tensor:
 
 
 def _build(name: str, numbers: Mapping[str, Any]) -> Any:
-    kind = getattr(import_extra("diffusers", extra=EXTRA), name)
+    kind = diffusers_class(name)
     known = inspect.signature(kind.__init__).parameters
     return kind(**{key: value for key, value in numbers.items() if key in known})
