@@ -238,7 +238,7 @@ class Loop:
         enough = (1 - slack) * progress.best
         share = stay_near(self.parameters, self.base, self.best, self.parts.validate, enough=enough)
         if share < 1:
-            note = f"kept {share:.0%} of the way from the base to what was learnt: within {slack:.0%} of the best"
+            note = f"kept {share:.0%} of the way from the base: within {slack:.0%} of the best measured"
             progress.notes.append(note)
             self.parts.say(note)
 

@@ -68,7 +68,7 @@ def test_an_adapter_has_the_weights_that_were_kept(
     whole, near = run("whole", 0.0), run("near", 0.5)
     assert not whole.progress.notes
     assert near.progress.notes == [
-        f"kept {SHARES[0]:.0%} of the way from the base to what was learnt: within 50% of the best"
+        f"kept {SHARES[0]:.0%} of the way from the base: within 50% of the best measured"
     ]
     model = VisionLLM.from_pretrained(tiny_checkpoint).engine.model
     far, kept = (load_file(tmp_path / name / MODULES) for name in ("whole", "near"))
