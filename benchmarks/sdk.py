@@ -90,16 +90,24 @@ def pose_figures(vlm: VisionLLM, images: Iterator[Image.Image], repeat: int) -> 
 
 
 def region_figures(vlm: VisionLLM, images: Iterator[Image.Image], repeat: int) -> dict[str, float]:
-    """Twenty boxes in one call by one box in one call."""
+    """Twenty boxes in one call by one box in one call, for each way to ask."""
     from visionllm_sdk.regions import Box
 
     places = [(20 + 110 * column, 15 + 115 * row) for row in range(4) for column in range(5)]
     boxes = [Box(x, y, x + 100, y + 100) for x, y in places]
-    one, many = [], []
-    for _ in range(max(2, repeat // 2)):
-        one.append(seconds(lambda: vlm.segment_regions(next(images), boxes[:1])))
-        many.append(seconds(lambda: vlm.segment_regions(next(images), boxes)))
-    return {"regions_20_by_1": statistics.median(many) / statistics.median(one)}
+    asks = {
+        "regions": vlm.segment_regions,
+        "descriptions": vlm.describe,
+        "names": lambda image, own: vlm.classify(image, own, LABELS),
+    }
+    figures = {}
+    for name, ask in asks.items():
+        one, many = [], []
+        for _ in range(max(2, repeat // 2)):
+            one.append(seconds(lambda ask=ask: ask(next(images), boxes[:1])))
+            many.append(seconds(lambda ask=ask: ask(next(images), boxes)))
+        figures[f"{name}_20_by_1"] = statistics.median(many) / statistics.median(one)
+    return figures
 
 
 def picture_figures(vlm: VisionLLM, images: Iterator[Image.Image], repeat: int) -> dict[str, float]:

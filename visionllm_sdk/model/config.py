@@ -89,6 +89,8 @@ class SdkSection:
         region_kernels: kernel = stride of the two convolutions of the region encoder.
         region_widths: channels of these convolutions.
         region_place: the region encoder adds where a region lies, for vision encoders that do not know.
+        closer_look: share of the probability, 0..1, that the best label of a region must have; with less the
+            region is looked at once more from nearby. None: never, as released.
         query_tables: number of queries of tables beyond the released four.
         routing: table name of routing tokens beyond the released six.
         layouts: forced layouts of this checkpoint, by routing token; they replace the tool's own. Those of
@@ -108,6 +110,7 @@ class SdkSection:
     region_kernels: tuple[int, int] = (7, 2)
     region_widths: tuple[int, int] = (64, 256)
     region_place: bool = False
+    closer_look: float | None = None
     query_tables: Mapping[str, int] = field(default_factory=dict)
     routing: Mapping[str, str] = field(default_factory=dict)
     layouts: Mapping[str, ForcedLayout] = field(default_factory=dict)
@@ -180,13 +183,18 @@ class ModelConfig:
     released: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.sdk.max_stretch is not None and not self.sdk.max_stretch >= 1:
-            raise ConfigError(
-                f"{SDK_SECTION}.max_stretch is impossible",
-                value=self.sdk.max_stretch,
-                limit="a number of at least 1",
-                remedy="Correct config.json.",
-            )
+        stretch, enough = self.sdk.max_stretch, self.sdk.closer_look
+        for name, number, right, limit in (
+            ("max_stretch", stretch, stretch is None or stretch >= 1, "a number of at least 1"),
+            ("closer_look", enough, enough is None or 0 < enough <= 1, "a share above 0, up to 1"),
+        ):
+            if not right:
+                raise ConfigError(
+                    f"{SDK_SECTION}.{name} is impossible",
+                    value=number,
+                    limit=limit,
+                    remedy="Correct config.json.",
+                )
         for section, value, needed in (
             ("vis_encoder_config", self.vision, ("model_type",)),
             ("llm_config", self.language, ("model_type", "vocab_size", "hidden_size")),

@@ -1,4 +1,4 @@
-"""What is asked about region prompts, carried out: descriptions, labels, masks, and more of the same kind."""
+"""What is asked about region prompts, carried out: descriptions, masks, and more of the same kind."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Any, Final, TypeVar
-
-import numpy as np
 
 from visionllm_sdk.errors import ToolError
 from visionllm_sdk.generation import ForcedRequest, GenerationOptions, GenerationRequest, ToolJob
@@ -25,10 +23,9 @@ from visionllm_sdk.model.conversation import (
     region_list,
 )
 from visionllm_sdk.model.prompt import Prompt, RegionPrompt, TiledImage
-from visionllm_sdk.model.scoring import score_answers
 from visionllm_sdk.model.tokenizer import Part
 from visionllm_sdk.regions import Box, Mask, Point, Region, Scribble, region_name
-from visionllm_sdk.results import Detection, Detections, RegionDescription, RegionLabel
+from visionllm_sdk.results import Detection, Detections, RegionDescription
 from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
 from visionllm_sdk.skills.pointing import Place
 from visionllm_sdk.tool import ForcedLayout, RoutingToken
@@ -64,14 +61,14 @@ class Marked:
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
-    """The same as the language side sees it."""
+class Seen:
+    """A `Marked` as the language side sees it."""
 
     image: TiledImage
     prompts: tuple[RegionPrompt, ...]
 
 
-def look(engine: Engine, items: Sequence[Marked]) -> list[_Seen]:
+def look(engine: Engine, items: Sequence[Marked]) -> list[Seen]:
     """See images and encode their region prompts; what is known is not computed again.
 
     Raises:
@@ -85,7 +82,7 @@ def look(engine: Engine, items: Sequence[Marked]) -> list[_Seen]:
     ]
     prompts = iter(engine.pointer.prompts(places))
     return [
-        _Seen(seen, tuple(next(prompts) for _ in item.regions))
+        Seen(seen, tuple(next(prompts) for _ in item.regions))
         for item, seen in zip(items, images, strict=True)
     ]
 
@@ -96,7 +93,7 @@ def look(engine: Engine, items: Sequence[Marked]) -> list[_Seen]:
 def describe(engine: Engine, items: Sequence[Marked]) -> list[list[RegionDescription]]:
     """A sentence on every region; all regions are described side by side."""
     with engine.turn():
-        question = worded(_layout(engine, "describe"), region_list([region_name(0)]))
+        question = worded(layout_of(engine, "describe"), region_list([region_name(0)]))
         turn = Turn((*image_parts(), *question))
         prompts = [
             engine.generator.builder.build([turn], [seen.image], [prompt])
@@ -135,51 +132,6 @@ def _share(engine: Engine, prompts: Sequence[Prompt]) -> None:
         )
 
 
-def classify(
-    engine: Engine, items: Sequence[Marked], labels: Sequence[tuple[str, ...]]
-) -> list[list[RegionLabel]]:
-    """The most probable of the offered labels for every region.
-
-    Args:
-        engine: the model.
-        items: images with regions.
-        labels: of each image.
-
-    Returns:
-        Labels with their share of the probability of all offered ones.
-    """
-    with engine.turn():
-        prompts: list[Prompt] = []
-        for seen, offered in zip(look(engine, items), labels, strict=True):
-            prompts += _named(engine, seen, offered)
-        core = engine.model.core
-        scores = iter(score_answers(core, prompts, pad_id=engine.model.tokenizer.pad_id))
-    return [
-        [_likeliest(region, offered, [next(scores) for _ in offered]) for region in item.regions]
-        for item, offered in zip(items, labels, strict=True)
-    ]
-
-
-def _named(engine: Engine, seen: _Seen, labels: Sequence[str]) -> list[Prompt]:
-    """One prompt for every region and label, with the label as its answer."""
-    question = (*image_parts(), *worded(_layout(engine, "recognise"), region_list([region_name(0)])))
-    built = [
-        engine.generator.builder.build([Turn(question, (label,))], [seen.image], seen.prompts[:1])
-        for label in labels
-    ]
-    return [
-        Prompt(ids=one.ids, marks=one.marks, images=one.images, regions=(prompt,))
-        for prompt in seen.prompts
-        for one in built
-    ]
-
-
-def _likeliest(region: Region, labels: Sequence[str], scores: Sequence[float]) -> RegionLabel:
-    shares = np.exp(np.array(scores) - max(scores))
-    best = int(shares.argmax())
-    return RegionLabel(region=region, label=labels[best], score=float(shares[best] / shares.sum()))
-
-
 # -- in pixels ---------------------------------------------------------------------------------------------
 
 
@@ -201,12 +153,12 @@ def segment(engine: Engine, items: Sequence[Marked]) -> list[Detections]:
     return [_in_order(item, own) for item, own in zip(items, chosen, strict=True)]
 
 
-def _interactive(engine: Engine, seen: _Seen, prompts: Sequence[RegionPrompt]) -> ForcedRequest:
+def _interactive(engine: Engine, seen: Seen, prompts: Sequence[RegionPrompt]) -> ForcedRequest:
     names = tuple(region_name(number) for number in range(len(prompts)))
     call = ForcedCall(
         token=engine.token(SKILL_TOKENS["detect"]),
         labels=names,
-        layout=_layout(engine, "interactive"),
+        layout=layout_of(engine, "interactive"),
         slot=region_list(names),
     )
     return ForcedRequest(calls=(call,), images=(seen.image,), regions=tuple(prompts))
@@ -280,7 +232,7 @@ def segment_like(
     ]
 
 
-def _in_context(engine: Engine, example: _Seen, target: TiledImage) -> ForcedRequest:
+def _in_context(engine: Engine, example: Seen, target: TiledImage) -> ForcedRequest:
     call = in_context_call(engine.token(SKILL_TOKENS["detect"]), engine.model.config.sdk.layouts)
     return ForcedRequest(calls=(call,), images=(example.image, target), regions=example.prompts)
 
@@ -353,7 +305,8 @@ def _share_inside(points: Sequence[Point], found: Detection) -> float:
 # -- wording -----------------------------------------------------------------------------------------------
 
 
-def _layout(engine: Engine, name: str) -> ForcedLayout:
+def layout_of(engine: Engine, name: str) -> ForcedLayout:
+    """The wording by a name of `LAYOUTS`: the checkpoint's own, or the released one."""
     return engine.model.config.sdk.layouts.get(name, LAYOUTS[name])
 
 

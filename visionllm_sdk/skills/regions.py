@@ -10,7 +10,7 @@ from visionllm_sdk.errors import InputError
 from visionllm_sdk.images import ImageSource, LoadedImage
 from visionllm_sdk.regions import Region, check_region, check_regions
 from visionllm_sdk.results import Detections, RegionDescription, RegionLabel
-from visionllm_sdk.skills import regional
+from visionllm_sdk.skills import recognition, regional
 from visionllm_sdk.skills.arguments import (
     Labels,
     Many,
@@ -103,7 +103,7 @@ class RegionSkills(SkillGroup):
         items = list(zip(marked, each_label_list(labels, images), strict=True))
 
         def run(part: Sequence[tuple[Marked, tuple[str, ...]]]) -> list[list[RegionLabel]]:
-            return regional.classify(self.engine, [one for one, _ in part], [own for _, own in part])
+            return recognition.classify(self.engine, [one for one, _ in part], [own for _, own in part])
 
         return images.unwrap(self._each(images, items, run, adapter))
 

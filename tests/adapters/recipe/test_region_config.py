@@ -16,6 +16,8 @@ def test_the_exported_configuration_describes_what_was_trained() -> None:
     assert config.sdk.region_kernels == TRAINED["kernels"]
     assert config.sdk.region_widths == TRAINED["stem_widths"]
     assert config.sdk.region_place is TRAINED["place"]
+    assert config.sdk.closer_look is not None
+    assert ModelConfig.from_released(plain).sdk.closer_look is None
     assert set(LAYOUTS) <= set(config.sdk.layouts)
 
 

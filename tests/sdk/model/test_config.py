@@ -59,6 +59,7 @@ def test_defaults_are_not_written():
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a stretch below one": ({SDK_SECTION: {"max_stretch": 0.5}}, "max_stretch is impossible"),
+    "a share above one": ({SDK_SECTION: {"closer_look": 90}}, "closer_look is impossible"),
     "remote code": ({"auto_map": {"AutoModel": "x.Y"}}, "remote code"),
     "nested remote code": ({"llm_config": {"auto_map": {}}}, "llm_config.*auto_map"),
     "another model": ({"model_type": "llava"}, "another model"),
