@@ -30,14 +30,20 @@ install: $(READY)  ## Create the environment
 demo: $(READY)  ## Run the agent on a shipped scene: picture, JSON and table in demo_output/
 	$(BIN)/visionllm demo --save $(OUT)
 
-test: $(READY)  ## Run the tests
-	$(BIN)/python -m pytest
+# Two processes of one thread each: most tests are too short to fill two cores with one process.
+WORKERS ?= 2
+IN_PARALLEL := --numprocesses $(WORKERS) --dist worksteal
+test test-slow coverage: export OMP_NUM_THREADS = 1
+test test-slow coverage: export MKL_NUM_THREADS = 1
+
+test: $(READY)  ## Run the tests (in WORKERS=2 processes)
+	$(BIN)/python -m pytest $(IN_PARALLEL)
 
 test-slow: $(READY)  ## Run the long tests, too
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "slow or not slow"
 
 coverage: $(READY)  ## Run the tests with line coverage of the three packages
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest $(IN_PARALLEL) --cov --cov-report=term --cov-fail-under=90
 
 lint: $(READY)  ## Check style and types
 	$(BIN)/ruff check .

@@ -52,8 +52,9 @@ POSE: Final[dict[str, Any]] = {
     "longest_edge": 448,
     "logit_scale": DETECTOR["logit_scale"],
     "logit_bias": DETECTOR["logit_bias"],
-    "score_threshold": 0.13,
+    "score_threshold": 0.145,
     "suppression": 0.7,
+    "covered": 0.9,
     "keypoint_visibility": True,
     "usable_only": True,
 }

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers.loss.loss_for_object_detection import generalized_box_iou
 
-from visionllm_tools.blocks.boxes import area, generalised_iou, overlap, suppress, to_centres, to_corners
+from visionllm_tools.blocks.boxes import (
+    area,
+    coverage,
+    generalised_iou,
+    overlap,
+    suppress,
+    to_centres,
+    to_corners,
+)
 
 
 @st.composite
@@ -50,6 +58,25 @@ def test_known_values() -> None:
     first, second = torch.tensor([0.0, 0, 2, 2]), torch.tensor([1.0, 1, 3, 3])
     assert float(overlap(first, second)[0]) == pytest.approx(1 / 7)
     assert float(generalised_iou(first, second)) == pytest.approx(1 / 7 - 2 / 9)
+    assert float(coverage(first, second)) == pytest.approx(1 / 4)
+    assert float(coverage(first, torch.tensor([1.0, 0, 2, 1]))) == pytest.approx(1)
+    assert float(coverage(first, torch.tensor([1.0, 1, 1, 2]))) == 0  # empty
+
+
+@given(first=corner_boxes(), second=corner_boxes())
+def test_coverage(first: Tensor, second: Tensor) -> None:
+    found = coverage(first[:, None], second[None])
+    assert ((found >= 0) & (found <= 1 + 1e-3)).all()
+    assert (found >= overlap(first[:, None], second[None])[0] - 1e-4).all()
+    torch.testing.assert_close(found, coverage(second[:, None], first[None]).T)
+
+
+def test_suppression_of_parts() -> None:
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 6, 9, 10.5], [8, 0, 18, 10]])
+    scores = torch.tensor([0.9, 0.8, 0.7])
+    assert suppress(boxes, scores, threshold=0.7).tolist() == [0, 1, 2]
+    assert suppress(boxes, scores, threshold=0.7, covered=0.8).tolist() == [0, 2]
+    assert suppress(boxes, scores.flip(0), threshold=0.7, covered=0.8).tolist() == [2, 1]
 
 
 @given(boxes=corner_boxes(size=8), threshold=st.floats(0.1, 0.9))

@@ -81,6 +81,22 @@ def test_worse_copies_are_dropped() -> None:
     assert kept.queries.tolist() == [0, 0]
 
 
+def test_parts_of_a_better_pose_are_dropped() -> None:
+    whole = torch.tensor([0.5, 0.5, 0.4, 0.8])
+    legs = torch.tensor([0.5, 0.75, 0.4, 0.28])
+    neighbour = torch.tensor([0.8, 0.5, 0.4, 0.8])
+    found = Found(
+        logits=torch.tensor([[2.0, 1.0], [1.0, -1.0], [0.0, -2.0]]),
+        boxes=torch.stack([whole, legs, neighbour]),
+        points=torch.rand(3, 2, 2),
+        visible=None,
+    )
+    options = {**ALL, "suppression": 0.7}
+    assert len(choose(found, (100, 200), **options).scores) == 6
+    kept = choose(found, (100, 200), **options, covered=0.8)
+    assert sorted(kept.queries.tolist()) == [0, 0, 2, 2]
+
+
 def test_visibility_comes_from_its_head() -> None:
     found = made_up(3)
     assert found.visible is not None

@@ -59,21 +59,40 @@ def generalised_iou(first: Tensor, second: Tensor) -> Tensor:
     return iou - (hull - union) / hull.clamp(min=torch.finfo(hull.dtype).tiny)
 
 
-def suppress(boxes: Tensor, scores: Tensor, *, threshold: float) -> Tensor:
+def coverage(first: Tensor, second: Tensor) -> Tensor:
+    """Which share of the smaller of two corner boxes both have in common; leading axes broadcast.
+
+    Args:
+        first: (..., 4).
+        second: (..., 4).
+
+    Returns:
+        (...), 0 where one is empty.
+    """
+    iou, union = overlap(first, second)
+    smaller = torch.minimum(area(first), area(second))
+    return iou * union / smaller.clamp(min=torch.finfo(union.dtype).tiny)
+
+
+def suppress(boxes: Tensor, scores: Tensor, *, threshold: float, covered: float | None = None) -> Tensor:
     """Greedy non-maximum suppression.
 
     Args:
         boxes: (N, 4) corners.
         scores: (N,).
         threshold: a box is dropped when its IoU with a better kept one exceeds this.
+        covered: it is dropped, too, when their `coverage` exceeds this; None: it is not.
 
     Returns:
         Indices of the kept boxes, best first (K,).
     """
     order = scores.argsort(descending=True, stable=True)
-    iou = overlap(boxes[order][:, None], boxes[order][None])[0]
+    one, other = boxes[order][:, None], boxes[order][None]
+    same = overlap(one, other)[0] > threshold
+    if covered is not None:
+        same |= coverage(one, other) > covered
     alive = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
     for i in range(len(order)):
         if alive[i]:
-            alive[i + 1 :] &= iou[i, i + 1 :] <= threshold
+            alive[i + 1 :] &= ~same[i, i + 1 :]
     return order[alive]

@@ -68,16 +68,17 @@ def best_of_each(candidates: Candidates, count: int) -> Candidates:
     return candidates.take(before.gather(1, candidates.labels[:, None])[:, 0] <= count)
 
 
-def drop_duplicates(candidates: Candidates, *, threshold: float) -> Candidates:
+def drop_duplicates(candidates: Candidates, *, threshold: float, covered: float | None = None) -> Candidates:
     """Non-maximum suppression within each label.
 
     Args:
         candidates: best first.
         threshold: IoU above which the worse of two boxes of one label is dropped.
+        covered: share of the smaller of both above which it is dropped, too; None: it is not.
     """
     span = candidates.boxes.abs().max() * 2 + 1 if len(candidates.boxes) else 0.0
     apart = candidates.boxes + (candidates.labels * span)[:, None]  # labels never overlap one another
-    kept = suppress(apart, candidates.scores, threshold=threshold)
+    kept = suppress(apart, candidates.scores, threshold=threshold, covered=covered)
     return candidates.take(kept.sort().values)
 
 

@@ -66,6 +66,8 @@ class PoseConfig:
         score_threshold: default score from which a pose counts. Extra field.
         suppression: IoU above which a worse pose of the same label is dropped; None (released) keeps all.
             Extra field.
+        covered: where `suppression` is set, share of the smaller box in a better pose's above which a pose of
+            the same label is dropped, too: a part of a figure taken for a whole one. Extra field.
         visible_threshold: a keypoint counts as visible from this score. Extra field.
         keypoint_visibility: whether a head of its own predicts each keypoint's visibility; the released
             weights have none. Extra field.
@@ -106,6 +108,7 @@ class PoseConfig:
     logit_bias: float = 0.0
     score_threshold: float = 0.3
     suppression: float | None = None
+    covered: float | None = None
     visible_threshold: float = 0.5
     keypoint_visibility: bool = False
     mixed_label_masks: bool = False

@@ -43,7 +43,14 @@ class Found:
 
 
 def choose(
-    found: Found, original: Size, *, limit: int, floor: float, least: int, suppression: float | None
+    found: Found,
+    original: Size,
+    *,
+    limit: int,
+    floor: float,
+    least: int,
+    suppression: float | None,
+    covered: float | None = None,
 ) -> Candidates:
     """The poses to return, best first.
 
@@ -54,10 +61,11 @@ def choose(
         floor: lowest score.
         least: so many are kept whatever their score.
         suppression: IoU above which a worse pose of the same label is dropped; None: keep all.
+        covered: with suppression, share of the smaller box in the other above which it is dropped, too.
     """
     candidates = select(found.logits, found.boxes, original, limit=limit)
     if suppression is not None:
-        candidates = drop_duplicates(candidates, threshold=suppression)
+        candidates = drop_duplicates(candidates, threshold=suppression, covered=covered)
     ranks = torch.arange(len(candidates.scores), device=candidates.scores.device)
     return candidates.take((candidates.scores >= floor) | (ranks < least))
 

@@ -255,6 +255,7 @@ class PoseTool(RoutedTool[PoseOptions, Poses]):
             floor=config.score_threshold if options.threshold is None else options.threshold,
             least=options.at_least,
             suppression=config.suppression,
+            covered=config.covered,
         )
         poses = build_poses(
             found,
