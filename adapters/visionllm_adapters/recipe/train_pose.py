@@ -52,9 +52,10 @@ POSE: Final[dict[str, Any]] = {
     "longest_edge": 448,
     "logit_scale": DETECTOR["logit_scale"],
     "logit_bias": DETECTOR["logit_bias"],
-    "score_threshold": 0.145,
+    "score_threshold": 0.25,
     "suppression": 0.7,
     "covered": 0.9,
+    "shared_scores": True,
     "keypoint_visibility": True,
     "usable_only": True,
 }

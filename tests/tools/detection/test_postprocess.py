@@ -90,6 +90,41 @@ def test_duplicates(seed: int, count: int) -> None:
         assert (number in dropped) == bool((worst > 0.5).any())
 
 
+def test_copies_share_what_is_said() -> None:
+    pairs = Candidates(
+        scores=torch.tensor([0.6, 0.5, 0.4, 0.3, 0.2]),
+        labels=torch.tensor([0, 0, 0, 0, 1]),
+        queries=torch.arange(5),
+        boxes=torch.tensor(
+            [[0.0, 0, 9, 9], [20, 20, 30, 30], [20, 20, 30, 31], [20, 20, 31, 30], [0, 0, 9, 9]]
+        ),
+    )
+    plain = drop_duplicates(pairs, threshold=0.7)
+    assert plain.queries.tolist() == [0, 1, 4]
+    assert plain.scores.tolist() == pytest.approx([0.6, 0.5, 0.2])
+    shared = drop_duplicates(pairs, threshold=0.7, shared=True)
+    assert shared.queries.tolist() == [1, 0, 4]  # and the better of both copies is the one that counts
+    assert shared.scores.tolist() == pytest.approx([1 - 0.5 * 0.6, 0.6, 0.2])
+
+
+@given(seed=st.integers(0, 100), count=st.integers(0, 12))
+def test_shared_scores_keep_the_same_boxes(seed: int, count: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    corners = torch.rand(count, 2, 2, generator=generator).sort(dim=1).values.flatten(1) * 50
+    pairs = Candidates(
+        scores=torch.rand(count, generator=generator).sort(descending=True).values,
+        labels=torch.randint(0, 2, (count,), generator=generator),
+        queries=torch.arange(count),
+        boxes=corners,
+    )
+    plain, shared = (drop_duplicates(pairs, threshold=0.3, shared=shared) for shared in (False, True))
+    assert sorted(plain.queries.tolist()) == sorted(shared.queries.tolist())
+    assert (shared.scores.diff() <= 0).all()
+    before = dict(zip(plain.queries.tolist(), plain.scores.tolist(), strict=True))
+    for query, score in zip(shared.queries.tolist(), shared.scores.tolist(), strict=True):
+        assert before[query] - 1e-6 <= score <= 1
+
+
 def test_binary_masks_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(0)
     embeddings = torch.randn(7, 5, generator=generator)

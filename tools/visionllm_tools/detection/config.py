@@ -40,6 +40,8 @@ class DetectorConfig:
             Extra field.
         suppression: IoU above which a worse detection of the same label is dropped; None (released) keeps
             all. Extra field.
+        shared_scores: with `suppression`, what is kept gets the probability that it or the best of its copies
+            is right. Extra field.
         mixed_label_masks: reproduce the released code's mix-up of label masks between the items of a batch
             (`between_labels`); only batches with different numbers of labels differ. Extra field.
         usable_only: take encoder proposals from usable tokens only (image, not at the very border). The
@@ -79,6 +81,7 @@ class DetectorConfig:
     score_threshold: float = 0.3
     semantic_floor: float = 0.0
     suppression: float | None = None
+    shared_scores: bool = False
     boxes_from_masks: float | None = None
     mixed_label_masks: bool = False
     usable_only: bool = False

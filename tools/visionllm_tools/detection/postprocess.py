@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from visionllm_sdk.results import Box, Mask
-from visionllm_tools.blocks.boxes import suppress, to_corners
+from visionllm_tools.blocks.boxes import overlap, suppress, to_corners
 from visionllm_tools.detection.masks import mask_logits
 from visionllm_tools.detection.prepare import Size
 
@@ -68,18 +68,30 @@ def best_of_each(candidates: Candidates, count: int) -> Candidates:
     return candidates.take(before.gather(1, candidates.labels[:, None])[:, 0] <= count)
 
 
-def drop_duplicates(candidates: Candidates, *, threshold: float, covered: float | None = None) -> Candidates:
+def drop_duplicates(
+    candidates: Candidates, *, threshold: float, covered: float | None = None, shared: bool = False
+) -> Candidates:
     """Non-maximum suppression within each label.
 
     Args:
         candidates: best first.
         threshold: IoU above which the worse of two boxes of one label is dropped.
         covered: share of the smaller of both above which it is dropped, too; None: it is not.
+        shared: two queries on one object share what is said of it: what is kept gets the probability that it
+            or the best of its copies is right.
     """
     span = candidates.boxes.abs().max() * 2 + 1 if len(candidates.boxes) else 0.0
     apart = candidates.boxes + (candidates.labels * span)[:, None]  # labels never overlap one another
-    kept = suppress(apart, candidates.scores, threshold=threshold, covered=covered)
-    return candidates.take(kept.sort().values)
+    kept = suppress(apart, candidates.scores, threshold=threshold, covered=covered).sort().values
+    chosen = candidates.take(kept)
+    if not shared or len(kept) == len(apart):
+        return chosen
+    copies = overlap(apart[kept][:, None], apart[None])[0] > threshold  # (kept, all)
+    copies[torch.arange(len(kept)), kept] = False
+    second = torch.where(copies, candidates.scores, 0.0).amax(1)
+    scores = 1 - (1 - chosen.scores) * (1 - second)
+    order = scores.argsort(descending=True, stable=True)
+    return replace(chosen, scores=scores).take(order)
 
 
 def full_size(logits: Tensor, size: Size, original: Size) -> Tensor:

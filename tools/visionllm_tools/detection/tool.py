@@ -331,7 +331,9 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             limit = options.limit if options.of_each is None else part.logits.numel()
             candidates = select(part.logits, part.boxes, original, limit=limit)
             if config.suppression is not None:
-                candidates = drop_duplicates(candidates, threshold=config.suppression)
+                candidates = drop_duplicates(
+                    candidates, threshold=config.suppression, shared=config.shared_scores
+                )
             scores.append(candidates)
         if options.of_each is None:
             chosen = best_over_groups(scores, options.limit, floor, least)

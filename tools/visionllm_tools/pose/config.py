@@ -68,6 +68,7 @@ class PoseConfig:
             Extra field.
         covered: where `suppression` is set, share of the smaller box in a better pose's above which a pose of
             the same label is dropped, too: a part of a figure taken for a whole one. Extra field.
+        shared_scores: see `DetectorConfig`. Extra field.
         visible_threshold: a keypoint counts as visible from this score. Extra field.
         keypoint_visibility: whether a head of its own predicts each keypoint's visibility; the released
             weights have none. Extra field.
@@ -109,6 +110,7 @@ class PoseConfig:
     score_threshold: float = 0.3
     suppression: float | None = None
     covered: float | None = None
+    shared_scores: bool = False
     visible_threshold: float = 0.5
     keypoint_visibility: bool = False
     mixed_label_masks: bool = False

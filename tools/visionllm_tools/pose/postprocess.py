@@ -51,6 +51,7 @@ def choose(
     least: int,
     suppression: float | None,
     covered: float | None = None,
+    shared: bool = False,
 ) -> Candidates:
     """The poses to return, best first.
 
@@ -62,10 +63,11 @@ def choose(
         least: so many are kept whatever their score.
         suppression: IoU above which a worse pose of the same label is dropped; None: keep all.
         covered: with suppression, share of the smaller box in the other above which it is dropped, too.
+        shared: with suppression, see `drop_duplicates`.
     """
     candidates = select(found.logits, found.boxes, original, limit=limit)
     if suppression is not None:
-        candidates = drop_duplicates(candidates, threshold=suppression, covered=covered)
+        candidates = drop_duplicates(candidates, threshold=suppression, covered=covered, shared=shared)
     ranks = torch.arange(len(candidates.scores), device=candidates.scores.device)
     return candidates.take((candidates.scores >= floor) | (ranks < least))
 

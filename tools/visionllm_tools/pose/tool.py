@@ -256,6 +256,7 @@ class PoseTool(RoutedTool[PoseOptions, Poses]):
             least=options.at_least,
             suppression=config.suppression,
             covered=config.covered,
+            shared=config.shared_scores,
         )
         poses = build_poses(
             found,
