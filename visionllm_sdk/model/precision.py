@@ -21,15 +21,15 @@ class QuickConvolutions(nn.Module):
     """What modules have in common whose convolutions may be computed in bfloat16.
 
     Attributes:
-        quick: whether they are, where that is quick.
+        quick: whether they are; only on processors on which that is quick.
     """
 
     quick: bool = False
 
     def hurry(self) -> None:
         """Compute in bfloat16 from now on where that is quick, with weights laid out for it."""
-        self.quick = True
-        if native_bfloat16():
+        self.quick = native_bfloat16()  # asked here, once: what is compiled cannot ask
+        if self.quick:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs lack it
 
     @contextmanager
@@ -42,8 +42,8 @@ class QuickConvolutions(nn.Module):
         Yields:
             The pixels, laid out for it.
         """
-        native = pixels.device.type == "cpu" and pixels.dtype == torch.float32 and native_bfloat16()
-        if not self.quick or not native or torch.is_grad_enabled():
+        fitting = pixels.device.type == "cpu" and pixels.dtype == torch.float32
+        if not self.quick or not fitting or torch.is_grad_enabled():
             yield pixels
             return
         with torch.autocast("cpu", torch.bfloat16):
