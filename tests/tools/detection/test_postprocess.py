@@ -70,16 +70,21 @@ def test_one_query_may_bear_two_labels() -> None:
     torch.testing.assert_close(found.boxes[0], torch.tensor([80.0, 30.0, 120.0, 70.0]))
 
 
-@given(seed=st.integers(0, 300), count=st.integers(0, 12))
-def test_duplicates(seed: int, count: int) -> None:
+def random_pairs(seed: int, count: int) -> Candidates:
+    """Boxes of two labels anywhere, best first."""
     generator = torch.Generator().manual_seed(seed)
     corners = torch.rand(count, 2, 2, generator=generator).sort(dim=1).values.flatten(1) * 50
-    given_ = Candidates(
+    return Candidates(
         scores=torch.rand(count, generator=generator).sort(descending=True).values,
         labels=torch.randint(0, 2, (count,), generator=generator),
         queries=torch.arange(count),
         boxes=corners,
     )
+
+
+@given(seed=st.integers(0, 300), count=st.integers(0, 12))
+def test_duplicates(seed: int, count: int) -> None:
+    given_ = random_pairs(seed, count)
     kept = drop_duplicates(given_, threshold=0.5)
     assert (kept.scores.diff() <= 0).all()
     dropped = set(range(count)) - set(kept.queries.tolist())
@@ -109,14 +114,7 @@ def test_copies_share_what_is_said() -> None:
 
 @given(seed=st.integers(0, 100), count=st.integers(0, 12))
 def test_shared_scores_keep_the_same_boxes(seed: int, count: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    corners = torch.rand(count, 2, 2, generator=generator).sort(dim=1).values.flatten(1) * 50
-    pairs = Candidates(
-        scores=torch.rand(count, generator=generator).sort(descending=True).values,
-        labels=torch.randint(0, 2, (count,), generator=generator),
-        queries=torch.arange(count),
-        boxes=corners,
-    )
+    pairs = random_pairs(seed, count)
     plain, shared = (drop_duplicates(pairs, threshold=0.3, shared=shared) for shared in (False, True))
     assert sorted(plain.queries.tolist()) == sorted(shared.queries.tolist())
     assert (shared.scores.diff() <= 0).all()
