@@ -142,3 +142,9 @@ def test_of_many_regions_the_most_doubtful_are_seen_from_nearby(
     twice = careful.classify(image, regions, ["star", "red circle"])
     changed = {number for number, pair in enumerate(zip(once, twice, strict=True)) if pair[0] != pair[1]}
     assert changed == set(np.argsort([one.score for one in once])[:4].tolist())
+
+
+def test_where_nothing_is_in_doubt_there_is_one_look(careful: VisionLLM) -> None:
+    image = render(sample_scene(3)).image
+    (sure,) = careful.classify(image, Point(10, 10), "star")
+    assert (sure.label, sure.score) == ("star", 1.0)

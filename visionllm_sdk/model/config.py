@@ -16,9 +16,8 @@ from typing import Any, Self
 
 from visionllm_sdk.errors import CheckpointError, ConfigError
 from visionllm_sdk.model.documents import read_object
-from visionllm_sdk.tool import ForcedLayout
+from visionllm_sdk.model.sdk_section import SDK_SECTION, SdkSection
 
-SDK_SECTION = "visionllm_sdk"
 MODEL_TYPE = "visionllmv2"
 # Tile side of vision encoders whose library configuration has no image size (conv nets).
 DEFAULT_IMAGE_SIZE = 256
@@ -71,87 +70,6 @@ _MODEL_FIELDS = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SdkSection:
-    """What the released form cannot say. A field left None takes the released family's value.
-
-    Attributes:
-        conversation: name of the conversation format, ``vicuna_v1`` or ``internlm2_chat``.
-        system_prompt: replaces the format's system text; the empty string leaves it out.
-        label_tags: the checkpoint was trained on ``<det>label</det>[DET]``, so labels parse exactly.
-        tool_turns: the checkpoint was trained on turns in which a tool reports what it found, so that it can
-            put a finding into words.
-        legacy_spacing: the tokenizer puts a word-start mark after every control token, as released.
-        max_tiles: tiles without the thumbnail.
-        max_stretch: most that a grid of tiles may stretch an image, at least 1; images of other shapes get
-            margins. None: any, as released.
-        max_forced_labels: labels laid out in one forced-routing pass; longer lists are split into groups.
-        image_mean, image_std: normalisation of RGB values in 0..1.
-        region_kernels: kernel = stride of the two convolutions of the region encoder.
-        region_widths: channels of these convolutions.
-        region_place: the region encoder adds where a region lies, for vision encoders that do not know.
-        closer_look: share of the probability, 0..1, that the best label of a region must have; with less the
-            region is looked at once more from nearby. None: never, as released.
-        query_tables: number of queries of tables beyond the released four.
-        routing: table name of routing tokens beyond the released six.
-        layouts: forced layouts of this checkpoint, by routing token; they replace the tool's own. Those of
-            region prompts go by name: ``interactive``, ``in_context``, ``describe``, ``recognise``.
-    """
-
-    conversation: str | None = None
-    system_prompt: str | None = None
-    label_tags: bool = False
-    tool_turns: bool = False
-    legacy_spacing: bool = True
-    max_tiles: int | None = None
-    max_stretch: float | None = None
-    max_forced_labels: int = 64
-    image_mean: tuple[float, float, float] | None = None
-    image_std: tuple[float, float, float] | None = None
-    region_kernels: tuple[int, int] = (7, 2)
-    region_widths: tuple[int, int] = (64, 256)
-    region_place: bool = False
-    closer_look: float | None = None
-    query_tables: Mapping[str, int] = field(default_factory=dict)
-    routing: Mapping[str, str] = field(default_factory=dict)
-    layouts: Mapping[str, ForcedLayout] = field(default_factory=dict)
-
-    @classmethod
-    def from_dict(cls, section: Mapping[str, Any]) -> Self:
-        """Read the section.
-
-        Raises:
-            ConfigError: an unknown field.
-        """
-        known = {item.name for item in dataclasses.fields(cls)}
-        unknown = sorted(set(section) - known)
-        if unknown:
-            raise ConfigError(
-                f"unknown field(s) in the {SDK_SECTION!r} section of config.json",
-                value=unknown,
-                limit=", ".join(sorted(known)),
-                remedy="Correct the spelling, or update this package.",
-            )
-        values: dict[str, Any] = {
-            name: tuple(item) if isinstance(item, list) else item for name, item in section.items()
-        }
-        layouts = {token: ForcedLayout(**layout) for token, layout in section.get("layouts", {}).items()}
-        values["layouts"] = layouts
-        return cls(**values)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Only the fields that differ from the defaults, as JSON types."""
-        default = type(self)()
-        changed = {
-            item.name: getattr(self, item.name)
-            for item in dataclasses.fields(self)
-            if getattr(self, item.name) != getattr(default, item.name)
-        }
-        if "layouts" in changed:
-            changed["layouts"] = {token: dataclasses.asdict(one) for token, one in self.layouts.items()}
-        return {name: list(item) if isinstance(item, tuple) else item for name, item in changed.items()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """Configuration of the whole model.
 
@@ -183,18 +101,6 @@ class ModelConfig:
     released: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        stretch, enough = self.sdk.max_stretch, self.sdk.closer_look
-        for name, number, right, limit in (
-            ("max_stretch", stretch, stretch is None or stretch >= 1, "a number of at least 1"),
-            ("closer_look", enough, enough is None or 0 < enough <= 1, "a share above 0, up to 1"),
-        ):
-            if not right:
-                raise ConfigError(
-                    f"{SDK_SECTION}.{name} is impossible",
-                    value=number,
-                    limit=limit,
-                    remedy="Correct config.json.",
-                )
         for section, value, needed in (
             ("vis_encoder_config", self.vision, ("model_type",)),
             ("llm_config", self.language, ("model_type", "vocab_size", "hidden_size")),

@@ -66,20 +66,14 @@ def window_around(region: Region, size: Size, tile: int) -> Window | None:
 
 @singledispatch
 def _extent(region: Any) -> Box:
-    """The smallest box around a prompt."""
-    raise NotImplementedError(type(region).__name__)
+    """The smallest box around a checked prompt. Masks are not empty."""
+    box: Box = region.box
+    return box
 
 
 @_extent.register
 def _(region: Box) -> Box:
     return region
-
-
-@_extent.register
-def _(region: Mask) -> Box:
-    box = region.box
-    assert box is not None, "an empty mask passes no check"
-    return box
 
 
 @_extent.register
@@ -95,20 +89,15 @@ def _(region: Scribble) -> Box:
 
 @singledispatch
 def seen_through(region: Any, window: Window) -> Region:
-    """A prompt in pixels of the cut-out that holds it."""
-    raise NotImplementedError(type(region).__name__)
+    """A prompt in pixels of the cut-out that holds it. Masks have the image's size."""
+    rows = slice(window.top, window.top + window.side)
+    columns = slice(window.left, window.left + window.side)
+    return Mask.from_numpy(region.to_numpy()[rows, columns])
 
 
 @seen_through.register
 def _(region: Box, window: Window) -> Region:
     return region.shifted(-window.left, -window.top)
-
-
-@seen_through.register
-def _(region: Mask, window: Window) -> Region:
-    rows = slice(window.top, window.top + window.side)
-    columns = slice(window.left, window.left + window.side)
-    return Mask.from_numpy(region.to_numpy()[rows, columns])
 
 
 @seen_through.register

@@ -18,8 +18,9 @@ from visionllm_adapters.recipe.train_vision import VISION
 from visionllm_adapters.recipe.vocabulary import SYSTEM
 from visionllm_adapters.recipe.warm import AIDS, part, save_aids
 from visionllm_sdk.model.assembly import Model
-from visionllm_sdk.model.config import SDK_SECTION, ModelConfig
+from visionllm_sdk.model.config import ModelConfig
 from visionllm_sdk.model.core import build_core
+from visionllm_sdk.model.sdk_section import SDK_SECTION
 from visionllm_sdk.model.tokenizer import CONTROL_TOKENS, TextTokenizer
 from visionllm_sdk.registry import discover_tools
 

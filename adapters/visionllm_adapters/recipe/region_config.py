@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from visionllm_sdk.model.config import SDK_SECTION
+from visionllm_sdk.model.sdk_section import SDK_SECTION
 
 REGION_SHAPE: Final[dict[str, Any]] = {"kernels": (4, 2), "stem_widths": (32, 64), "place": True}
 """Arguments of the region encoder that differ from the released ones."""

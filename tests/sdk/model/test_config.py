@@ -8,7 +8,8 @@ import pytest
 
 from tests.sdk.model.reference import released_config
 from visionllm_sdk.errors import CheckpointError, ConfigError
-from visionllm_sdk.model.config import SDK_SECTION, ModelConfig, SdkSection, read_config
+from visionllm_sdk.model.config import ModelConfig, read_config
+from visionllm_sdk.model.sdk_section import SDK_SECTION, SdkSection
 from visionllm_sdk.tool import ForcedLayout
 
 
@@ -59,6 +60,7 @@ def test_defaults_are_not_written():
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a stretch below one": ({SDK_SECTION: {"max_stretch": 0.5}}, "max_stretch is impossible"),
+    "a word for a number": ({SDK_SECTION: {"max_stretch": "wide"}}, "max_stretch is impossible"),
     "a share above one": ({SDK_SECTION: {"closer_look": 90}}, "closer_look is impossible"),
     "remote code": ({"auto_map": {"AutoModel": "x.Y"}}, "remote code"),
     "nested remote code": ({"llm_config": {"auto_map": {}}}, "llm_config.*auto_map"),

@@ -87,7 +87,7 @@ def drop_duplicates(
     if not shared or len(kept) == len(apart):
         return chosen
     copies = overlap(apart[kept][:, None], apart[None])[0] > threshold  # (kept, all)
-    copies[torch.arange(len(kept)), kept] = False
+    copies.scatter_(1, kept[:, None], False)  # itself
     second = torch.where(copies, candidates.scores, 0.0).amax(1)
     scores = 1 - (1 - chosen.scores) * (1 - second)
     order = scores.argsort(descending=True, stable=True)
