@@ -25,6 +25,7 @@ SCENES = {
     "caption": 40,
     "routing": 40,
     "pose": 60,
+    "pointed_routing": 40,
     "region_recognition": 40,
     "region_description": 40,
     "interactive_segmentation": 40,

@@ -55,6 +55,7 @@ BARS: Final[tuple[Bar, ...]] = (
     *(Bar("vqa", f"kind.{kind}.accuracy", at_least=0.80) for kind in VQA_KINDS),
     Bar("caption", "f1", at_least=0.90),
     Bar("routing", "exact", at_least=0.98),
+    Bar("pointed_routing", "exact", at_least=0.98),
     *(
         Bar("pose", f"kind.{kind}.{figure}", at_least=least)
         for kind in ("person", "dog")

@@ -10,6 +10,7 @@ from visionllm_sdk.evaluation.skills.counting import CountingSkill
 from visionllm_sdk.evaluation.skills.detection import DetectionSkill
 from visionllm_sdk.evaluation.skills.drawing import EditingSkill, GenerationSkill
 from visionllm_sdk.evaluation.skills.grounding import GroundingSkill
+from visionllm_sdk.evaluation.skills.pointed_routing import PointedRoutingSkill
 from visionllm_sdk.evaluation.skills.posing import PoseSkill
 from visionllm_sdk.evaluation.skills.regions import (
     DescriptionSkill,
@@ -32,6 +33,7 @@ SKILLS: Final[dict[str, type[Skill]]] = {
         CaptionSkill,
         RoutingSkill,
         PoseSkill,
+        PointedRoutingSkill,
         RecognitionSkill,
         DescriptionSkill,
         InteractiveSkill,

@@ -87,6 +87,7 @@ class RoutingSkill(Skill):
 
     name = "routing"
     examples_of_a_kind = 2
+    kinds: tuple[str, ...] = tuple(REQUESTS)
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +114,7 @@ class RoutingSkill(Skill):
                         "tokens_exact": self._tokens.rate(kind),
                         "cases": self._exact.totals[kind],
                     }
-                    for kind in REQUESTS
+                    for kind in self.kinds
                     if kind in self._exact.totals
                 }
             },
