@@ -12,6 +12,8 @@ from visionllm_sdk.results import (
     Detection,
     Detections,
     Grounding,
+    Pose,
+    Poses,
     Result,
     RoutedCall,
     SemanticMap,
@@ -41,6 +43,16 @@ def test_several_calls_are_told_once_each() -> None:
     first = detections("star", asked=("star",))
     count = Count(width=100, height=50, label="ring", count=3, detections=detections(asked=("ring",)))
     assert report([call(first), call(count), call(first)]) == "1 star, 3 rings."
+
+
+@pytest.mark.parametrize(("posed", "told"), [(0, "no person."), (1, "1 person."), (3, "3 people.")])
+def test_of_a_kind_with_poses_the_poses_are_told(posed: int, told: str) -> None:
+    whose = call(detections("person", asked=("person",)))
+    pose = Pose(label="person", score=0.9, box=Box(0, 0, 5, 5), keypoints=())
+    poses = call(Poses(width=100, height=50, poses=(pose,) * posed, label="person"))
+    assert report([whose, poses]) == told
+    other = call(detections("person", "star", asked=("person", "star")))
+    assert report([other, poses]) == ", ".join(dict.fromkeys(["1 person", "1 star", told[:-1]])) + "."
 
 
 def test_places() -> None:

@@ -76,6 +76,7 @@ BARS: Final[tuple[Bar, ...]] = (
     Bar("generation", "background", at_least=0.97),
     Bar("editing", "kind.recolour.done", at_least=0.95),
     Bar("editing", "kind.remove.done", at_least=0.90),
+    Bar("editing", "kind.add.done", at_least=0.90),
     Bar("editing", "kind.background.done", at_least=0.95),
     Bar("editing", "psnr_inside", at_least=25.0),
     Bar("editing", "psnr_outside", at_least=25.0),

@@ -59,6 +59,40 @@ POSE_TRAINING: Final[Phrases] = {
         "in which places are the {k} of {c}?",
         "find these points on {c}: {k}",
         "return the positions of {k} for {c}",
+        "find the {k} of {c}",
+        "find {k} of {c}",
+        "find the {k} on {c}",
+        "find the points {k} of {c}",
+        "where do you see the {k} of {c}?",
+        "where on {c} are the {k}?",
+        "at which pixel is the {k} of {c}?",
+        "at which pixels do {k} of {c} lie?",
+        "give the pixels of the keypoints {k} on {c}",
+        "pixel positions of {k} on {c}",
+        "i need pixel coordinates for the {k} of {c}",
+        "what are the pixel coordinates of {k} on {c}?",
+        "to which pixel does the {k} of {c} fall?",
+        "place the {k} of {c} as points",
+        "the {k} of {c}",
+        "the {k} of {c}, please",
+        "the points {k} for {c}",
+        "localize the {k} of {c}",
+        "detect the {k} of {c} as keypoints",
+        "run the keypoint detector for {k} on {c}",
+        "which points are the {k} of {c}?",
+        "which point is the {k} of {c}?",
+        "which spots of the image are {k} of {c}?",
+        "what is the position of the {k} of {c}?",
+        "annotate the {k} of {c} with points",
+        "estimate the {k} of {c}",
+        "let me see the {k} of {c}",
+        "list the keypoints {k} of {c}",
+        "look for the {k} of {c}",
+        "tag the {k} on {c}",
+        "highlight the {k} of {c} with dots",
+        "draw points at the {k} of {c}",
+        "show {k} on {c}",
+        "can you point to the {k} of {c}?",
     ),
     "whole_pose": (
         "estimate the pose of {c}",
@@ -94,6 +128,8 @@ POSE_HELD_OUT: Final[Phrases] = {
         "show where the {k} of {c} are",
         "which pixels are the {k} of {c}?",
         "get me these keypoints of {c}: {k}",
+        "tell me the coordinates of the {k} of {c}",
+        "i want dots on the {k} of {c}",
     ),
     "whole_pose": (
         "please estimate the pose of {c}",
@@ -186,11 +222,11 @@ def _listed(names: Sequence[str], rng: Random) -> str:
 
 
 def _filled(template: str, kinds: str, names: str, rng: Random) -> str:
-    if "is the {k}" in template and ("," in names or " and " in names):
-        template = template.replace("where is", "where are")
+    if "," in names or " and " in names:
+        template = template.replace("is the {k}", "are the {k}").replace("does the {k}", "do the {k}")
     text = template.format(c=kinds, k=names)
-    if rng.random() < 0.1:
-        text = rng.choice(("please ", "can you ", "could you ")) + text
+    if rng.random() < 0.15:
+        text = rng.choice(("please ", "please ", "can you ", "could you ")) + text
     if rng.random() < 0.3 and text[-1] not in ".?":
         text += "."
     return text[0].upper() + text[1:] if rng.random() < 0.6 else text

@@ -32,7 +32,8 @@ def report(calls: Iterable[RoutedCall]) -> str | None:
     """What the calls found in one sentence; None if one cannot be told.
 
     ``2 red circles, no star.`` where things were counted, ``the star at the top left.`` where one was
-    pointed at, ``the star at the left, the dog at the right (left of, smaller).`` where two were.
+    pointed at, ``the star at the left, the dog at the right (left of, smaller).`` where two were. Of kinds
+    whose poses were asked for, the poses are told: the detection beside them says whose, not how many.
     """
     calls = list(calls)
     if any(region_number(label) is not None for call in calls for label in call.labels):
@@ -40,7 +41,10 @@ def report(calls: Iterable[RoutedCall]) -> str | None:
     told: dict[str, None] = {}
     sightings = list(dict.fromkeys(found for call in calls for found in _sightings(call.result)))
     placed = dict(zip(sightings, told_sightings(sightings), strict=True))
+    posed = {kind for call in calls if isinstance(call.result, Poses) for kind in _asked_kinds(call.result)}
     for call in calls:
+        if isinstance(call.result, Detections) and posed and posed.issuperset(call.result.class_names()):
+            continue
         findings = _findings(call.result, placed)
         if findings is None:
             return None
@@ -112,8 +116,12 @@ def _(result: Count) -> list[Finding]:
 @count_findings.register
 def _(result: Poses) -> list[Finding]:
     kinds = [pose.label for pose in result]
-    asked = [*filter(None, result.label.split(", ")), *kinds]
-    return [(kind, kinds.count(kind)) for kind in dict.fromkeys(asked)]
+    return [(kind, kinds.count(kind)) for kind in _asked_kinds(result)]
+
+
+def _asked_kinds(result: Poses) -> list[str]:
+    """The kinds of things whose poses were asked for, and those that were found."""
+    return list(dict.fromkeys([*filter(None, result.label.split(", ")), *(pose.label for pose in result)]))
 
 
 @count_findings.register

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from visionllm_adapters.recipe.layouts import (
     ANY_COLOUR,
     ANY_KIND,
+    ANY_PLACE,
     ANY_SIZE,
+    CELLS,
     OPERATIONS,
     Layout,
     index_of,
@@ -31,6 +33,10 @@ _GEOMETRY: Final = 8
 _RIM: Final = 0.08
 _SOFTNESS: Final = 0.03
 _PLACE_EXTENT: Final = 0.34
+WORDS: Final = (
+    len(OPERATIONS), ANY_KIND + 1, ANY_COLOUR + 1, ANY_SIZE + 1, ANY_KIND + 1, ANY_COLOUR + 1, ANY_PLACE + 1,
+)  # fmt: skip
+"""How many words there are for each part of an instruction; the last of each is none."""
 
 
 def layout_tensors(layouts: Sequence[Layout]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -58,7 +64,7 @@ def order_tensors(orders: Sequence[EditWords]) -> tuple[Tensor, Tensor, Tensor]:
     """Numbers of instructions for `EditTokens`.
 
     Returns:
-        words (B, 6) long: operation, kind, colour, size, new kind, new colour;
+        words (B, 7) long: operation, kind, colour, size, new kind, new colour, place (see `WORDS`);
         boxes (B, 4) cxcywh shares of the named place, placed (B,) bool.
     """
     words = torch.tensor(
@@ -70,6 +76,7 @@ def order_tensors(orders: Sequence[EditWords]) -> tuple[Tensor, Tensor, Tensor]:
                 index_of(order.size, SIZES),
                 index_of(order.new_kind, SHAPES),
                 index_of(order.new_colour, BACKGROUND_COLOURS),
+                index_of(order.place, CELLS),
             )
             for order in orders
         ]
@@ -108,7 +115,10 @@ class SceneTokens(nn.Module):
 
 
 class EditTokens(nn.Module):
-    """Words of an instruction -> conditioning: what to do everywhere, and where, if a place is named.
+    """Words of an instruction -> conditioning: what to do and where, and once more at the named place.
+
+    Every token says the place. What only the tokens around it say would be a thousandth of all that varies:
+    the language model would not learn it, and things would be added at several places at once.
 
     Args:
         width: channels of a token (C).
@@ -116,8 +126,7 @@ class EditTokens(nn.Module):
 
     def __init__(self, width: int = WIDTH) -> None:
         super().__init__()
-        sizes = (len(OPERATIONS), ANY_KIND + 1, ANY_COLOUR + 1, ANY_SIZE + 1, ANY_KIND + 1, ANY_COLOUR + 1)
-        self.words = nn.ModuleList([nn.Embedding(size, width) for size in sizes])
+        self.words = nn.ModuleList([nn.Embedding(size, width) for size in WORDS])
         self.all = _mix(width, width)
         self.mix = _mix(width + _GEOMETRY, width)
         self.norm = nn.LayerNorm(width)

@@ -27,7 +27,7 @@ OPERATIONS: Final = ("recolour", "remove", "add", "background")
 EXTENTS: Final = {"small": 0.13, "medium": 0.24, "large": 0.42}
 _BY_COUNT: Final = (0.42, 0.36, 0.3, 0.26)
 _GAP: Final = 0.09
-_CELLS: Final = tuple(cell for row in PLACES for cell in row)
+CELLS: Final = tuple(cell for row in PLACES for cell in row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def _extent(one: AskedObject, count: int) -> float:
 @cache
 def _places(count: int) -> NDArray[np.float32]:
     """All ways to lay `count` things on the grid, (P, count, 2)."""
-    cells = [cell_centre(place) for place in _CELLS]
+    cells = [cell_centre(place) for place in CELLS]
     return np.array(list(product(cells, repeat=count)), dtype=np.float32)
 
 
@@ -102,7 +102,7 @@ def _costs(asked: Asked, places: NDArray[np.float32]) -> NDArray[np.float32]:
 
 # ---- numbers for the encoders ----
 
-ANY_KIND, ANY_COLOUR, ANY_SIZE = len(SHAPES), len(BACKGROUND_COLOURS), len(SIZES)
+ANY_KIND, ANY_COLOUR, ANY_SIZE, ANY_PLACE = len(SHAPES), len(BACKGROUND_COLOURS), len(SIZES), len(CELLS)
 
 
 def index_of(word: str | None, words: Sequence[str]) -> int:

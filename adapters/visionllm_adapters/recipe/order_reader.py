@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from visionllm_adapters.recipe.drawing_tokens import layout_tensors, order_tensors
-from visionllm_adapters.recipe.layouts import ANY_COLOUR, ANY_KIND, ANY_SIZE, OPERATIONS, plan_layout
+from visionllm_adapters.recipe.drawing_tokens import WORDS, layout_tensors, order_tensors
+from visionllm_adapters.recipe.layouts import ANY_COLOUR, ANY_KIND, plan_layout
 from visionllm_sdk.scenes.checker import Asked
 from visionllm_sdk.scenes.drawing_language import EditWords, Order
 
@@ -39,9 +39,7 @@ class OrderReader(nn.Module):
         self.colour = nn.Linear(width, ANY_COLOUR + 1)
         self.box = nn.Linear(width, 4)
         self.background = nn.Linear(width, ANY_COLOUR + 1)
-        sizes = (len(OPERATIONS), ANY_KIND + 1, ANY_COLOUR + 1, ANY_SIZE + 1, ANY_KIND + 1, ANY_COLOUR + 1)
-        self.words = nn.ModuleList([nn.Linear(width, size) for size in sizes])
-        self.place = nn.Linear(width, 4)
+        self.words = nn.ModuleList([nn.Linear(width, size) for size in WORDS])
 
     def loss(
         self, states: Mapping[str, Tensor], orders: Mapping[str, Sequence[Order]]
@@ -83,12 +81,10 @@ class OrderReader(nn.Module):
         return loss, float((right.all(1) & (behind.argmax(-1) == backgrounds)).float().mean())
 
     def _edits(self, states: Tensor, orders: Sequence[EditWords]) -> tuple[Tensor, float]:
-        words, boxes, placed = order_tensors(orders)
+        words, _, _ = order_tensors(orders)
         mean = states.mean(1)
         logits = [head(mean) for head in self.words]
         pairs = list(zip(logits, words.unbind(-1), strict=True))
         loss = torch.stack([functional.cross_entropy(said, wanted) for said, wanted in pairs]).sum()
-        if placed.any():
-            loss = loss + _BOX_WEIGHT * (self.place(mean)[placed] - boxes[placed]).abs().mean()
         right = torch.stack([said.argmax(-1) == wanted for said, wanted in pairs]).all(0)
         return loss, float(right.float().mean())

@@ -31,7 +31,7 @@ from visionllm_adapters.recipe.running import Averages, Run, channels_last
 from visionllm_adapters.recipe.warm import load_aids, saved_module, shipped_part
 from visionllm_sdk.scenes import held_out_seeds
 from visionllm_sdk.scenes.checker import Asked, check
-from visionllm_sdk.scenes.drawing_language import random_asked
+from visionllm_sdk.scenes.drawing_language import EditWords, random_asked
 from visionllm_sdk.scenes.edit_checker import check_edit
 from visionllm_sdk.scenes.edits import EDIT_KINDS
 from visionllm_tools.diffusion.config import EDITING_PARTS, GENERATION_PARTS, DiffusionConfig
@@ -240,7 +240,7 @@ def batch_of(editing: bool, tokens: nn.Module, first: int, count: int) -> Batch:
     """Pictures from seeds `first`, ..., and what asks for them."""
     if editing:
         pairs, before, after = editing_batch(first, count)
-        condition = tokens(*order_tensors([pair.words for pair in pairs]))
+        condition = _vague(tokens, [pair.words for pair in pairs])
         changed = ((after - before).abs().amax(1, keepdim=True) > _VISIBLE).float()
         places = functional.max_pool2d(changed, _DOWNSCALE)
         return Batch(condition, after, before, 1 + _STRESS * places)
@@ -248,6 +248,13 @@ def batch_of(editing: bool, tokens: nn.Module, first: int, count: int) -> Batch:
     asked = layout_tensors(layouts)
     height, width = (side // _DOWNSCALE for side in images.shape[-2:])
     return Batch(tokens(*asked), images, None, 1 + _STRESS * inside(asked[2], asked[3], height, width))
+
+
+def _vague(tokens: nn.Module, orders: Sequence[EditWords]) -> Tensor:
+    """Tokens that are more or less sure of the place around it: super-links are, and every token names it."""
+    words, boxes, placed = order_tensors(orders)
+    sure = (2 * torch.rand(len(orders), 1, 1)).clamp(max=1)
+    return torch.lerp(tokens(words, boxes, torch.zeros_like(placed)), tokens(words, boxes, placed), sure)
 
 
 def inside(boxes: Tensor, valid: Tensor, height: int, width: int) -> Tensor:

@@ -118,7 +118,22 @@ def test_stand_ins_of_instructions() -> None:
     tokens = EditTokens()(*order_tensors(words))
     assert tokens.shape == (2, TOKENS, WIDTH)
     grid = (tokens[0] - tokens[1]).abs().sum(-1).reshape(8, 8)
-    assert grid[0:3, 0:3].mean() > 20 * grid[5:, 5:].mean()
+    away = grid[5:, 5:]  # a token far from the place names it, and no more
+    assert away.min() > 1
+    torch.testing.assert_close(away, away[:1, :1].expand_as(away), rtol=1e-3, atol=1e-3)
+    assert (grid[0:2, 0:2] - away.mean()).abs().mean() > 0.5
+
+
+def test_training_blurs_where_but_not_what() -> None:
+    torch.manual_seed(0)
+    tokens = EditTokens()
+    order = EditWords("add", new_kind="star", new_colour="red", place="bottom")
+    exact = tokens(*order_tensors([order]))[0].reshape(8, 8, WIDTH)
+    heard = train_diffusion._vague(tokens, [order] * 64).reshape(64, 8, 8, WIDTH)
+    torch.testing.assert_close(heard[:, :3], exact[:3].expand(64, 3, 8, WIDTH), rtol=1e-3, atol=1e-3)
+    off = (heard[:, 7, 3] - exact[7, 3]).abs().amax(-1)
+    assert (off < 1e-5).sum() > 16  # half are sure of the place
+    assert (off > 0.01).sum() > 16
 
 
 @pytest.mark.parametrize("editing", [False, True])
