@@ -123,7 +123,7 @@ POSE_TRAINING: Final[Phrases] = {
 POSE_HELD_OUT: Final[Phrases] = {
     "pose": (
         "Detect {c} with the keypoints {k}",
-        "please find the {k} of {c}",
+        "i would like to see the {k} of {c}",
         "could you mark {k} on {c}?",
         "show where the {k} of {c} are",
         "which pixels are the {k} of {c}?",
@@ -132,7 +132,7 @@ POSE_HELD_OUT: Final[Phrases] = {
         "i want dots on the {k} of {c}",
     ),
     "whole_pose": (
-        "please estimate the pose of {c}",
+        "what pose is {c} in?",
         "show all keypoints of {c}",
         "can you find the skeleton of {c}?",
         "get the pose of {c}",

@@ -51,6 +51,18 @@ def test_every_kind_has_its_sentences(
             assert len(set(held_out[kind]) - set(training[kind])) >= 2
 
 
+def test_a_polite_word_does_not_make_a_pose_sentence_held_out() -> None:
+    for kind, sentences in POSE_HELD_OUT.items():
+        bare = {
+            one.removeprefix("please ").removeprefix("can you ").removeprefix("could you ")
+            for one in sentences
+        }
+        taught = {one.rstrip("?") for one in POSE_TRAINING[kind]}
+        assert {one.rstrip("?") for one in bare} & taught <= {
+            "Detect {c} with the keypoints {k}"
+        }  # of the paper
+
+
 def test_a_pose_names_the_kind_and_then_the_keypoints() -> None:
     for seed in range(60):
         rng = Random(seed)
