@@ -37,7 +37,7 @@ RegionOption: TypeAlias = Annotated[
 ]
 KeypointsOption: TypeAlias = Annotated[
     str,
-    typer.Option("--keypoints", "-k", help="coco, ap10k, hand, face68, or names with commas."),
+    typer.Option("--keypoints", "-k", help="coco, ap10k, hand, face68, or names with commas (one: 'lid,')."),
 ]
 ThresholdOption: TypeAlias = Annotated[
     float | None,
@@ -79,11 +79,16 @@ UrlsOption: TypeAlias = Annotated[
 
 
 def split_keypoints(text: str) -> str | list[str]:
-    """A keypoint set by its name, or keypoint names of a comma-separated list."""
+    """A keypoint set by its name, or keypoint names of a comma-separated list.
+
+    One word without a comma that is no keypoint of any set is taken for a set's name: a misspelt set shall be
+    refused, not looked for as a keypoint.
+    """
     from visionllm_sdk.keypoints import KEYPOINT_SETS
 
-    names = split_labels(text)
-    return names[0] if len(names) == 1 and names[0] in KEYPOINT_SETS else names
+    if "," in text or any(text in known.names for known in KEYPOINT_SETS.values()):
+        return split_labels(text)
+    return text.strip()
 
 
 def split_labels(text: str) -> list[str]:
