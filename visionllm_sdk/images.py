@@ -88,8 +88,9 @@ class LoadedImage:
     @cached_property
     def digest(self) -> str:
         """Fingerprint of size and pixels (hexadecimal, 128 bits): equal exactly if the pictures are equal."""
-        size = f"{self.width}x{self.height};".encode()
-        return hashlib.blake2b(size + self.image.tobytes(), digest_size=16).hexdigest()
+        found = hashlib.blake2b(f"{self.width}x{self.height};".encode(), digest_size=16)
+        found.update(self.image.tobytes())
+        return found.hexdigest()
 
     def to_numpy(self) -> npt.NDArray[np.uint8]:
         """The pixels, uint8 [H, W, 3], RGB."""

@@ -177,7 +177,7 @@ def test_an_image_is_seen_once(random_vlm: VisionLLM, seen_tiles: list[int]) -> 
 def test_images_of_a_list_are_seen_together(random_vlm: VisionLLM, seen_tiles: list[int]) -> None:
     noise = [Image.effect_noise((60, 60), spread).convert("RGB") for spread in (20, 30, 40)]
     random_vlm.detect(noise, ["star"])
-    assert seen_tiles == [3]
+    assert sum(seen_tiles) == 3
 
 
 def test_feature_cache_is_bounded() -> None:

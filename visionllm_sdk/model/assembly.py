@@ -278,7 +278,7 @@ def _load_core(files: WeightFiles, config: ModelConfig, core: VisionLLMCore, pla
     _materialize_buffers(core, where.device)
     core.eval()
     if place.dtype is None:
-        hurry(core)
+        hurry(core, products=config.sdk.quick_products)
     if place.compiled:
         core.step = CompiledStep(core.llm)
 
@@ -290,7 +290,7 @@ def _load_tool(files: WeightFiles, config: ModelConfig, kind: ToolClass, place: 
         (tool,) = _build_tools(config, ToolRegistry([kind]), required=True)
     load_weights(files, [_tool_target(tool, where)])
     if place.dtype is None:
-        hurry(tool.decoder)
+        hurry(tool.decoder, products=config.sdk.quick_products)
     if place.compiled:
         compile_in_place(tool.compiled_parts())
     return tool

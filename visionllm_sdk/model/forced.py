@@ -36,6 +36,7 @@ class ForcedRequest:
         images: of this turn; ``<image>`` opens the question once for each that no slot of a call places.
         regions: region prompts of the question, in the order of the calls' slots.
         history: earlier turns; their ``<image>`` tokens refer to the first of ``images``.
+        number: among what the caller passed, for messages; None: the place among the requests.
 
     Raises:
         InputError: no call, or one without labels.
@@ -45,6 +46,7 @@ class ForcedRequest:
     images: tuple[TiledImage, ...] = ()
     regions: tuple[RegionPrompt, ...] = ()
     history: tuple[Turn, ...] = ()
+    number: int | None = None
 
     def __post_init__(self) -> None:
         if not self.calls or any(not call.labels for call in self.calls):
@@ -150,7 +152,7 @@ class ForcedRouter:
             )
             turns = [*request.history, turn]
             prompt = self._builder.build(turns, request.images, request.regions)
-            self._check_length(index, prompt)
+            self._check_length(index if request.number is None else request.number, prompt)
             yield _Group(index, chosen, prompt)
 
     def _check_length(self, index: int, prompt: Prompt) -> None:

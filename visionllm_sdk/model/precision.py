@@ -1,13 +1,15 @@
-"""Convolutions in bfloat16 on processors that compute it natively.
+"""bfloat16 inside of modules, on processors that compute it natively.
 
 Residual conv nets of this project are trained under bfloat16 autocast, so nothing is lost when they are used
-so: their convolutions then take a third of the time. A caller who names a number format gets that format.
+so: their convolutions then take a third of the time. Matrix products over all tokens gain as much; whether
+a checkpoint bears the rounding there, it says itself (`SdkSection.quick_products`). A caller who names a
+number format gets that format.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -17,18 +19,43 @@ from torch import Tensor, nn
 _NATIVE = ("avx512_bf16", "amx_bf16")
 
 
-class QuickConvolutions(nn.Module):
-    """What modules have in common whose convolutions may be computed in bfloat16.
+class Quick(nn.Module):
+    """What modules have in common that may compute in bfloat16 inside.
 
     Attributes:
-        quick: whether they are; only on processors on which that is quick.
+        quick: whether they do; only on processors on which that is quick.
     """
 
     quick: bool = False
 
     def hurry(self) -> None:
-        """Compute in bfloat16 from now on where that is quick, with weights laid out for it."""
+        """Compute in bfloat16 from now on where that is quick."""
         self.quick = native_bfloat16()  # asked here, once: what is compiled cannot ask
+
+    def in_a_hurry(self, x: Tensor) -> bool:
+        """Whether to compute in bfloat16 now: not with gradients, nor for another format or device.
+
+        Args:
+            x: what goes in.
+        """
+        fitting = x.device.type == "cpu" and x.dtype == torch.float32
+        return self.quick and fitting and not torch.is_grad_enabled()
+
+    def products(self, x: Tensor) -> AbstractContextManager[object]:
+        """A span in which matrix products are computed in bfloat16 where that is quick.
+
+        Args:
+            x: what goes in; what comes out may be bfloat16.
+        """
+        return torch.autocast("cpu", torch.bfloat16) if self.in_a_hurry(x) else nullcontext()
+
+
+class QuickConvolutions(Quick):
+    """The same for convolutions, whose weights and pixels are laid out for it."""
+
+    def hurry(self) -> None:
+        """See `Quick.hurry`."""
+        super().hurry()
         if self.quick:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs lack it
 
@@ -42,18 +69,22 @@ class QuickConvolutions(nn.Module):
         Yields:
             The pixels, laid out for it.
         """
-        fitting = pixels.device.type == "cpu" and pixels.dtype == torch.float32
-        if not self.quick or not fitting or torch.is_grad_enabled():
+        if not self.in_a_hurry(pixels):
             yield pixels
             return
         with torch.autocast("cpu", torch.bfloat16):
             yield pixels.contiguous(memory_format=torch.channels_last)
 
 
-def hurry(module: nn.Module) -> None:
-    """Let all parts of a module that can compute in bfloat16 do so."""
+def hurry(module: nn.Module, *, products: bool) -> None:
+    """Let all parts of a module that can compute in bfloat16 do so.
+
+    Args:
+        module: any.
+        products: also the parts that are no conv nets; only for checkpoints that were checked so.
+    """
     for part in module.modules():
-        if isinstance(part, QuickConvolutions):
+        if isinstance(part, QuickConvolutions) or (products and isinstance(part, Quick)):
             part.hurry()
 
 

@@ -35,6 +35,9 @@ class SdkSection:
         region_place: the region encoder adds where a region lies, for vision encoders that do not know.
         closer_look: share of the probability, 0..1, that the best label of a region must have; with less the
             region is looked at once more from nearby. None: never, as released.
+        quick_products: matrix products of forced passes and of the decoders' encoders may be computed in
+            bfloat16 where the processor does so by itself, unless the caller names a number format: the
+            checkpoint's figures were measured so. Other checkpoints compute in the format of their weights.
         query_tables: number of queries of tables beyond the released four.
         routing: table name of routing tokens beyond the released six.
         layouts: forced layouts of this checkpoint, by routing token; they replace the tool's own. Those of
@@ -58,6 +61,7 @@ class SdkSection:
     region_widths: tuple[int, int] = (64, 256)
     region_place: bool = False
     closer_look: float | None = None
+    quick_products: bool = False
     query_tables: Mapping[str, int] = field(default_factory=dict)
     routing: Mapping[str, str] = field(default_factory=dict)
     layouts: Mapping[str, ForcedLayout] = field(default_factory=dict)

@@ -215,10 +215,12 @@ def tile_array(
     Returns:
         Array of (tiles, 3, side, side), float32.
     """
-    pixels = np.stack([np.asarray(tile, dtype=np.uint8) for tile in tiles])  # (T, S, S, 3)
-    scaled = pixels.astype(np.float32) * np.float32(1 / 255)
-    normal = (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
-    return np.ascontiguousarray(normal.transpose(0, 3, 1, 2))
+    pixels = np.stack([np.asarray(tile, dtype=np.uint8).transpose(2, 0, 1) for tile in tiles])  # (T, 3, S, S)
+    values = pixels.astype(np.float32)
+    values *= np.float32(1 / 255)
+    values -= np.asarray(mean, np.float32)[:, None, None]
+    values /= np.asarray(std, np.float32)[:, None, None]
+    return values
 
 
 def thumbnail_mask(mask: NDArray[np.bool_], tile_size: int) -> NDArray[np.bool_]:

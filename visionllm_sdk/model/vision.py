@@ -25,12 +25,12 @@ from transformers import (
 
 from visionllm_sdk.errors import ConfigError
 from visionllm_sdk.model.config import DEFAULT_IMAGE_SIZE, ModelConfig
-from visionllm_sdk.model.lanes import side_by_side
+from visionllm_sdk.model.lanes import even_parts, side_by_side
 from visionllm_sdk.model.precision import QuickConvolutions
 
 REGION_LEVELS = 3
 _TILES_AT_ONCE = 32
-_TILES_IN_CACHE = 4  # a processor takes longer for each tile when more of them leave no room in its cache
+_TILES_IN_CACHE = 8  # a processor takes longer for each tile when more of them leave no room in its cache
 # Eps of the library's query/key norm, which cannot be configured.
 _QK_NORM_EPS = 1e-6
 
@@ -295,7 +295,8 @@ def _without_type(section: Mapping[str, Any]) -> dict[str, Any]:
 def frozen_features(encoder: VisionEncoder, pixels: Tensor, *, levels: bool) -> VisionFeatures:
     """Features without gradient (the vision encoder is never trained), a few tiles at a time."""
     batch = _TILES_IN_CACHE if pixels.device.type == "cpu" else _TILES_AT_ONCE
-    chunks = side_by_side(lambda chunk: encoder(chunk, levels=levels), pixels.split(batch), pixels.device)
+    parts = pixels.split(even_parts(len(pixels), batch, pixels.device))
+    chunks = side_by_side(lambda chunk: encoder(chunk, levels=levels), parts, pixels.device)
     if len(chunks) == 1:
         return chunks[0]
     maps = zip(*(chunk.levels for chunk in chunks), strict=True)

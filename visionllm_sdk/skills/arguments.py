@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypedDict, TypeVar
 
+import torch
+
 from visionllm_sdk.adapters import AdapterChoice
 from visionllm_sdk.errors import InputError, LimitError
 from visionllm_sdk.handles import ImageHandles
 from visionllm_sdk.images import ImageLimits, ImageSource, LoadedImage, UrlPolicy, load_image
+from visionllm_sdk.model.lanes import side_by_side
 from visionllm_sdk.results import Picture
 
 Item = TypeVar("Item")
@@ -97,25 +100,35 @@ def is_many(value: object) -> bool:
 
 
 def load_images(source: Images, rules: ImageRules) -> Many[LoadedImage]:
-    """Load one image or several.
+    """Load one image or several, these side by side; an object that occurs again is loaded once.
 
     Raises:
         ImageError: an image that cannot be used; in a list the message says which one.
     """
     if not is_many(source):
         return Many([rules.load(source)], single=True)  # type: ignore[arg-type]
-    return Many(each(source, rules.load, "image"), single=False)  # type: ignore[arg-type]
+    first: dict[int, tuple[int, Any]] = {}
+    for position, value in enumerate(source):  # type: ignore[arg-type]
+        first.setdefault(id(value), (position, value))
+
+    def load(item: tuple[int, Any]) -> LoadedImage:
+        return _at(item[0], item[1], rules.load, "image")
+
+    with torch.no_grad():
+        loaded = dict(zip(first, side_by_side(load, list(first.values()), torch.device("cpu")), strict=True))
+    return Many([loaded[id(value)] for value in source], single=False)  # type: ignore[union-attr]
 
 
 def each(values: Sequence[Any], check: Callable[[Any], Item], word: str) -> list[Item]:
     """Check every value; an error names the position of the bad one."""
-    checked: list[Item] = []
-    for position, value in enumerate(values):
-        try:
-            checked.append(check(value))
-        except InputError as error:
-            raise error.at(f"{word} {position}") from error
-    return checked
+    return [_at(position, value, check, word) for position, value in enumerate(values)]
+
+
+def _at(position: int, value: Any, check: Callable[[Any], Item], word: str) -> Item:
+    try:
+        return check(value)
+    except InputError as error:
+        raise error.at(f"{word} {position}") from error
 
 
 def per_image(values: Any, count: int, *, single: bool, nested: bool, word: str) -> list[Any]:

@@ -46,6 +46,8 @@ SKILL_TOKENS: Final[Mapping[str, str]] = {
 class FeatureCache:
     """Images as the language side sees them, found again by their pixels; the least recently used go first.
 
+    Lanes may use one at the same time.
+
     Args:
         max_bytes: memory of tiles and features together.
     """
@@ -54,21 +56,24 @@ class FeatureCache:
         self._max_bytes = max_bytes
         self._images: OrderedDict[str, TiledImage] = OrderedDict()
         self._bytes = 0
+        self._lock = threading.Lock()
 
     def get(self, key: str) -> TiledImage | None:
         """The image of that key, which counts as used now."""
-        if key in self._images:
-            self._images.move_to_end(key)
-        return self._images.get(key)
+        with self._lock:
+            if key in self._images:
+                self._images.move_to_end(key)
+            return self._images.get(key)
 
     def put(self, image: TiledImage) -> None:
         """Keep an image under its key."""
-        if image.key in self._images:
-            return
-        self._images[image.key] = image
-        self._bytes += _size(image)
-        while self._bytes > self._max_bytes and self._images:
-            self._bytes -= _size(self._images.popitem(last=False)[1])
+        with self._lock:
+            if image.key in self._images:
+                return
+            self._images[image.key] = image
+            self._bytes += _size(image)
+            while self._bytes > self._max_bytes and self._images:
+                self._bytes -= _size(self._images.popitem(last=False)[1])
 
     def __len__(self) -> int:
         return len(self._images)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+import torch
 
 from visionllm_sdk.errors import ToolError
 from visionllm_sdk.generation import ForcedRequest, ToolJob
 from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.model.conversation import ForcedCall
+from visionllm_sdk.model.lanes import shares, side_by_side
+from visionllm_sdk.model.reply import RoutedCall
 from visionllm_sdk.results import Count, Detections
 from visionllm_sdk.skills.engine import Engine
 
@@ -49,32 +53,46 @@ def perceive(engine: Engine, items: Sequence[Perception], kind: type[ResultT]) -
     Raises:
         ToolError: the checkpoint has no such tool, or the tool gives another type of result.
     """
-    return [result for part in _parts(items) for result in _perceive(engine, part, kind)]
-
-
-def _parts(items: Sequence[Perception]) -> Iterator[Sequence[Perception]]:
+    results: list[ResultT] = []
     for start in range(0, len(items), _IMAGES_AT_ONCE):
-        yield items[start : start + _IMAGES_AT_ONCE]
+        results += _perceive(engine, items[start : start + _IMAGES_AT_ONCE], kind)
+    return results
 
 
+@torch.no_grad()
 def _perceive(engine: Engine, items: Sequence[Perception], kind: type[ResultT]) -> list[ResultT]:
+    """Images and labels through the language model, each lane with a share of them; then the tool."""
+    place = engine.model.core.device
     with engine.turn():
-        requests = [
-            ForcedRequest(
-                calls=tuple(
-                    ForcedCall(token=engine.token(token), labels=labels)
-                    for token, labels in (*item.before, (item.token, item.labels))
-                ),
-                images=(seen,),
-            )
-            for item, seen in zip(items, engine.see([item.image for item in items]), strict=True)
-        ]
+        keys = side_by_side(lambda item: item.image.digest, items, torch.device("cpu"))
+        parts = shares(keys, place)
+        calls: dict[int, RoutedCall] = {}
+        for found in side_by_side(lambda part: _calls(engine, items, part), parts, place):
+            calls |= found
         jobs = [
-            ToolJob(call=calls[-1], image=item.image.image, options=engine.options(item.token, item.options))
-            for item, calls in zip(items, engine.generator.forced(requests), strict=True)
+            ToolJob(call=calls[i], image=item.image.image, options=engine.options(item.token, item.options))
+            for i, item in enumerate(items)
         ]
         results = engine.run(jobs)
     return [checked_result(result, item.token, kind) for item, result in zip(items, results, strict=True)]
+
+
+def _calls(engine: Engine, items: Sequence[Perception], part: Sequence[int]) -> dict[int, RoutedCall]:
+    """What the items at some positions ask of the tool."""
+    seen = engine.see([items[i].image for i in part])
+    requests = [
+        ForcedRequest(
+            calls=tuple(
+                ForcedCall(token=engine.token(token), labels=labels)
+                for token, labels in (*items[i].before, (items[i].token, items[i].labels))
+            ),
+            images=(image,),
+            number=i,
+        )
+        for i, image in zip(part, seen, strict=True)
+    ]
+    found = engine.generator.forced(requests)
+    return {i: calls[-1] for i, calls in zip(part, found, strict=True)}
 
 
 def checked_result(result: object, token: str, kind: type[ResultT]) -> ResultT:

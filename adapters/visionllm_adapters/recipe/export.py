@@ -50,6 +50,7 @@ def released_config(vocabulary: int, decoders: Sequence[Shipped]) -> dict[str, A
             "tool_turns": True,
             "max_tiles": 1,
             "max_stretch": MAX_STRETCH,
+            "quick_products": True,
             "max_forced_labels": 12,
             "layouts": {token: {"question": text, **answer} for token, text in questions.items()},
         },

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from visionllm_sdk.model.lanes import side_by_side
+from visionllm_sdk.model.lanes import even_parts, shares, side_by_side
 
 CPU = torch.device("cpu")
 
@@ -70,3 +72,47 @@ def test_the_first_error_is_raised() -> None:
     with torch.no_grad(), pytest.raises(ValueError, match="item 1"):
         side_by_side(work, [0, 1, 2], CPU)
     assert torch.get_num_threads() == 2
+
+
+@given(keys=st.lists(st.integers(0, 5), max_size=20), lanes=st.integers(1, 6))
+def test_shares_hold_every_item_once_and_equal_ones_together(keys: list[int], lanes: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(lanes)
+    try:
+        parts = shares(keys, CPU)
+        assert shares(keys, torch.device("meta")) == ([sorted_by_key(keys)] if keys else [])
+    finally:
+        torch.set_num_threads(before)
+    assert sorted(place for part in parts for place in part) == list(range(len(keys)))
+    assert len(parts) == min(lanes, len(set(keys)), 4)
+    homes = [{keys[place] for place in part} for part in parts]
+    assert sum(map(len, homes)) == len(set(keys))
+
+
+def sorted_by_key(keys: list[int]) -> list[int]:
+    """Equal items together, in the order in which they first occur."""
+    return sorted(range(len(keys)), key=lambda place: keys.index(keys[place]))
+
+
+@given(count=st.integers(0, 50), most=st.integers(1, 9), threads=st.integers(1, 6))
+def test_even_parts(count: int, most: int, threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        sizes = even_parts(count, most, CPU)
+    finally:
+        torch.set_num_threads(before)
+    assert sum(sizes) == count
+    assert not sizes or (max(sizes) <= most and max(sizes) - min(sizes) <= 1 and min(sizes) > 0)
+    assert len(sizes) >= min(count, threads, 4)
+    assert even_parts(count, 50, torch.device("meta")) == ([count] if count else [])
+
+
+def test_many_threads_are_shared_out() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)
+    try:
+        with torch.no_grad():
+            assert side_by_side(lambda _: torch.get_num_threads(), [1, 2], CPU) == [3, 3]
+    finally:
+        torch.set_num_threads(before)

@@ -1,4 +1,4 @@
-"""Convolutions in bfloat16, where nobody asked for another format."""
+"""bfloat16 inside of modules, where nobody asked for another format."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_features_are_close_and_in_the_format_of_the_pixels() -> None:
     pixels = torch.randn(3, 3, 64, 64)
     with torch.no_grad():
         exact = encoder(pixels, levels=True)
-        precision.hurry(encoder)
+        precision.hurry(encoder, products=False)
         quick = encoder(pixels, levels=True)
         single = encoder(pixels[1:2])
     assert quick.tokens.dtype == torch.float32
@@ -52,6 +52,32 @@ def test_the_processor_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     precision.native_bfloat16.cache_clear()
 
 
+class Product(precision.Quick):
+    """One matrix product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(16, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with self.products(x):
+            found: torch.Tensor = self.layer(x)
+        return found
+
+
+@pytest.mark.usefixtures("native")
+def test_products_hurry_only_where_the_checkpoint_says_so_and_nothing_is_learnt() -> None:
+    module, x = Product(), torch.randn(4, 16)
+    precision.hurry(module, products=False)
+    with torch.no_grad():
+        assert module(x).dtype == torch.float32
+        precision.hurry(module, products=True)
+        assert module(x).dtype == torch.bfloat16
+        torch.testing.assert_close(module(x).float(), module.layer(x), rtol=0.05, atol=0.05)
+        assert module.double()(x.double()).dtype == torch.float64  # another format than it was checked in
+    assert module.float()(x).dtype == torch.float32  # with gradients
+
+
 @pytest.mark.usefixtures("native")
 def test_who_names_a_format_gets_it() -> None:
     from visionllm_sdk import VisionLLM
@@ -60,7 +86,7 @@ def test_who_names_a_format_gets_it() -> None:
         vlm = VisionLLM.from_pretrained(tools=["detect"], **settings)
         tool = vlm.engine.model.tools["detect"]
         parts = [*vlm.engine.model.core.modules(), *tool.decoder.modules()]
-        return {part.quick for part in parts if isinstance(part, precision.QuickConvolutions)}
+        return {part.quick for part in parts if isinstance(part, precision.Quick)}
 
     assert quick() == {True}
     assert quick(dtype="float32") == {False}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,8 +92,9 @@ def suppress(boxes: Tensor, scores: Tensor, *, threshold: float, covered: float 
     same = overlap(one, other)[0] > threshold
     if covered is not None:
         same |= coverage(one, other) > covered
-    alive = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
-    for i in range(len(order)):
+    apart = ~same.cpu().numpy()  # a loop over single values is ten times slower on tensors
+    alive = np.ones(len(apart), dtype=np.bool_)
+    for i in range(len(apart)):
         if alive[i]:
-            alive[i + 1 :] &= ~same[i, i + 1 :]
-    return order[alive]
+            alive[i + 1 :] &= apart[i, i + 1 :]
+    return order[torch.from_numpy(alive).to(order.device)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,15 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
 from visionllm_tools.blocks.attention import PackedAttention
 from visionllm_tools.blocks.feedforward import feed_forward, spans
 from visionllm_tools.blocks.groups import Groups
-from visionllm_tools.blocks.sampling import GridMaps, RowTable, Shapes, in_cells, readable
+from visionllm_tools.blocks.sampling import (
+    GridMaps,
+    RowTable,
+    Shapes,
+    TokenTable,
+    in_cells,
+    readable,
+    reads_first,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +45,13 @@ class Pyramid:
     shapes: Shapes
     ratios: Tensor
     padding: Tensor | None
+    _tables: dict[int, TokenTable] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def table(self, points: int) -> TokenTable:
+        """The tokens as a table, the same one for all layers that sample `points` of every level."""
+        if points not in self._tables:
+            self._tables[points] = TokenTable(self.tokens, self.padding, self.shapes, points=points)
+        return self._tables[points]
 
     def with_tokens(self, tokens: Tensor) -> Pyramid:
         """The same geometry around other tokens (B, S, C)."""
@@ -64,7 +79,7 @@ class DeformableAttention(GroundingDinoMultiscaleDeformableAttention):
     def forward(  # type: ignore[override]
         self,
         hidden_states: Tensor,
-        encoder_hidden_states: Tensor,
+        encoder_hidden_states: Tensor | TokenTable,
         attention_mask: Tensor | None = None,
         position_embeddings: Tensor | None = None,
         reference_points: Tensor | None = None,
@@ -75,7 +90,7 @@ class DeformableAttention(GroundingDinoMultiscaleDeformableAttention):
 
         Args:
             hidden_states: queries (B, Q, C).
-            encoder_hidden_states: the pyramid's tokens (B, S, C).
+            encoder_hidden_states: the pyramid's tokens (B, S, C), or a table of them.
             attention_mask: (B, S) bool, True where a token is image; None when nothing is padded.
             position_embeddings: added to the queries, broadcastable to (B, Q, C).
             reference_points: (B, Q, L, 2) points or (B, Q, L, 4) boxes, relative to each level.
@@ -86,29 +101,56 @@ class DeformableAttention(GroundingDinoMultiscaleDeformableAttention):
             (B, Q, C) and None.
         """
         queries = hidden_states if position_embeddings is None else hidden_states + position_embeddings
-        padding = None if attention_mask is None else ~attention_mask
         assert reference_points is not None
-        source = self.project(encoder_hidden_states, padding, spatial_shapes_list)
         cells = in_cells(reference_points, spatial_shapes_list, points=self.n_points)
-        return self.read(source, queries, cells), None
+        if isinstance(encoder_hidden_states, TokenTable):
+            return self.read(encoder_hidden_states, queries, cells), None
+        padding = None if attention_mask is None else ~attention_mask
+        return self.read(
+            self.project(encoder_hidden_states, padding, spatial_shapes_list), queries, cells
+        ), None
 
     def project(self, tokens: Tensor, padding: Tensor | None, shapes: Shapes) -> GridMaps | RowTable:
         """What can be read: (B, S, C) tokens, projected; zero where `padding` (B, S) is True."""
-        values = self.value_proj(tokens)
+        values = self.value_proj(tokens).to(tokens.dtype)  # also where products are computed in bfloat16
         if padding is not None:
             values = values.masked_fill(padding[..., None], 0.0)
         return readable(values.unflatten(-1, (self.n_heads, -1)), shapes, points=self.n_points)
 
-    def read(self, source: GridMaps | RowTable, queries: Tensor, cells: Tensor) -> Tensor:
-        """Sample for queries (B, Q, C) around points or boxes `in_cells`, (B or 1, Q, 2 or 4, L * P)."""
-        x, y = (self._places(queries, cells, axis) for axis in (0, 1))
-        weights = self.attention_weights(queries).unflatten(-1, (self.n_heads, -1)).softmax(-1)
-        return self.output_proj(source.sample(x, y, weights))
+    def read(
+        self,
+        source: GridMaps | RowTable | TokenTable,
+        queries: Tensor,
+        cells: Tensor,
+        packed: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Sample for queries (B, Q, C) around points or boxes `in_cells`, (B or 1, Q, 2 or 4, L * P).
 
-    def _places(self, queries: Tensor, cells: Tensor, axis: int) -> Tensor:
-        """Columns (axis 0) or rows (1) to sample, (B, Q, heads, L * P)."""
-        weight, bias = self.sampling_offsets.weight[axis::2], self.sampling_offsets.bias[axis::2]
-        offsets = F.linear(queries, weight, bias).unflatten(-1, (self.n_heads, -1))
+        Args:
+            source: what is read.
+            queries: who reads.
+            cells: where.
+            packed: of `packed`, for who calls often.
+        """
+        weight, bias = packed or self.packed()
+        asked = F.linear(queries, weight, bias).unflatten(-1, (3, self.n_heads, -1))
+        x, y = (self._places(asked[:, :, axis], cells, axis) for axis in (0, 1))
+        weights = asked[:, :, 2].softmax(-1)
+        if isinstance(source, TokenTable):
+            layer = self.value_proj
+            read = source.sample(x, y, weights, projection=layer.weight, bias=layer.bias)
+        else:
+            read = source.sample(x, y, weights)
+        return self.output_proj(read)
+
+    def packed(self) -> tuple[Tensor, Tensor]:
+        """Weight (3 * heads * L * P, C) and bias of one layer: columns, rows and weights of the samples."""
+        places, shares = self.sampling_offsets, self.attention_weights
+        weight = torch.cat([places.weight[0::2], places.weight[1::2], shares.weight])
+        return weight, torch.cat([places.bias[0::2], places.bias[1::2], shares.bias])
+
+    def _places(self, offsets: Tensor, cells: Tensor, axis: int) -> Tensor:
+        """Columns (axis 0) or rows (1) to sample, (B, Q, heads, L * P), from offsets of that shape."""
         if cells.shape[2] == 4:  # around boxes, offsets are in half boxes
             offsets = offsets * (cells[:, :, 2 + axis, None] * (0.5 / self.n_points))
         return offsets + cells[:, :, axis, None]
@@ -149,10 +191,10 @@ class DeformableEncoderLayer(GroundingDinoDeformableLayer):
         assert isinstance(attention, DeformableAttention)
         source = attention.project(tokens, pyramid.padding, pyramid.shapes)
         cells = in_cells(references, pyramid.shapes, points=attention.n_points)
-        encoded = torch.empty_like(tokens)
-        for span in spans(tokens.shape[1], len(tokens)):
+        encoded, packed = torch.empty_like(tokens), attention.packed()
+        for span in spans(tokens.shape[1], len(tokens), width=self.fc1.out_features):
             own = tokens[:, span]
-            read = attention.read(source, own + positions[:, span], cells[:, span])
+            read = attention.read(source, own + positions[:, span], cells[:, span], packed)
             own = self.self_attn_layer_norm(read.add_(own))
             encoded[:, span] = feed_forward(
                 own, self.fc1, self.activation_fn, self.fc2, self.final_layer_norm
@@ -197,12 +239,15 @@ class DeformableDecoderLayer(GroundingDinoDecoderLayer):
         Returns:
             (B, Q, C).
         """
+        attention = self.encoder_attn
+        samples = attention.n_heads * attention.n_levels * attention.n_points
+        first = reads_first(queries, pyramid.tokens, samples=samples)
         (updated,) = self(
             queries,
             position_embeddings=positions,
             reference_points=boxes,
             spatial_shapes_list=pyramid.shapes,
-            vision_encoder_hidden_states=pyramid.tokens,
+            vision_encoder_hidden_states=pyramid.table(attention.n_points) if first else pyramid.tokens,
             vision_encoder_attention_mask=None if pyramid.padding is None else ~pyramid.padding,
             text_encoder_hidden_states=labels,
             text_encoder_attention_mask=label_mask,

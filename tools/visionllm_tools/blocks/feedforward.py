@@ -8,11 +8,20 @@ from torch import Tensor, nn
 
 ROWS = 512
 """Rows of one block; 512 x 2,048 floats are 4 MB."""
+_NARROW = 512
+"""Of states up to this width blocks hold twice as many rows: smaller products do not pay."""
 
 
-def spans(count: int, batch: int) -> Iterator[slice]:
-    """Slices of a sequence of `count` so that `batch` of them hold about `ROWS` rows."""
-    step = max(1, ROWS // batch)
+def spans(count: int, batch: int, *, width: int) -> Iterator[slice]:
+    """Slices of a sequence of `count` so that `batch` of them hold about `ROWS` rows.
+
+    Args:
+        count: length of the sequence.
+        batch: how many sequences there are.
+        width: of the widest state of a row.
+    """
+    rows = ROWS if width > _NARROW else 2 * ROWS
+    step = max(1, rows // batch)
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))
 

@@ -11,6 +11,7 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
     GroundingDinoTextEnhancerLayer,
 )
 
+from visionllm_sdk.model.precision import Quick
 from visionllm_tools.blocks.attention import PackedAttention
 from visionllm_tools.blocks.deformable import DeformableEncoderLayer, Pyramid
 from visionllm_tools.blocks.positions import label_embedding, reference_points
@@ -168,7 +169,7 @@ def between_labels(mask: Tensor, *, mixed_heads: int | None = None) -> Tensor:
     return seen.repeat(mixed_heads, 1, 1).unflatten(0, (len(mask), mixed_heads))
 
 
-class FusedEncoder(nn.Module):
+class FusedEncoder(Quick):
     """The stack of fused layers.
 
     Args:
@@ -188,15 +189,17 @@ class FusedEncoder(nn.Module):
         references = reference_points(pyramid.shapes, pyramid.ratios)
         label_positions = label_embedding(label_mask, width=labels.shape[-1], dtype=labels.dtype)
         label_attention = between_labels(label_mask, mixed_heads=self.mixed_heads)
-        for layer in self.layers:
-            tokens, labels = layer(
-                pyramid,
-                labels,
-                positions=positions,
-                references=references,
-                label_positions=label_positions,
-                label_mask=label_mask,
-                label_attention=label_attention,
-            )
-            pyramid = pyramid.with_tokens(tokens)
-        return pyramid, labels
+        form = pyramid.tokens.dtype
+        with self.products(pyramid.tokens):
+            for layer in self.layers:
+                tokens, labels = layer(
+                    pyramid,
+                    labels,
+                    positions=positions,
+                    references=references,
+                    label_positions=label_positions,
+                    label_mask=label_mask,
+                    label_attention=label_attention,
+                )
+                pyramid = pyramid.with_tokens(tokens)
+        return pyramid.with_tokens(pyramid.tokens.to(form)), labels.to(form)

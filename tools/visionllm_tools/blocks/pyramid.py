@@ -74,20 +74,24 @@ def lay_out(
     for i, project in enumerate(projections):
         maps.append(project(inputs[i] if i < len(inputs) else maps[-1]))
     padded = not bool(pixel_mask.all())
-    # Without padding, positions and geometry are the same for all images.
+    if bool((pixel_mask == pixel_mask[:1]).all()):
+        pixel_mask = pixel_mask[:1]  # positions and geometry are the same for all images
     shapes = [(x.shape[2], x.shape[3]) for x in maps]
-    masks = [_shrink(pixel_mask if padded else pixel_mask[:1], shape) for shape in shapes]
+    masks = [_shrink(pixel_mask, shape) for shape in shapes]
     positions = [
         position_embedding(x, mask).flatten(2).transpose(1, 2) + level_embed[level]
         for level, (x, mask) in enumerate(zip(maps, masks, strict=True))
     ]
+    form = features[0].dtype  # also where products are computed in bfloat16
+    tokens = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1).to(form)
+    padding = ~torch.cat([mask.flatten(1) for mask in masks], dim=1)
     pyramid = Pyramid(
-        tokens=torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1),
+        tokens=tokens,
         shapes=shapes,
         ratios=torch.stack([valid_ratios(mask) for mask in masks], dim=1),  # float32: places must be exact
-        padding=~torch.cat([mask.flatten(1) for mask in masks], dim=1) if padded else None,
+        padding=padding.expand(len(tokens), -1) if padded else None,
     )
-    return pyramid, torch.cat(positions, dim=1).to(maps[0].dtype)
+    return pyramid, torch.cat(positions, dim=1).to(form)
 
 
 def _shrink(mask: Tensor, size: tuple[int, int]) -> Tensor:

@@ -133,6 +133,64 @@ class RowTable:
         return total.view(*shape[:2], -1)
 
 
+class TokenTable:
+    """Tokens that are read before they are projected: cheaper where few queries read.
+
+    A projection is linear, so the projected samples are samples of projected tokens. Its bias counts as often
+    as the samples lie on the map, which a further channel of ones tells.
+
+    Args:
+        tokens: (B, S, C), float32; no gradient flows back.
+        padding: (B, S) bool, True where a token is padding, which reads as zero; None when nothing is padded.
+        shapes: the pyramid.
+        points: P, samples per level.
+    """
+
+    def __init__(self, tokens: Tensor, padding: Tensor | None, shapes: Shapes, *, points: int) -> None:
+        values = F.pad(tokens, (0, 1), value=1.0)
+        if padding is not None:
+            values = values.masked_fill(padding[..., None], 0.0)
+        self.rows = RowTable(values[:, :, None], shapes, points=points)
+
+    def sample(self, x: Tensor, y: Tensor, weights: Tensor, *, projection: Tensor, bias: Tensor) -> Tensor:
+        """Samples of the projected tokens; see `GridMaps.sample`.
+
+        Args:
+            x: (B, Q, heads, L * P).
+            y: (B, Q, heads, L * P).
+            weights: (B, Q, heads, L * P).
+            projection: (heads * D, C).
+            bias: (heads * D,).
+
+        Returns:
+            (B, Q, heads * D).
+        """
+        queries, heads = x.shape[1:3]
+        alone = (part.flatten(1, 2)[:, :, None] for part in (x, y, weights))  # every head is a query
+        found = (
+            self.rows.sample(*alone).unflatten(1, (queries, heads)).transpose(1, 2)
+        )  # (B, heads, Q, C + 1)
+        columns = projection.unflatten(0, (heads, -1)).transpose(1, 2)  # (heads, C, D)
+        read = found[..., :-1] @ columns + found[..., -1:] * bias.view(heads, 1, -1)
+        return read.transpose(1, 2).flatten(2)
+
+
+_GATHER = 16
+"""How many multiplications of a matrix product take as long as gathering one value."""
+
+
+def reads_first(queries: Tensor, tokens: Tensor, *, samples: int) -> bool:
+    """Whether to read tokens before they are projected, or after.
+
+    Args:
+        queries: (B, Q, C).
+        tokens: (B, S, C).
+        samples: of one query, over all heads and levels.
+    """
+    quick = tokens.dtype == torch.float32 and not tokens.is_cuda and not torch.is_grad_enabled()
+    return quick and queries.shape[1] * samples * 4 * _GATHER < tokens.shape[1] * tokens.shape[2]
+
+
 def readable(values: Tensor, shapes: Shapes, *, points: int) -> GridMaps | RowTable:
     """The faster of two equal ways to sample.
 

@@ -39,7 +39,7 @@ class LeanSwinLayer(SwinLayer):
             updated, weights = super().forward(hidden_states, input_dimensions, always_partition, **unused)
             return updated, weights
         tokens = hidden_states + self._attend(self.layernorm_before(hidden_states), *input_dimensions)
-        for span in spans(tokens.shape[1], len(tokens)):
+        for span in spans(tokens.shape[1], len(tokens), width=4 * tokens.shape[2]):
             own = tokens[:, span]
             own += self.mlp(self.layernorm_after(own))
         return tokens, None

@@ -15,18 +15,19 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
 )
 
 from visionllm_sdk.errors import ConfigError
+from visionllm_sdk.model.precision import Quick
 from visionllm_tools.blocks.deformable import Pyramid, initialise_deformable
 from visionllm_tools.blocks.fusion import FusedEncoder
 from visionllm_tools.blocks.pyramid import View, lay_out, level_projections
 from visionllm_tools.blocks.two_stage import best_tokens, label_logits, propose, take
 from visionllm_tools.detection.backbone import Backbone
 from visionllm_tools.detection.config import DetectorConfig
-from visionllm_tools.detection.masks import NormConv, mask_logits, upsample_to
+from visionllm_tools.detection.masks import NormConv, laid_out_like, mask_logits, upsample_to
 from visionllm_tools.detection.outputs import DetectorOutput, ExtraQueries, LayerOutput, Predictions
 from visionllm_tools.detection.stacks import Decoder
 
 
-class DetectorModel(nn.Module):
+class DetectorModel(Quick):
     """Everything of the released layout below `gdino.model.`."""
 
     def __init__(self, config: DetectorConfig) -> None:
@@ -52,20 +53,21 @@ class DetectorModel(nn.Module):
     def look(self, pixels: Tensor, pixel_mask: Tensor) -> View:
         """See (B, 3, H, W) pixels with their (B, H, W) mask: backbone, projections, positions."""
         features = self.backbone(pixels)
-        pyramid, positions = lay_out(
-            features[1:],  # stride 4 is for masks only
-            pixel_mask,
-            projections=self.input_proj_vision,
-            position_embedding=self.position_embedding,
-            level_embed=self.level_embed,
-        )
+        with self.products(pixels):
+            pyramid, positions = lay_out(
+                features[1:],  # stride 4 is for masks only
+                pixel_mask,
+                projections=self.input_proj_vision,
+                position_embedding=self.position_embedding,
+                level_embed=self.level_embed,
+            )
         return View(features=features, pyramid=pyramid, positions=positions)
 
     def describe_masks(self, finest: Tensor, encoded: Tensor) -> Tensor:
         """Mask features (B, M, H / 4, W / 4) from the stride-4 map and the encoded stride-8 level."""
         with self.backbone.conv_encoder.precision(finest) as shaped:
             lateral = self.lateral_convs[0](shaped)
-            fused = lateral + upsample_to(encoded, lateral)
+            fused = lateral + upsample_to(laid_out_like(encoded, lateral), lateral)
             described: Tensor = self.mask_features(self.output_convs[0](fused))
         return described.to(finest.dtype)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,3 +33,13 @@ def mask_logits(embeddings: Tensor, features: Tensor) -> Tensor:
 def upsample_to(x: Tensor, like: Tensor) -> Tensor:
     """Bilinear (B, C, h, w) -> (B, C, H, W) of `like`."""
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def laid_out_like(x: Tensor, like: Tensor) -> Tensor:
+    """The map (B, C, H, W) `x` in the number format and the memory layout of another; gradients flow on.
+
+    Maps cut out of a sequence of tokens have the strides of no layout, and what reads them copies them first.
+    """
+    last = like.is_contiguous(memory_format=torch.channels_last) and not like.is_contiguous()
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty_like(x, dtype=like.dtype, memory_format=layout).copy_(x)

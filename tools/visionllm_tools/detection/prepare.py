@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 MEAN = (0.485, 0.456, 0.406)
 """ImageNet mean of red, green and blue in [0, 1]."""
@@ -77,7 +76,7 @@ def normalise(image: Image.Image, size: Size) -> Tensor:
     """Resize (bilinear, anti-aliased) an RGB picture and normalise it, (3, *size) float."""
     if image.size != (size[1], size[0]):
         image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    values = torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).float()
+    values = torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous().float()
     std = torch.tensor(STD).view(3, 1, 1) * 255
     return values.div_(std).sub_(torch.tensor(MEAN).view(3, 1, 1) * 255 / std)
 
@@ -94,11 +93,11 @@ def prepare(images: Sequence[Image.Image], config: InputSize) -> ImageBatch:
     sizes = [input_size(original, **edges) for original in originals]
     height, width = (max(side) for side in zip(*map(padded_size, sizes), strict=True))
     mask = torch.zeros(len(images), height, width, dtype=torch.bool)
-    pixels = []
+    pixels = torch.zeros(len(images), 3, height, width)
     for i, (image, size) in enumerate(zip(images, sizes, strict=True)):
-        pixels.append(F.pad(normalise(image, size), (0, width - size[1], 0, height - size[0])))
+        pixels[i, :, : size[0], : size[1]] = normalise(image, size)
         mask[i, : size[0], : size[1]] = True
-    return ImageBatch(pixels=torch.stack(pixels), mask=mask, sizes=tuple(sizes), originals=tuple(originals))
+    return ImageBatch(pixels=pixels, mask=mask, sizes=tuple(sizes), originals=tuple(originals))
 
 
 def group_by_size(images: Sequence[Image.Image], config: InputSize) -> dict[Size, list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -24,13 +24,12 @@ from visionllm_sdk.tool import (
 from visionllm_tools.detection.config import DetectorConfig
 from visionllm_tools.detection.decoder import Detector
 from visionllm_tools.detection.denoising import DenoisingConfig, plan_denoising
+from visionllm_tools.detection.found import Found, Row, described
 from visionllm_tools.detection.keys import PREFIX, detector_key_table
 from visionllm_tools.detection.known import Known
 from visionllm_tools.detection.loss import LossConfig, detection_loss
 from visionllm_tools.detection.options import DetectionOptions, DetectionTruth
-from visionllm_tools.detection.outputs import Predictions
 from visionllm_tools.detection.postprocess import (
-    Candidates,
     best_of_each,
     best_over_groups,
     binary_masks,
@@ -54,28 +53,6 @@ from visionllm_tools.requests import (
 from visionllm_tools.sections import section_of
 
 Request = ToolRequest[DetectionOptions]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Row:
-    """One pass over one image with one group of a request's labels."""
-
-    request: int
-    image: int
-    labels: range
-    states: Tensor  # (N, E, C)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Found:
-    """What the detector said in one row."""
-
-    labels: range
-    logits: Tensor  # (Q, N)
-    boxes: Tensor  # (Q, 4)
-    queries: Tensor  # (Q, C)
-    finest: Tensor  # (C, H / 4, W / 4)
-    encoded: Tensor  # (C, H / 8, W / 8)
 
 
 class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
@@ -228,15 +205,25 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
     def _run_images(self, job: ImageJob, requests: Sequence[Request]) -> dict[int, ImageResult]:
         """Results, by position, of the requests about images of one padded size."""
         batch = prepare(job.images, self.decoder.config)
-        found = self._find(batch, [requests[i] for i in job.requests], job.places)
-        return {
-            i: self._result(requests[i], parts, batch.sizes[place], batch.originals[place])
-            for i, place, parts in zip(job.requests, job.places, found, strict=True)
-        }
+        asked = [requests[i] for i in job.requests]
+        originals = [batch.originals[place] for place in job.places]
+        found = [
+            self._keep(*one)
+            for one in zip(asked, self._find(batch, asked, job.places), originals, strict=True)
+        ]
+        wanted = [
+            part for one, parts in zip(asked, found, strict=True) for part in parts if self._draws(one, part)
+        ]
+        drawn = {id(part): full for part, full in zip(wanted, described(self.decoder, wanted), strict=True)}
+        results = {}
+        for i, place, parts in zip(job.requests, job.places, found, strict=True):
+            full = [drawn.get(id(part), part) for part in parts]
+            results[i] = self._result(requests[i], full, batch.sizes[place], batch.originals[place])
+        return results
 
     def _find(
         self, batch: ImageBatch, requests: Sequence[Request], places: Sequence[int]
-    ) -> list[list[_Found]]:
+    ) -> list[list[Found]]:
         """Run the detector: the backbone once per image, the transformer once per group of labels."""
         place = next(self.decoder.parameters())
         batch = batch.to(place.device, place.dtype)
@@ -246,7 +233,7 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             for i, (request, image) in enumerate(zip(requests, places, strict=True))
             for row in self._rows(i, image, request)
         ]
-        found: list[list[_Found]] = [[] for _ in requests]
+        found: list[list[Found]] = [[] for _ in requests]
         step = max(1, pixels_at_once(self.decoder) // batch.mask[0].numel())
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
@@ -254,10 +241,10 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             whole = len(part) == len(batch.mask) and chosen.tolist() == list(range(len(part)))
             output = self.decoder.predict(view if whole else view.rows(chosen), *self._encode(part))
             for i, row in enumerate(part):
-                found[row.request].append(_cut(output, i, row.labels))
+                found[row.request].append(Found.of(output, i, row.labels))
         return found
 
-    def _rows(self, request: int, image: int, item: Request) -> Iterator[_Row]:
+    def _rows(self, request: int, image: int, item: Request) -> Iterator[Row]:
         """A request's labels in groups of nearly equal size, each small enough for one pass."""
         links = distinct(item.links)
         check_width(links, self.decoder.config.l_hidden_size, "detector")
@@ -265,25 +252,25 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         for group in range(groups):
             labels = range(len(links) * group // groups, len(links) * (group + 1) // groups)
             states = torch.stack([links[i].states for i in labels])
-            yield _Row(request=request, image=image, labels=labels, states=states)
+            yield Row(request=request, image=image, labels=labels, states=states)
 
-    def _encode(self, rows: Sequence[_Row]) -> tuple[Tensor, Tensor]:
+    def _encode(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         """Label features (B, N, C) of all rows, padded, and their mask (B, N)."""
         states, mask = stack_states([row.states for row in rows], self.decoder)
         return self.decoder.encode_labels(states), mask
 
-    def _result(self, request: Request, found: list[_Found], size: Size, original: Size) -> ImageResult:
+    def _result(self, request: Request, found: list[Found], size: Size, original: Size) -> ImageResult:
         labels = [link.label for link in distinct(request.links)]
         return self._BUILD[request.token](self, request, labels, found, size, original)
 
     def _detections(
-        self, request: Request, labels: list[str], found: list[_Found], size: Size, original: Size
+        self, request: Request, labels: list[str], found: list[Found], size: Size, original: Size
     ) -> Detections:
         detections = self._collect(request, labels, found, size, original)
         return Detections(width=original[1], height=original[0], labels=tuple(labels), detections=detections)
 
     def _grounding(
-        self, request: Request, labels: list[str], found: list[_Found], size: Size, original: Size
+        self, request: Request, labels: list[str], found: list[Found], size: Size, original: Size
     ) -> Grounding:
         detections = self._collect(request, labels, found, size, original)
         return Grounding(
@@ -295,17 +282,18 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         )
 
     def _semantic(
-        self, request: Request, labels: list[str], found: list[_Found], size: Size, original: Size
+        self, request: Request, labels: list[str], found: list[Found], size: Size, original: Size
     ) -> SemanticMap:
         shares = [
             label_shares(
                 part.logits.sigmoid(),
                 self.decoder.mask_embed[0](part.queries),
-                self._mask_features(part),
+                part.features,
                 size,
                 original,
             )
             for part in found
+            if part.features is not None
         ]
         pixels = semantic_map(torch.cat(shares), floor=self.decoder.config.semantic_floor)
         return SemanticMap.from_numpy(pixels.cpu().numpy(), labels)
@@ -316,16 +304,15 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         "[SEG]": _semantic,
     }
 
-    def _collect(
-        self, request: Request, labels: list[str], found: list[_Found], size: Size, original: Size
-    ) -> tuple[Detection, ...]:
-        """The best detections over all groups of labels, with masks for these alone."""
+    def _keep(self, request: Request, found: list[Found], original: Size) -> list[Found]:
+        """What is reported: the best over all groups of labels; all of it in a semantic map."""
+        if request.token == "[SEG]":
+            return found
         options, config = request.options, self.decoder.config
         floor = config.score_threshold if options.threshold is None else options.threshold
         least = options.at_least
         if least is None:
             least = 1 if request.token == "[GRD]" else 0
-        kept: list[tuple[float, Detection]] = []
         scores = []
         for part in found:
             limit = options.limit if options.of_each is None else part.logits.numel()
@@ -339,24 +326,36 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             chosen = best_over_groups(scores, options.limit, floor, least)
         else:
             chosen = [best_of_each(candidates, options.of_each) for candidates in scores]
-        for part, candidates in zip(found, chosen, strict=True):
-            kept.extend(self._describe(part, candidates, labels, options.masks, size, original))
+        return [replace(part, kept=kept) for part, kept in zip(found, chosen, strict=True)]
+
+    def _draws(self, request: Request, part: Found) -> bool:
+        """Whether masks of a row are needed: as a result, or to find the box that fits them."""
+        if part.kept is None:
+            return True
+        refined = self.decoder.config.boxes_from_masks is not None
+        return len(part.kept.scores) > 0 and (request.options.masks or refined)
+
+    def _collect(
+        self, request: Request, labels: list[str], found: list[Found], size: Size, original: Size
+    ) -> tuple[Detection, ...]:
+        """The detections of all groups of labels, best first."""
+        kept = [
+            one
+            for part in found
+            for one in self._describe(part, labels, request.options.masks, size, original)
+        ]
         return tuple(detection for _, detection in sorted(kept, key=lambda pair: -pair[0]))
 
     def _describe(
-        self,
-        part: _Found,
-        candidates: Candidates,
-        labels: list[str],
-        with_masks: bool,
-        size: Size,
-        original: Size,
+        self, part: Found, labels: list[str], with_masks: bool, size: Size, original: Size
     ) -> Iterator[tuple[float, Detection]]:
+        candidates = part.kept
+        assert candidates is not None
         masks: list[Mask | None] = [None] * len(candidates.scores)
         agreement = self.decoder.config.boxes_from_masks
-        if len(candidates.scores) and (with_masks or agreement is not None):
+        if part.features is not None:
             embeddings = self.decoder.mask_embed[0](part.queries[candidates.queries])
-            found = binary_masks(embeddings, self._mask_features(part), size, original)
+            found = binary_masks(embeddings, part.features, size, original)
             masks = [Mask.from_numpy(mask.numpy()) for mask in found]
         rows = zip(
             candidates.scores.tolist(),
@@ -372,19 +371,3 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             name = labels[part.labels[label]]
             shown = mask if with_masks else None
             yield score, Detection(label=name, score=score, box=clipped, mask=shown)
-
-    def _mask_features(self, part: _Found) -> Tensor:
-        """(M, H / 4, W / 4); for rows in which something is kept, one at a time: within the cache."""
-        return self.decoder.model.describe_masks(part.finest[None], part.encoded[None])[0]
-
-
-def _cut(output: Predictions, row: int, labels: range) -> _Found:
-    last = output.layers[-1]
-    return _Found(
-        labels=labels,
-        logits=last.logits[row, :, : len(labels)],
-        boxes=last.boxes[row],
-        queries=last.queries[row],
-        finest=output.features[0][row],
-        encoded=output.pyramid.level(0)[row],
-    )
