@@ -18,7 +18,7 @@ from visionllm_tools.detection.prepare import InputSize, group_by_size
 
 _PIXELS_AT_ONCE = 1_600_000
 """Input pixels in one pass of a backbone or a transformer; bounds memory."""
-_PIXELS_IN_CACHE = 800_000
+_PIXELS_IN_CACHE = 400_000
 """The same on a processor, whose cache larger passes leave."""
 
 

@@ -26,8 +26,8 @@ def side_by_side(
     """`work` of every item, in order; several at once where that is quicker, which changes no result.
 
     One after another with gradients, away from the CPU, or where torch has one thread. Otherwise there are as
-    many lanes as torch has threads, up to a limit; each computes with its share of these. An item whose work fails does not stop
-    the others; the first error in the order of the items is raised.
+    many lanes as torch has threads, up to a limit; each computes with its share of these. An item whose work
+    fails does not stop the others; the first error in the order of the items is raised.
 
     Args:
         work: must not change what other items read.

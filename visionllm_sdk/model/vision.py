@@ -30,7 +30,7 @@ from visionllm_sdk.model.precision import QuickConvolutions
 
 REGION_LEVELS = 3
 _TILES_AT_ONCE = 32
-_TILES_IN_CACHE = 8  # a processor takes longer for each tile when more of them leave no room in its cache
+_TILES_IN_CACHE = 4  # a processor takes longer for each tile when more of them leave no room in its cache
 # Eps of the library's query/key norm, which cannot be configured.
 _QK_NORM_EPS = 1e-6
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -100,23 +101,27 @@ def is_many(value: object) -> bool:
 
 
 def load_images(source: Images, rules: ImageRules) -> Many[LoadedImage]:
-    """Load one image or several, these side by side; an object that occurs again is loaded once.
+    """Load one image or several. Files are decoded side by side; an object that occurs again is loaded once.
 
     Raises:
         ImageError: an image that cannot be used; in a list the message says which one.
     """
     if not is_many(source):
         return Many([rules.load(source)], single=True)  # type: ignore[arg-type]
-    first: dict[int, tuple[int, Any]] = {}
-    for position, value in enumerate(source):  # type: ignore[arg-type]
-        first.setdefault(id(value), (position, value))
+    sources: list[Any] = list(source)  # type: ignore[arg-type]
+    first = {id(value): position for position, value in reversed(list(enumerate(sources)))}
+    places = sorted(first.values())
 
-    def load(item: tuple[int, Any]) -> LoadedImage:
-        return _at(item[0], item[1], rules.load, "image")
+    def load(position: int) -> LoadedImage:
+        return _at(position, sources[position], rules.load, "image")
 
-    with torch.no_grad():
-        loaded = dict(zip(first, side_by_side(load, list(first.values()), torch.device("cpu")), strict=True))
-    return Many([loaded[id(value)] for value in source], single=False)  # type: ignore[union-attr]
+    if any(isinstance(sources[place], str | os.PathLike | bytes) for place in places):
+        with torch.no_grad():
+            loaded = side_by_side(load, places, torch.device("cpu"))
+    else:  # what is in memory is only copied, by one thread at a time
+        loaded = [load(place) for place in places]
+    known = dict(zip(places, loaded, strict=True))
+    return Many([known[first[id(value)]] for value in sources], single=False)
 
 
 def each(values: Sequence[Any], check: Callable[[Any], Item], word: str) -> list[Item]:

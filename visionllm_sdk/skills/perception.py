@@ -64,8 +64,7 @@ def _perceive(engine: Engine, items: Sequence[Perception], kind: type[ResultT]) 
     """Images and labels through the language model, each lane with a share of them; then the tool."""
     place = engine.model.core.device
     with engine.turn():
-        keys = side_by_side(lambda item: item.image.digest, items, torch.device("cpu"))
-        parts = shares(keys, place)
+        parts = shares([item.image.sketch for item in items], place)  # equal images go to one lane
         calls: dict[int, RoutedCall] = {}
         for found in side_by_side(lambda part: _calls(engine, items, part), parts, place):
             calls |= found

@@ -113,9 +113,8 @@ class DeformableAttention(GroundingDinoMultiscaleDeformableAttention):
     def project(self, tokens: Tensor, padding: Tensor | None, shapes: Shapes) -> GridMaps | RowTable:
         """What can be read: (B, S, C) tokens, projected; zero where `padding` (B, S) is True."""
         values = self.value_proj(tokens).to(tokens.dtype)  # also where products are computed in bfloat16
-        if padding is not None:
-            values = values.masked_fill(padding[..., None], 0.0)
-        return readable(values.unflatten(-1, (self.n_heads, -1)), shapes, points=self.n_points)
+        parted = values.unflatten(-1, (self.n_heads, -1))
+        return readable(parted, shapes, points=self.n_points, padding=padding)
 
     def read(
         self,
@@ -135,7 +134,7 @@ class DeformableAttention(GroundingDinoMultiscaleDeformableAttention):
         weight, bias = packed or self.packed()
         asked = F.linear(queries, weight, bias).unflatten(-1, (3, self.n_heads, -1))
         x, y = (self._places(asked[:, :, axis], cells, axis) for axis in (0, 1))
-        weights = asked[:, :, 2].softmax(-1)
+        weights = asked[:, :, 2].softmax(-1, dtype=torch.promote_types(asked.dtype, torch.float32))
         if isinstance(source, TokenTable):
             layer = self.value_proj
             read = source.sample(x, y, weights, projection=layer.weight, bias=layer.bias)
@@ -186,19 +185,24 @@ class DeformableEncoderLayer(GroundingDinoDeformableLayer):
         return tokens
 
     def _encode_in_blocks(self, pyramid: Pyramid, positions: Tensor, references: Tensor) -> Tensor:
-        """The same for inference: everything but the values is computed block by block, within the cache."""
+        """The same for inference: few images at a time, block by block, within the cache."""
         tokens, attention = pyramid.tokens, self.self_attn
         assert isinstance(attention, DeformableAttention)
-        source = attention.project(tokens, pyramid.padding, pyramid.shapes)
         cells = in_cells(references, pyramid.shapes, points=attention.n_points)
         encoded, packed = torch.empty_like(tokens), attention.packed()
-        for span in spans(tokens.shape[1], len(tokens), width=self.fc1.out_features):
-            own = tokens[:, span]
-            read = attention.read(source, own + positions[:, span], cells[:, span], packed)
-            own = self.self_attn_layer_norm(read.add_(own))
-            encoded[:, span] = feed_forward(
-                own, self.fc1, self.activation_fn, self.fc2, self.final_layer_norm
-            )
+        for part in spans(len(tokens), tokens.shape[1], width=self.fc1.out_features):
+            seen = tokens[part]
+            padding = None if pyramid.padding is None else pyramid.padding[part]
+            source = attention.project(seen, padding, pyramid.shapes)
+            where = positions if len(positions) == 1 else positions[part]
+            places = cells if len(cells) == 1 else cells[part]
+            for span in spans(seen.shape[1], len(seen), width=self.fc1.out_features):
+                own = seen[:, span]
+                read = attention.read(source, own + where[:, span], places[:, span], packed)
+                own = self.self_attn_layer_norm(read.add_(own))
+                encoded[part, span] = feed_forward(
+                    own, self.fc1, self.activation_fn, self.fc2, self.final_layer_norm
+                )
         return encoded
 
 

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 Shapes = Sequence[tuple[int, int]]
 """Height and width of every level of the pyramid, finest first."""
 
+_SUM = 0
+"""The mode of `torch.embedding_bag`, which spares what its functional form does around it."""
 _MOST_ROWS = 2**24
 """Row numbers are computed as float32, which holds whole numbers up to here."""
 
@@ -37,10 +39,13 @@ class GridMaps:
     Args:
         values: (B, S, heads, C) of all levels.
         shapes: the pyramid.
+        padding: (B, S) bool, True where a token reads as zero; None when nothing is padded.
     """
 
-    def __init__(self, values: Tensor, shapes: Shapes) -> None:
+    def __init__(self, values: Tensor, shapes: Shapes, *, padding: Tensor | None = None) -> None:
         self.heads = values.shape[2]
+        if padding is not None:
+            values = values.masked_fill(padding[:, :, None, None], 0.0)
         flat = values.permute(0, 2, 3, 1).flatten(0, 1)  # (B * heads, C, S)
         parts = flat.split([height * width for height, width in shapes], dim=2)
         self.maps = [part.unflatten(2, shape) for part, shape in zip(parts, shapes, strict=True)]
@@ -77,35 +82,49 @@ class GridMaps:
 class RowTable:
     """Rows that a fused kernel gathers and sums: on a processor more than ten times faster.
 
-    All maps lie in one table with rows of equal length, each with a border of zeros: one cell before it and
-    two behind. A place outside is moved onto the border, so that its four neighbours exist and need no mask,
-    and are at the same four distances in every map: the same indices serve four shifted tables.
+    All maps lie in one table with rows of equal length, the coarser ones side by side below the finest, each
+    with a border of zeros: one cell before it and two behind. A place outside is moved onto the border, so
+    that its four neighbours exist and need no mask, and are at the same four distances in every map: the same
+    indices serve four shifted tables.
 
     Args:
         values: (B, S, heads, C) of all levels, float32; no gradient flows back.
         shapes: the pyramid.
         points: P, samples per level.
+        padding: (B, S) bool, True where a token reads as zero; None when nothing is padded.
+        counted: a further channel holds one where a token is, and is zero elsewhere.
     """
 
-    def __init__(self, values: Tensor, shapes: Shapes, *, points: int) -> None:
+    def __init__(
+        self,
+        values: Tensor,
+        shapes: Shapes,
+        *,
+        points: int,
+        padding: Tensor | None = None,
+        counted: bool = False,
+    ) -> None:
         batch, _, heads, width = values.shape
-        self.step = max(columns for _, columns in shapes) + 3
-        heights = [height + 3 for height, _ in shapes]
-        table = values.new_zeros(batch, sum(heights), self.step, heads, width)
-        tops, top, source = [], 0, 0
-        for height, columns in shapes:
-            inner = values[:, source : source + height * columns].unflatten(1, (height, columns))
-            table[:, top + 1 : top + 1 + height, 1 : 1 + columns] = inner
-            tops.append(top)
-            top, source = top + height + 3, source + height * columns
-        self.rows = table.view(-1, width)
+        corners, lines, self.step = _corners(shapes)
+        table = values.new_zeros(batch, lines, self.step, heads, width + counted)
+        source = 0
+        for (height, columns), (top, left) in zip(shapes, corners, strict=True):
+            span = slice(source, source + height * columns)
+            inner = table[:, top + 1 : top + 1 + height, left + 1 : left + 1 + columns]
+            inner[..., :width] = values[:, span].unflatten(1, (height, columns))
+            if counted:
+                inner[..., width] = 1.0
+            if padding is not None:
+                inner.masked_fill_(padding[:, span].unflatten(1, (height, columns))[..., None, None], 0.0)
+            source = span.stop
+        self.rows = table.view(-1, width + counted)
         self.heads = heads
         self.right, self.bottom = (
             values.new_tensor([shape[axis] + 1 for shape in shapes]).repeat_interleave(points).repeat(heads)
             for axis in (1, 0)
         )  # (heads * L * P,): the first place that sees only border
-        first = values.new_tensor(tops).repeat_interleave(points) * self.step
-        first = first + torch.arange(batch, device=values.device)[:, None, None] * (sum(heights) * self.step)
+        first = values.new_tensor([top * self.step + left for top, left in corners]).repeat_interleave(points)
+        first = first + torch.arange(batch, device=values.device)[:, None, None] * (lines * self.step)
         head = torch.arange(heads, device=values.device)[:, None]
         self.first = (first * heads + head).flatten(1)[:, None]  # (B, 1, heads * L * P)
 
@@ -118,8 +137,8 @@ class RowTable:
         column, row = x.floor(), y.floor()
         x, y = x.sub_(column), y.sub_(row)
         index = torch.add(self.first, column, alpha=self.heads).add_(row, alpha=self.heads * self.step)
-        bags = (shape[:3].numel(), shape[3])
-        rows = index.to(torch.int32).view(bags)
+        rows = index.to(torch.int32).view(-1)
+        bags = torch.arange(0, len(rows), shape[3], dtype=torch.int32, device=x.device)  # where each begins
         weights = weights.flatten(2)
         below = weights * y
         above = weights - below
@@ -128,9 +147,22 @@ class RowTable:
         total = torch.zeros(())
         for share, distance in zip(shares, (0, 1, self.step, self.step + 1), strict=True):
             shifted = self.rows[distance * self.heads :]
-            found = F.embedding_bag(rows, shifted, mode="sum", per_sample_weights=share.view(bags))
+            found = torch.embedding_bag(
+                shifted, rows, bags, mode=_SUM, per_sample_weights=share.view(-1), include_last_offset=False
+            )[0]
             total = found if distance == 0 else total.add_(found)
         return total.view(*shape[:2], -1)
+
+
+def _corners(shapes: Shapes) -> tuple[list[tuple[int, int]], int, int]:
+    """Row and column of each bordered map in a table, and the table's rows and columns."""
+    height, width = (side + 3 for side in shapes[0])
+    corners, left = [(0, 0)], 0
+    for _, columns in shapes[1:]:
+        corners.append((height, left))
+        left += columns + 3
+    below = max((rows + 3 for rows, _ in shapes[1:]), default=0)
+    return corners, height + below, max(width, left)
 
 
 class TokenTable:
@@ -147,10 +179,7 @@ class TokenTable:
     """
 
     def __init__(self, tokens: Tensor, padding: Tensor | None, shapes: Shapes, *, points: int) -> None:
-        values = F.pad(tokens, (0, 1), value=1.0)
-        if padding is not None:
-            values = values.masked_fill(padding[..., None], 0.0)
-        self.rows = RowTable(values[:, :, None], shapes, points=points)
+        self.rows = RowTable(tokens[:, :, None], shapes, points=points, padding=padding, counted=True)
 
     def sample(self, x: Tensor, y: Tensor, weights: Tensor, *, projection: Tensor, bias: Tensor) -> Tensor:
         """Samples of the projected tokens; see `GridMaps.sample`.
@@ -191,16 +220,19 @@ def reads_first(queries: Tensor, tokens: Tensor, *, samples: int) -> bool:
     return quick and queries.shape[1] * samples * 4 * _GATHER < tokens.shape[1] * tokens.shape[2]
 
 
-def readable(values: Tensor, shapes: Shapes, *, points: int) -> GridMaps | RowTable:
+def readable(
+    values: Tensor, shapes: Shapes, *, points: int, padding: Tensor | None = None
+) -> GridMaps | RowTable:
     """The faster of two equal ways to sample.
 
     Args:
         values: (B, S, heads, C) of all levels.
         shapes: the pyramid.
         points: P, samples per level.
+        padding: (B, S) bool, True where a token reads as zero; None when nothing is padded.
     """
-    cells = sum(height + 3 for height, _ in shapes) * (max(width for _, width in shapes) + 3)
-    too_many = values.shape[0] * values.shape[2] * cells >= _MOST_ROWS
+    _, lines, columns = _corners(shapes)
+    too_many = values.shape[0] * values.shape[2] * lines * columns >= _MOST_ROWS
     if torch.is_grad_enabled() or values.is_cuda or values.dtype != torch.float32 or too_many:
-        return GridMaps(values, shapes)
-    return RowTable(values, shapes, points=points)
+        return GridMaps(values, shapes, padding=padding)
+    return RowTable(values, shapes, points=points, padding=padding)
