@@ -361,3 +361,10 @@ def test_a_few_bytes_are_no_image(size: int) -> None:
     """Shorter than what decoders look at to tell whether the data is theirs."""
     with pytest.raises(ImageError, match=r"damaged|not an image of a known format"):
         load_image(bytes(size))
+
+
+def test_sketches_of_equal_pictures_are_equal(picture: Image.Image) -> None:
+    loaded = load_image(picture)
+    assert load_image(encoded(picture)).sketch == loaded.sketch
+    assert load_image(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)).sketch != loaded.sketch
+    assert load_image(picture.crop((0, 0, 60, 39))).sketch != loaded.sketch

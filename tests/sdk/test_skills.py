@@ -180,6 +180,37 @@ def test_images_of_a_list_are_seen_together(random_vlm: VisionLLM, seen_tiles: l
     assert sum(seen_tiles) == 3
 
 
+def test_equal_images_of_a_list_are_seen_once(random_vlm: VisionLLM, seen_tiles: list[int]) -> None:
+    noise = [Image.effect_noise((60, 60), spread).convert("RGB") for spread in (50, 60)]
+    found = random_vlm.detect([noise[0], noise[1], noise[0].copy(), noise[0]], ["star"], threshold=0.0)
+    assert sum(seen_tiles) == 2
+    assert found[0] == found[3]
+    assert len(found) == 4
+
+
+def test_files_of_a_list_are_decoded_in_order(
+    random_vlm: VisionLLM, scenes: list[Image.Image], tmp_path: Path
+) -> None:
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path, scene in zip(paths, scenes, strict=True):
+        scene.save(path)
+    mixed = [paths[0], scenes[1], paths[2], paths[0]]
+    found = random_vlm.detect(mixed, ["star"], threshold=0.0, masks=False)
+    assert found == random_vlm.detect(
+        [scenes[0], *scenes[1:], scenes[0]], ["star"], threshold=0.0, masks=False
+    )
+    paths[2].write_bytes(b"no image")
+    with pytest.raises(ImageError, match="image 2"):
+        random_vlm.detect([*mixed, "nowhere.png"], ["star"])
+
+
+def test_too_long_labels_name_their_image(random_vlm: VisionLLM, scenes: list[Image.Image]) -> None:
+    many = [*scenes, *(Image.effect_noise((40, 40), spread).convert("RGB") for spread in range(70, 87))]
+    labels = [["star"]] * (len(many) - 1) + [["x" * 500, "y" * 500, "z" * 500]]
+    with pytest.raises(LimitError, match="request 19"):
+        random_vlm.detect(many, labels)
+
+
 def test_feature_cache_is_bounded() -> None:
     import torch
 

@@ -55,18 +55,25 @@ def perceive(engine: Engine, items: Sequence[Perception], kind: type[ResultT]) -
     """
     results: list[ResultT] = []
     for start in range(0, len(items), _IMAGES_AT_ONCE):
-        results += _perceive(engine, items[start : start + _IMAGES_AT_ONCE], kind)
+        results += _perceive(engine, items[start : start + _IMAGES_AT_ONCE], start, kind)
     return results
 
 
 @torch.no_grad()
-def _perceive(engine: Engine, items: Sequence[Perception], kind: type[ResultT]) -> list[ResultT]:
-    """Images and labels through the language model, each lane with a share of them; then the tool."""
+def _perceive(engine: Engine, items: Sequence[Perception], first: int, kind: type[ResultT]) -> list[ResultT]:
+    """Images and labels through the language model, each lane with a share of them; then the tool.
+
+    Args:
+        engine: the model.
+        items: few enough for one pass.
+        first: number of the first one, for messages.
+        kind: the type of result that the tool must give.
+    """
     place = engine.model.core.device
     with engine.turn():
         parts = shares([item.image.sketch for item in items], place)  # equal images go to one lane
         calls: dict[int, RoutedCall] = {}
-        for found in side_by_side(lambda part: _calls(engine, items, part), parts, place):
+        for found in side_by_side(lambda part: _calls(engine, items, part, first), parts, place):
             calls |= found
         jobs = [
             ToolJob(call=calls[i], image=item.image.image, options=engine.options(item.token, item.options))
@@ -76,7 +83,9 @@ def _perceive(engine: Engine, items: Sequence[Perception], kind: type[ResultT]) 
     return [checked_result(result, item.token, kind) for item, result in zip(items, results, strict=True)]
 
 
-def _calls(engine: Engine, items: Sequence[Perception], part: Sequence[int]) -> dict[int, RoutedCall]:
+def _calls(
+    engine: Engine, items: Sequence[Perception], part: Sequence[int], first: int
+) -> dict[int, RoutedCall]:
     """What the items at some positions ask of the tool."""
     seen = engine.see([items[i].image for i in part])
     requests = [
@@ -86,7 +95,7 @@ def _calls(engine: Engine, items: Sequence[Perception], part: Sequence[int]) -> 
                 for token, labels in (*items[i].before, (items[i].token, items[i].labels))
             ),
             images=(image,),
-            number=i,
+            number=first + i,
         )
         for i, image in zip(part, seen, strict=True)
     ]

@@ -9,9 +9,10 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
     GroundingDinoMultiscaleDeformableAttention,
 )
 
-from visionllm_tools.blocks import feedforward
+from visionllm_tools.blocks import deformable, feedforward
 from visionllm_tools.blocks.deformable import (
     DeformableAttention,
+    DeformableDecoderLayer,
     DeformableEncoderLayer,
     Pyramid,
     initialise_deformable,
@@ -72,6 +73,32 @@ def test_encoding_in_blocks(
     with torch.inference_mode():
         found = layer.encode(pyramid, positions, references)
     torch.testing.assert_close(found.clone(), expected.detach(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_decoder_layer_whose_queries_read_first(
+    config: GroundingDinoConfig, padded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    layer = DeformableDecoderLayer(config).eval()
+    padding = torch.rand(2, 39) < 0.2 if padded else None
+    pyramid = Pyramid(
+        tokens=torch.randn(2, 39, 16), shapes=[(6, 5), (3, 3)], ratios=torch.ones(2, 2, 2), padding=padding
+    )
+    arguments = {
+        "positions": torch.randn(2, 3, 16),
+        "boxes": torch.rand(2, 3, 2, 4),
+        "pyramid": pyramid,
+        "labels": torch.randn(2, 4, 16),
+        "label_mask": None,
+        "query_mask": None,
+    }
+    queries, decisions = torch.randn(2, 3, 16), iter([False, True])
+    monkeypatch.setattr(deformable, "reads_first", lambda *_, **__: next(decisions))
+    with torch.inference_mode():
+        after, first = (layer.decode(queries, **arguments) for _ in range(2))
+    torch.testing.assert_close(first, after, atol=1e-4, rtol=1e-4)
+    assert pyramid.table(config.decoder_n_points) is pyramid.table(config.decoder_n_points)
 
 
 def test_initial_points_form_stars(config: GroundingDinoConfig) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.models.grounding_dino.modeling_grounding_dino import MultiScaleDeformableAttention
 
 from visionllm_tools.blocks import sampling
-from visionllm_tools.blocks.sampling import GridMaps, RowTable, in_cells, readable
+from visionllm_tools.blocks.sampling import GridMaps, RowTable, TokenTable, in_cells, readable, reads_first
 
 Shapes = list[tuple[int, int]]
 sides = st.integers(1, 6)
@@ -90,3 +90,40 @@ def test_in_cells() -> None:
     assert found.shape == (1, 1, 4, 6)
     torch.testing.assert_close(found[0, 0, :, 0], torch.tensor([10.0, 2.5, 20.0, 1.0]))
     torch.testing.assert_close(found[0, 0, :, 3], torch.tensor([4.0, 1.0, 8.0, 0.4]))
+
+
+@given(
+    shapes=st.lists(st.tuples(sides, sides), min_size=1, max_size=4),
+    heads=st.integers(1, 3),
+    queries=st.integers(1, 5),
+    padded=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_reading_before_projecting(shapes: Shapes, heads: int, queries: int, padded: bool, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    count, width = sum(height * width for height, width in shapes), 4 * heads
+    tokens = torch.randn(2, count, 6, generator=generator)
+    projection = torch.randn(width, 6, generator=generator)
+    bias = torch.randn(width, generator=generator)
+    padding = torch.rand(2, count, generator=generator) < 0.3 if padded else None
+    places = torch.rand(2, queries, heads, len(shapes) * POINTS, 2, generator=generator) * 9 - 1.5
+    weights = torch.rand(2, queries, heads, len(shapes) * POINTS, generator=generator)
+    x, y = places.unbind(-1)
+    values = (tokens @ projection.T + bias).unflatten(-1, (heads, 4))
+    expected = GridMaps(values, shapes, padding=padding).sample(x, y, weights)
+    for source in (RowTable, readable):
+        with torch.no_grad():
+            found = source(values, shapes, points=POINTS, padding=padding).sample(x, y, weights)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    table = TokenTable(tokens, padding, shapes, points=POINTS)
+    found = table.sample(x, y, weights, projection=projection, bias=bias)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_few_queries_read_first() -> None:
+    tokens = torch.rand(2, 1872, 128)
+    with torch.no_grad():
+        assert reads_first(torch.rand(2, 40, 128), tokens, samples=64)
+        assert not reads_first(torch.rand(2, 300, 128), tokens, samples=64)
+        assert not reads_first(torch.rand(2, 40, 128), tokens.bfloat16(), samples=64)
+    assert not reads_first(torch.rand(2, 40, 128), tokens, samples=64)  # gradients would not flow back

@@ -17,6 +17,7 @@ from visionllm_sdk.model.compiled import compile_in_place
 from visionllm_sdk.registry import ToolRegistry
 from visionllm_sdk.results import Detections, Grounding, ImageResult, SemanticMap
 from visionllm_sdk.tool import RoutedTool, SuperLink, ToolRequest
+from visionllm_tools.detection import found as found_rows
 from visionllm_tools.detection.decoder import Detector
 from visionllm_tools.detection.denoising import DenoisingConfig
 from visionllm_tools.detection.loss import LossConfig
@@ -297,6 +298,26 @@ def test_mask_features_only_where_something_is_kept(
     )
     assert (len(nothing), len(boxes), len(masks)) == (0, 2, 2)  # type: ignore[arg-type]
     assert described == [1]
+
+
+def test_mask_features_of_several_rows_at_once(tool: DetectionTool, monkeypatch: pytest.MonkeyPatch) -> None:
+    described: list[int] = []
+    plain = tool.decoder.model.describe_masks
+
+    def spy(finest: Tensor, encoded: Tensor) -> Tensor:
+        described.append(len(finest))
+        return plain(finest, encoded)
+
+    monkeypatch.setattr(tool.decoder.model, "describe_masks", spy)
+    image = noise(60, 90, 1)
+    requests = [request(image, 3, seed=seed, threshold=0.0, limit=3) for seed in range(5)]
+    expected = tool.run(requests)
+    assert described == [5]
+    described.clear()
+    monkeypatch.setattr(found_rows, "pixels_at_once", lambda _: 2 * 64 * 96)
+    for one, other in zip(tool.run(requests), expected, strict=True):
+        assert_same(one, other)
+    assert described == [2, 2, 1]
 
 
 @pytest.mark.slow

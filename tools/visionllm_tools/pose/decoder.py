@@ -15,6 +15,7 @@ from transformers.models.grounding_dino.modeling_grounding_dino import (
 )
 
 from visionllm_sdk.errors import ConfigError
+from visionllm_sdk.model.precision import Quick
 from visionllm_tools.blocks.backbone import LibraryBackbone
 from visionllm_tools.blocks.deformable import initialise_deformable
 from visionllm_tools.blocks.fusion import FusedEncoder
@@ -43,7 +44,7 @@ class PoseTransformer(nn.Module):
         self.enc_out_bbox_embed = GroundingDinoMLPPredictionHead(width, width, 4, 3)
 
 
-class PoseEstimator(nn.Module):
+class PoseEstimator(Quick):
     """Finds objects of given classes, and the keypoints that names ask for on each.
 
     Classes and names come as features, not as words: see `encode_labels` and `encode_keypoints`.
@@ -133,13 +134,14 @@ class PoseEstimator(nn.Module):
 
     def look(self, pixels: Tensor, pixel_mask: Tensor) -> View:
         """The part of `forward` that needs no labels; several label sets may share it."""
-        pyramid, positions = lay_out(
-            self.backbone[0](pixels),
-            pixel_mask,
-            projections=self.input_proj,
-            position_embedding=self.position_embedding,
-            level_embed=self.transformer.level_embed,
-        )
+        with self.products(pixels):
+            pyramid, positions = lay_out(
+                self.backbone[0](pixels),
+                pixel_mask,
+                projections=self.input_proj,
+                position_embedding=self.position_embedding,
+                level_embed=self.transformer.level_embed,
+            )
         return View(pyramid=pyramid, positions=positions)
 
     def estimate(
