@@ -92,5 +92,16 @@ def split_keypoints(text: str) -> str | list[str]:
 
 
 def split_labels(text: str) -> list[str]:
-    """The labels of a comma-separated list; empty entries are left out."""
-    return [label.strip() for label in text.split(",") if label.strip()]
+    """The labels of a comma-separated list; empty entries are left out.
+
+    Raises:
+        InputError: nothing is left. Said here, before a model is loaded.
+    """
+    from visionllm_sdk.errors import InputError
+
+    labels = [label.strip() for label in text.split(",") if label.strip()]
+    if not labels:
+        raise InputError(
+            "no label is given", value=repr(text), remedy='Write names with commas: "circle,star".'
+        )
+    return labels
