@@ -277,18 +277,22 @@ def test_truth_that_does_not_fit(make_tiny: Callable[..., Detector]) -> None:
         tool.loss([request(noise(64, 64, 0), 2)], [small])
 
 
-def test_mask_features_only_where_something_is_kept(
-    tool: DetectionTool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The most expensive part is left out for images without detections and for boxes alone."""
-    described: list[int] = []
+@pytest.fixture
+def described(tool: DetectionTool, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Number of rows of every pass that makes mask features."""
+    passes: list[int] = []
     plain = tool.decoder.model.describe_masks
 
     def spy(finest: Tensor, encoded: Tensor) -> Tensor:
-        described.append(len(finest))
+        passes.append(len(finest))
         return plain(finest, encoded)
 
     monkeypatch.setattr(tool.decoder.model, "describe_masks", spy)
+    return passes
+
+
+def test_mask_features_only_where_something_is_kept(tool: DetectionTool, described: list[int]) -> None:
+    """The most expensive part is left out for images without detections and for boxes alone."""
     nothing, boxes, masks = tool.run(
         [
             request(noise(60, 90, 0), threshold=1.0),
@@ -300,15 +304,9 @@ def test_mask_features_only_where_something_is_kept(
     assert described == [1]
 
 
-def test_mask_features_of_several_rows_at_once(tool: DetectionTool, monkeypatch: pytest.MonkeyPatch) -> None:
-    described: list[int] = []
-    plain = tool.decoder.model.describe_masks
-
-    def spy(finest: Tensor, encoded: Tensor) -> Tensor:
-        described.append(len(finest))
-        return plain(finest, encoded)
-
-    monkeypatch.setattr(tool.decoder.model, "describe_masks", spy)
+def test_mask_features_of_several_rows_at_once(
+    tool: DetectionTool, described: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     image = noise(60, 90, 1)
     requests = [request(image, 3, seed=seed, threshold=0.0, limit=3) for seed in range(5)]
     expected = tool.run(requests)
