@@ -20,7 +20,6 @@ from visionllm_sdk.model.bridge import build_bridge, pixel_shuffle
 from visionllm_sdk.model.compiled import CompiledStep
 from visionllm_sdk.model.config import ModelConfig
 from visionllm_sdk.model.language import build_language
-from visionllm_sdk.model.precision import Quick
 from visionllm_sdk.model.prompt import IGNORED, Batch, RegionPrompt, SequenceLayout, TiledImage
 from visionllm_sdk.model.region import RegionEncoder
 from visionllm_sdk.model.superlink import (
@@ -60,7 +59,7 @@ class CoreOutput:
         return [pair for pair in zip(self.links, self.states, strict=True) if pair[0].row == row]
 
 
-class VisionLLMCore(Quick):
+class VisionLLMCore(nn.Module):
     """Vision encoder, bridge, region encoder, query tables and language model.
 
     Args:
@@ -154,8 +153,6 @@ class VisionLLMCore(Quick):
     def forward(self, batch: Batch, *, loss: bool = True) -> CoreOutput:
         """One pass over laid-out text: training, teacher forcing, forced routing.
 
-        Without gradients, products may be computed in bfloat16; see `precision`.
-
         Args:
             batch: prompts with placeholders after every routing token.
             loss: compute the language loss.
@@ -164,9 +161,7 @@ class VisionLLMCore(Quick):
             InputError: the batch contradicts itself, see :meth:`embed`.
         """
         links = find_links(batch.ids, self.plan)
-        embeddings = self.embed(batch, links)
-        with self.products(embeddings):
-            hidden = self.run(embeddings, batch.mask).to(embeddings.dtype)
+        hidden = self.run(self.embed(batch, links), batch.mask)
         value = None
         if loss:
             labels = batch.labels.masked_fill(query_mask(batch.ids, links), IGNORED)

@@ -1,9 +1,10 @@
 """bfloat16 inside of modules, on processors that compute it natively.
 
 Residual conv nets of this project are trained under bfloat16 autocast, so nothing is lost when they are used
-so: their convolutions then take a third of the time. Matrix products over all tokens gain as much; whether
-a checkpoint bears the rounding there, it says itself (`SdkSection.quick_products`). A caller who names a
-number format gets that format.
+so: their convolutions then take a third of the time. Matrix products over all tokens of a decoder's image
+gain as much; whether a checkpoint bears the rounding there, it says itself (`SdkSection.quick_products`). The
+language model keeps its format: with other rows beside them, its rows would be rounded otherwise, and scores
+would depend on the batch. A caller who names a number format gets that format.
 """
 
 from __future__ import annotations

@@ -35,9 +35,9 @@ class SdkSection:
         region_place: the region encoder adds where a region lies, for vision encoders that do not know.
         closer_look: share of the probability, 0..1, that the best label of a region must have; with less the
             region is looked at once more from nearby. None: never, as released.
-        quick_products: matrix products of forced passes and of the decoders' encoders may be computed in
-            bfloat16 where the processor does so by itself, unless the caller names a number format: the
-            checkpoint's figures were measured so. Other checkpoints compute in the format of their weights.
+        quick_products: matrix products of the decoders' encoders may be computed in bfloat16 where the
+            processor does so by itself, unless the caller names a number format: the checkpoint's figures
+            were measured so. Other checkpoints compute in the format of their weights.
         query_tables: number of queries of tables beyond the released four.
         routing: table name of routing tokens beyond the released six.
         layouts: forced layouts of this checkpoint, by routing token; they replace the tool's own. Those of

@@ -67,8 +67,8 @@ class VisionLLM(
             name_or_path: folder, or hub name if there is no such folder; None is the embedded model.
             device: ``"cpu"`` if not given.
             dtype: number format, such as ``"float32"``. None takes bfloat16; on the CPU float32, inside of
-                which conv nets, and most of the embedded model, multiply in bfloat16 where the processor has
-                instructions for it.
+                which conv nets, and the embedded model's decoders, multiply in bfloat16 where the processor
+                has instructions for it.
             tools: names of the routed tools to load; None takes all that the checkpoint has.
             rules: which images are accepted.
             settings: see :class:`~visionllm_sdk.skills.loading.LoadingSettings`.

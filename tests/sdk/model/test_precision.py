@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -90,3 +91,27 @@ def test_who_names_a_format_gets_it() -> None:
 
     assert quick() == {True}
     assert quick(dtype="float32") == {False}
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """With another number of threads, products are summed in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("native", "one_thread")
+def test_scores_do_not_depend_on_what_else_is_in_the_batch() -> None:
+    from visionllm_sdk import VisionLLM
+    from visionllm_sdk.scenes import held_out_seeds, render, sample_scene
+
+    vlm = VisionLLM.from_pretrained(tools=["detect"])
+    images = [render(sample_scene(seed)).image for seed in held_out_seeds(5)]
+    together = vlm.detect([images[0], *images], ["circle", "star", "square"], threshold=0.1)
+    alone = [vlm.detect(image, ["circle", "star", "square"], threshold=0.1) for image in images]
+    found = [one.score for result in together[1:] for one in result]
+    assert found
+    assert found == pytest.approx([one.score for result in alone for one in result], abs=1e-5)
+    assert together[0] == together[1]

@@ -161,7 +161,7 @@ def _corners(shapes: Shapes) -> tuple[list[tuple[int, int]], int, int]:
     for _, columns in shapes[1:]:
         corners.append((height, left))
         left += columns + 3
-    below = max((rows + 3 for rows, _ in shapes[1:]), default=0)
+    below = max([rows + 3 for rows, _ in shapes[1:]] or [0])  # without a default: this may be compiled
     return corners, height + below, max(width, left)
 
 
