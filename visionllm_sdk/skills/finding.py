@@ -232,6 +232,6 @@ def _wishes(
 ) -> list[Perception]:
     """What is asked of every image."""
     return [
-        Perception(image=image, token=SKILL_TOKENS[skill], labels=wanted, options=options)
-        for image, wanted in zip(images.items, labels, strict=True)
+        Perception(image=image, token=SKILL_TOKENS[skill], labels=wanted, options=options, number=number)
+        for number, (image, wanted) in enumerate(zip(images.items, labels, strict=True))
     ]

@@ -33,6 +33,7 @@ class Perception:
         before: other routing tokens with their labels that open the same answer and whose super-links the
             tool reads, such as the object classes of poses.
         options: the tool's options by name; None keeps its default.
+        number: among the caller's images, for messages; None: the place among the items of a pass.
     """
 
     image: LoadedImage
@@ -40,6 +41,7 @@ class Perception:
     labels: tuple[str, ...]
     before: tuple[tuple[str, tuple[str, ...]], ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    number: int | None = None
 
 
 def perceive(engine: Engine, items: Sequence[Perception], kind: type[ResultT]) -> list[ResultT]:
@@ -55,25 +57,18 @@ def perceive(engine: Engine, items: Sequence[Perception], kind: type[ResultT]) -
     """
     results: list[ResultT] = []
     for start in range(0, len(items), _IMAGES_AT_ONCE):
-        results += _perceive(engine, items[start : start + _IMAGES_AT_ONCE], start, kind)
+        results += _perceive(engine, items[start : start + _IMAGES_AT_ONCE], kind)
     return results
 
 
 @torch.no_grad()
-def _perceive(engine: Engine, items: Sequence[Perception], first: int, kind: type[ResultT]) -> list[ResultT]:
-    """Images and labels through the language model, each lane with a share of them; then the tool.
-
-    Args:
-        engine: the model.
-        items: few enough for one pass.
-        first: number of the first one, for messages.
-        kind: the type of result that the tool must give.
-    """
+def _perceive(engine: Engine, items: Sequence[Perception], kind: type[ResultT]) -> list[ResultT]:
+    """Images and labels through the language model, each lane with a share of them; then the tool."""
     place = engine.model.core.device
     with engine.turn():
         parts = shares([item.image.sketch for item in items], place)  # equal images go to one lane
         calls: dict[int, RoutedCall] = {}
-        for found in side_by_side(lambda part: _calls(engine, items, part, first), parts, place):
+        for found in side_by_side(lambda part: _calls(engine, items, part), parts, place):
             calls |= found
         jobs = [
             ToolJob(call=calls[i], image=item.image.image, options=engine.options(item.token, item.options))
@@ -83,9 +78,7 @@ def _perceive(engine: Engine, items: Sequence[Perception], first: int, kind: typ
     return [checked_result(result, item.token, kind) for item, result in zip(items, results, strict=True)]
 
 
-def _calls(
-    engine: Engine, items: Sequence[Perception], part: Sequence[int], first: int
-) -> dict[int, RoutedCall]:
+def _calls(engine: Engine, items: Sequence[Perception], part: Sequence[int]) -> dict[int, RoutedCall]:
     """What the items at some positions ask of the tool."""
     seen = engine.see([items[i].image for i in part])
     requests = [
@@ -95,7 +88,7 @@ def _calls(
                 for token, labels in (*items[i].before, (items[i].token, items[i].labels))
             ),
             images=(image,),
-            number=first + i,
+            number=i if items[i].number is None else items[i].number,
         )
         for i, image in zip(part, seen, strict=True)
     ]

@@ -127,9 +127,15 @@ def _requests(
             labels=names,
             before=((SKILL_TOKENS["detect"], classes),),
             options={"threshold": threshold},
+            number=number,
         )
-        for image, classes, names in zip(
-            images.items, check_each(wanted, check_labels), check_each(named, check_keypoints), strict=True
+        for number, (image, classes, names) in enumerate(
+            zip(
+                images.items,
+                check_each(wanted, check_labels),
+                check_each(named, check_keypoints),
+                strict=True,
+            )
         )
     ]
 

@@ -147,9 +147,7 @@ class RowTable:
         total = torch.zeros(())
         for share, distance in zip(shares, (0, 1, self.step, self.step + 1), strict=True):
             shifted = self.rows[distance * self.heads :]
-            found = torch.embedding_bag(
-                shifted, rows, bags, mode=_SUM, per_sample_weights=share.view(-1), include_last_offset=False
-            )[0]
+            found = torch.embedding_bag(shifted, rows, bags, mode=_SUM, per_sample_weights=share.view(-1))[0]
             total = found if distance == 0 else total.add_(found)
         return total.view(*shape[:2], -1)
 
@@ -196,14 +194,15 @@ class TokenTable:
         """
         queries, heads = x.shape[1:3]
         alone = (part.flatten(1, 2)[:, :, None] for part in (x, y, weights))  # every head is a query
-        found = (
-            self.rows.sample(*alone).unflatten(1, (queries, heads)).transpose(1, 2)
-        )  # (B, heads, Q, C + 1)
+        found = self.rows.sample(*alone).unflatten(1, (queries, heads))
+        found = found.transpose(1, 2)  # (B, heads, Q, C + 1)
         columns = projection.unflatten(0, (heads, -1)).transpose(1, 2)  # (heads, C, D)
         read = found[..., :-1] @ columns + found[..., -1:] * bias.view(heads, 1, -1)
         return read.transpose(1, 2).flatten(2)
 
 
+_BORDERED = 16
+"""Cells of a table for one token: sixteen for a map of one cell with its border, fewer for larger maps."""
 _GATHER = 16
 """How many multiplications of a matrix product take as long as gathering one value."""
 
@@ -217,7 +216,8 @@ def reads_first(queries: Tensor, tokens: Tensor, *, samples: int) -> bool:
         samples: of one query, over all heads and levels.
     """
     quick = tokens.dtype == torch.float32 and not tokens.is_cuda and not torch.is_grad_enabled()
-    return quick and queries.shape[1] * samples * 4 * _GATHER < tokens.shape[1] * tokens.shape[2]
+    few = queries.shape[1] * samples * 4 * _GATHER < tokens.shape[1] * tokens.shape[2]
+    return quick and few and tokens.shape[:2].numel() * _BORDERED < _MOST_ROWS
 
 
 def readable(
