@@ -1,4 +1,4 @@
-"""bfloat16 inside of modules, on processors that compute it natively.
+"""bfloat16 inside of modules, on processors that compute it natively, and quick conv nets on all.
 
 Residual conv nets of this project are trained under bfloat16 autocast, so nothing is lost when they are used
 so: their convolutions then take a third of the time. Matrix products over all tokens of a decoder's image
@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from visionllm_sdk.model.folding import FoldedCopy
 
 _NATIVE = ("avx512_bf16", "amx_bf16")
 
@@ -54,6 +56,10 @@ class Quick(nn.Module):
 class QuickConvolutions(Quick):
     """The same for convolutions, whose weights and pixels are laid out for it."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._copy = FoldedCopy()
+
     def hurry(self) -> None:
         """See `Quick.hurry`."""
         super().hurry()
@@ -62,7 +68,9 @@ class QuickConvolutions(Quick):
 
     @contextmanager
     def precision(self, pixels: Tensor) -> Iterator[Tensor]:
-        """A span of computing in the right number format; with gradients always in that of the weights.
+        """A span of computing in the right number format and, on the CPU, with channels last.
+
+        With gradients always in the format of the weights, and in the layout of the pixels.
 
         Args:
             pixels: what goes in, (B, C, H, W).
@@ -70,11 +78,31 @@ class QuickConvolutions(Quick):
         Yields:
             The pixels, laid out for it.
         """
-        if not self.in_a_hurry(pixels):
+        if torch.is_grad_enabled() or pixels.device.type != "cpu":
             yield pixels
             return
-        with torch.autocast("cpu", torch.bfloat16):
+        with self.products(pixels):
             yield pixels.contiguous(memory_format=torch.channels_last)
+
+    def feature_maps(self, net: nn.Module, pixels: Tensor) -> list[Tensor]:
+        """What a backbone of the library makes of pixels, by its folded copy where nothing is to be learnt.
+
+        Args:
+            net: the backbone.
+            pixels: (B, 3, H, W).
+
+        Returns:
+            Maps (B, C_i, H_i, W_i) in the pixels' number format; their memory may have channels last.
+        """
+        form = torch.bfloat16 if self.in_a_hurry(pixels) else torch.float32
+        learning = torch.is_grad_enabled() or pixels.dtype != torch.float32
+        copy = None if learning else self._copy.of(net, form)
+        if copy is None:
+            with self.precision(pixels) as shaped:
+                found = net(shaped).feature_maps
+        else:
+            found = copy(pixels.to(form, memory_format=torch.channels_last)).feature_maps
+        return [one.to(pixels.dtype) for one in found]
 
 
 def hurry(module: nn.Module, *, products: bool) -> None:

@@ -206,9 +206,7 @@ class ConvEncoder(VisionEncoder, QuickConvolutions):
 
     def forward(self, pixels: Tensor, *, levels: bool = False) -> VisionFeatures:
         """See :meth:`VisionEncoder.forward`; the levels are the last three stages."""
-        with self.precision(pixels) as shaped:
-            found = self.vision_model(shaped).feature_maps
-        maps = [one.to(pixels.dtype) for one in found]
+        maps = self.feature_maps(self.vision_model, pixels)
         tokens = maps[-1].flatten(2).transpose(1, 2)  # (T, P, V)
         return VisionFeatures(tokens, tuple(maps[-REGION_LEVELS:]) if levels else ())
 

@@ -54,6 +54,4 @@ class LibraryBackbone(QuickConvolutions):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Feature maps of (B, 3, H, W) pixels, fine to coarse, each (B, C_i, H_i, W_i)."""
-        with self.precision(pixels) as shaped:
-            found = self.model(shaped).feature_maps
-        return [one.to(pixels.dtype) for one in found]
+        return self.feature_maps(self.model, pixels)
