@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -20,16 +21,18 @@ from visionllm_sdk.skills.regional import Marked, Seen, layout_of, look, worded
 Labels: TypeAlias = tuple[str, ...]
 LogShares: TypeAlias = npt.NDArray[np.float64]
 """Logarithm of each label's share of the probability of all offered ones. (labels,)"""
-_LOOKS_A_PICTURE: Final = 4
-"""Each costs as much as a picture of its own; with four, twenty regions cost less than three times one."""
+_LOOKS: Final = 4
+"""Most closer looks at one picture. Each costs as much as a picture of its own."""
+_REGIONS_A_LOOK: Final = 5
+"""So many regions cost as much as one closer look."""
 
 
 def classify(engine: Engine, items: Sequence[Marked], labels: Sequence[Labels]) -> list[list[RegionLabel]]:
     """The most probable of the offered labels for every region.
 
     Where a checkpoint asks for it (``closer_look``), what stays in doubt is looked at once more from nearby,
-    and the two looks are counted as independent. There are at most four such looks at a picture, at the
-    regions that are most in doubt.
+    and the two looks are counted as independent. There are at most four such looks at a picture and fewer at
+    one with many regions, at those that are most in doubt of all that more is seen of from nearby.
 
     Args:
         engine: the model.
@@ -89,14 +92,23 @@ def _look_closer(
     for item, offered in zip(items, labels, strict=True):
         best = [one.max() for one in shares[start : start + len(item.regions)]]
         doubtful = [number for number in np.argsort(best, kind="stable") if best[number] < np.log(enough)]
-        for number in doubtful[:_LOOKS_A_PICTURE]:
-            cut_out = _from_nearby(engine, item, item.regions[number])
-            if cut_out is not None:
-                nearby[start + int(number)] = cut_out, offered
+        closer = ((number, _from_nearby(engine, item, item.regions[number])) for number in doubtful)
+        worthwhile = ((int(number), cut_out) for number, cut_out in closer if cut_out is not None)
+        for number, cut_out in islice(worthwhile, looks_at(len(item.regions))):
+            nearby[start + number] = cut_out, offered
         start += len(item.regions)
     again = _log_shares(engine, [one for one, _ in nearby.values()], [own for _, own in nearby.values()])
-    for place, closer in zip(nearby, again, strict=True):
-        shares[place] = _normalised(shares[place] + closer)
+    for place, second in zip(nearby, again, strict=True):
+        shares[place] = _normalised(shares[place] + second)
+
+
+def looks_at(regions: int) -> int:
+    """Most closer looks at a picture; fewer with many regions: twenty should cost less than three times one.
+
+    Args:
+        regions: how many are asked about.
+    """
+    return max(1, _LOOKS - (regions - 1) // _REGIONS_A_LOOK)
 
 
 def _from_nearby(engine: Engine, item: Marked, region: Region) -> Marked | None:
