@@ -83,6 +83,26 @@ def batch_figures(
     return {"batch_of_16_s": at_once, "batch_speedup": statistics.median(alone) / at_once}
 
 
+def second_figures(vlm: VisionLLM, images: Iterator[Image.Image], repeat: int) -> dict[str, float]:
+    """What a second call about a picture takes of the first."""
+    pairs: dict[str, tuple[Callable[[Image.Image], object], Callable[[Image.Image], object]]] = {
+        "question": (
+            lambda image: vlm.ask(image, "How many circles are there?"),
+            lambda image: vlm.ask(image, "How many stars are there?"),
+        ),
+        "detect": (lambda image: vlm.detect(image, LABELS), lambda image: vlm.detect(image, ["heart"])),
+    }
+    figures = {}
+    for name, (first, second) in pairs.items():
+        shares = []
+        for _ in range(repeat):
+            image = next(images)
+            before = seconds(lambda ask=first, seen=image: ask(seen))
+            shares.append(seconds(lambda ask=second, seen=image: ask(seen)) / before)
+        figures[f"second_{name}_share"] = statistics.median(shares)
+    return figures
+
+
 def pose_figures(vlm: VisionLLM, images: Iterator[Image.Image], repeat: int) -> dict[str, float]:
     """One call for the keypoints of persons."""
     vlm.pose(next(images), "person")  # builds the decoder
@@ -151,13 +171,7 @@ def measure(model: str | None, repeat: int) -> dict[str, float]:
     figures |= batch_figures(vlm, images, seconds, repeat)
     spent = batch_figures(vlm, images, processor_seconds, repeat)
     figures |= {"processor_" + name: value for name, value in spent.items()}
-    again = []
-    for _ in range(max(2, repeat // 2)):
-        image = next(images)
-        first = seconds(lambda image=image: vlm.ask(image, "How many circles are there?"))
-        second = seconds(lambda image=image: vlm.ask(image, "How many stars are there?"))
-        again.append(second / first)
-    figures["second_question_share"] = statistics.median(again)
+    figures |= second_figures(vlm, images, repeat)
     for name, skill in (
         ("pose", pose_figures),
         ("segment_regions", region_figures),

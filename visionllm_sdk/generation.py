@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import torch
 from PIL.Image import Image
 from pydantic import BaseModel
 
 from visionllm_sdk.errors import ToolError
+from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.model.assembly import AnyTool, Model
 from visionllm_sdk.model.conversation import conversation_format
 from visionllm_sdk.model.decoding import CancelToken, DecodedRow, Decoder, GenerationRequest, StepResult
@@ -209,14 +210,29 @@ class ToolJob:
     Attributes:
         call: the routed call.
         image: the image at full resolution, RGB.
+        image_key: names its content (`LoadedImage.digest`), so that a tool need not look twice; may be empty.
         options: typed arguments; None takes the tool's defaults.
         instruction: the user's text of this turn.
     """
 
     call: RoutedCall
     image: Image | None = None
+    image_key: str = ""
     options: ToolOptions | None = None
     instruction: str = ""
+
+    @classmethod
+    def about(cls, image: LoadedImage | None, call: RoutedCall, **more: Any) -> Self:
+        """A job on an image that has a fingerprint.
+
+        Args:
+            image: None if there is none.
+            call: the routed call.
+            more: the other attributes.
+        """
+        if image is None:
+            return cls(call=call, **more)
+        return cls(call=call, image=image.image, image_key=image.digest, **more)
 
 
 @dataclass(slots=True)
@@ -286,6 +302,7 @@ def _tool_request(job: ToolJob, tool: AnyTool) -> ToolRequest[Any]:
         links=job.call.super_links,
         options=options,
         image=job.image,
+        image_key=job.image_key,
         context=tuple(link for link in job.call.context if link.token in tool.context_tokens),
         instruction=job.instruction,
     )

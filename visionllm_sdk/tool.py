@@ -73,6 +73,8 @@ class ToolRequest(Generic[OptionsT]):
         links: the super-links of this call in the order of the answer, all of them with ``token``.
         options: typed arguments.
         image: the loaded RGB image at its full resolution; None if the conversation has none.
+        image_key: names the content of the image: equal keys, equal pictures. What was computed of it may be
+            kept under this name; empty where nobody knows one.
         context: super-links of other tokens that stood before in the same answer (a pose estimator reads the
             object classes from the ``[DET]`` links here).
         instruction: the user's text of this turn.
@@ -85,6 +87,7 @@ class ToolRequest(Generic[OptionsT]):
     links: tuple[SuperLink, ...]
     options: OptionsT
     image: Image | None = None
+    image_key: str = ""
     context: tuple[SuperLink, ...] = ()
     instruction: str = ""
 

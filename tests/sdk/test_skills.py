@@ -10,9 +10,11 @@ from typing import assert_type
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 from visionllm_sdk import VisionLLM
 from visionllm_sdk.errors import ImageError, InputError, LimitError
+from visionllm_sdk.regions import Box
 from visionllm_sdk.results import Answer, Count, Detections, Grounding, SemanticMap
 from visionllm_sdk.scenes import render, sample_scene
 
@@ -224,3 +226,27 @@ def test_feature_cache_is_bounded() -> None:
     assert cache.get("b") is None
     assert cache.get("a") is not None
     assert len(cache) == 2
+
+
+def test_a_decoder_sees_a_picture_once_whoever_asks(
+    random_vlm: VisionLLM, scenes: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = random_vlm.engine.model.tools["detect"].decoder
+    looked, look = [], decoder.look
+
+    def counted(pixels: Tensor, mask: Tensor) -> object:
+        looked.append(len(pixels))
+        return look(pixels, mask)
+
+    monkeypatch.setattr(decoder, "look", counted)
+    picture = scenes[0].transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    first = random_vlm.detect(picture, "star", threshold=0.3)
+    random_vlm.segment(np.array(picture), ["ring", "star"])
+    random_vlm.segment_regions(picture, Box(2, 2, 30, 30))
+    random_vlm.chat("Detect star", images=[picture])
+    again = random_vlm.detect([picture, picture], "star", threshold=0.3)
+    assert looked == [1]
+    for one in again:
+        np.testing.assert_allclose(one.boxes(), first.boxes(), atol=0.05)
+    random_vlm.detect([picture, scenes[1].rotate(90)], "star")
+    assert looked == [1, 1]

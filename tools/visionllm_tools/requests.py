@@ -99,11 +99,13 @@ class ImageJob:
 
     Attributes:
         images: each once; several requests may ask about one.
+        keys: their contents' names, empty where nobody knows one.
         requests: positions of the requests.
         places: for each of them, the position of its image in `images`.
     """
 
     images: list[Image.Image]
+    keys: list[str]
     requests: list[int]
     places: list[int]
 
@@ -121,14 +123,19 @@ def image_jobs(
     Raises:
         ToolError: a request without an image.
     """
-    images = list({id(image_of(request)): image_of(request) for request in requests}.values())
+    named = [request.image_key or id(image_of(request)) for request in requests]
+    unique = dict(zip(named, requests, strict=True))  # equal pictures are one
+    names, images = list(unique), [image_of(request) for request in unique.values()]
     for padded, members in group_by_size(images, size).items():
         most = max(1, pixels_at_once(decoder) // (padded[0] * padded[1]))
         rest = iter(members)
         for count in even_parts(len(members), most, next(decoder.parameters()).device):
-            chosen = [images[i] for i in islice(rest, count)]
-            places = {id(image): place for place, image in enumerate(chosen)}
-            wanted = [i for i, request in enumerate(requests) if id(request.image) in places]
+            chosen = list(islice(rest, count))
+            places = {names[i]: place for place, i in enumerate(chosen)}
+            wanted = [i for i, name in enumerate(named) if name in places]
             yield ImageJob(
-                images=chosen, requests=wanted, places=[places[id(requests[i].image)] for i in wanted]
+                images=[images[i] for i in chosen],
+                keys=[unique[names[i]].image_key for i in chosen],
+                requests=wanted,
+                places=[places[named[i]] for i in wanted],
             )

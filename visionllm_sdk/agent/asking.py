@@ -56,8 +56,7 @@ class Asker:
 
     def _look_up(self, turn: Turn, draft: GeneratedReply) -> list[Turn]:
         """The turns with what the tools found, if the model called any."""
-        image = self.images[-1].image
-        jobs = [ToolJob(call=call, image=image) for call in draft.calls]
+        jobs = [ToolJob.about(self.images[-1], call) for call in draft.calls]
         results = self.engine.run(jobs) if jobs else []
         calls = [
             RoutedCall(token=job.call.token, tool="", labels=job.call.labels, probability=1.0, result=result)

@@ -33,8 +33,6 @@ from visionllm_sdk.skills.perception import as_count
 from visionllm_sdk.skills.regional import ONE_EACH, one_of_each
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from visionllm_sdk.skills import VisionLLM
 
 __all__ = ["VisionTool", "tools_of"]
@@ -64,9 +62,9 @@ class _Order:
     marked: Mapping[str, Region] = field(default_factory=dict)
 
     @property
-    def picture(self) -> Image | None:
-        """The pixels of the last image."""
-        return self.images[-1].image if self.images else None
+    def subject(self) -> LoadedImage | None:
+        """The image that the result is about."""
+        return self.images[-1] if self.images else None
 
 
 class VisionTool(BaseTool):
@@ -251,7 +249,7 @@ class VisionTool(BaseTool):
         settings = {**self._skill.settings(order.arguments), **(ONE_EACH if order.marked else {})}
         options = self._workspace.vlm.engine.known_options(order.call.token, settings)
         words = self._skill.labels(order.arguments)[0] if self._skill.draws else ""
-        return ToolJob(call=order.call, image=order.picture, options=options, instruction=words)
+        return ToolJob.about(order.subject, order.call, options=options, instruction=words)
 
     def _forced(self, order: _Order) -> RoutedCall:
         """Super-links of a skill without a typed method, by forced routing."""

@@ -9,7 +9,6 @@ processors it takes a fifth to a third less than the net itself.
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -27,6 +26,8 @@ from transformers.models.resnet.modeling_resnet import (
     ResNetStage,
 )
 
+from visionllm_sdk.model.contents import Contents
+
 _KINDS: Final = frozenset({
     ResNetBackbone, ResNetEmbeddings, ResNetEncoder, ResNetStage, ResNetBasicLayer, ResNetBottleNeckLayer,
     ResNetConvLayer, ResNetShortCut, nn.Sequential, nn.ModuleList, nn.Identity, nn.Conv2d, nn.BatchNorm2d,
@@ -42,7 +43,7 @@ class FoldedCopy:
     """
 
     def __init__(self) -> None:
-        self._made: _Made | None = None
+        self._made: tuple[nn.Module, torch.dtype, Contents] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FoldedCopy:
         return FoldedCopy()  # a copied net has weights of its own
@@ -61,33 +62,15 @@ class FoldedCopy:
             None unless the net is one of the library's residual nets with layers of their own kinds, on the
             CPU and not in training.
         """
+        made = self._made
         tensors = _tensors(net)
-        if tensors is None:
+        holds = None if tensors is None else Contents.of(tensors, made[2] if made else None)
+        if holds is None:
             self._made = None
             return None
-        state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
-        made = self._made
-        if made is None or (made.dtype, made.state) != (dtype, state):
-            kept = [tensor.detach() for tensor in tensors]
-            made = self._made = _Made(copy=folded(net).to(dtype), dtype=dtype, state=state, kept=kept)
-        return made.copy
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Made:
-    """A copy and what it was made of.
-
-    Attributes:
-        copy: the folded net.
-        dtype: number format of its weights.
-        state: where weights and statistics of the net lay, and how often each had been written.
-        kept: what lay there, so that nothing else can come to lie at these places.
-    """
-
-    copy: nn.Module
-    dtype: torch.dtype
-    state: tuple[tuple[int, int], ...]
-    kept: list[Tensor]
+        if made is None or made[1:] != (dtype, holds):
+            made = self._made = folded(net).to(dtype), dtype, holds
+        return made[0]
 
 
 def _tensors(net: nn.Module) -> list[Tensor] | None:
@@ -100,8 +83,7 @@ def _tensors(net: nn.Module) -> list[Tensor] | None:
             return None
         held = (*part._parameters.values(), *part._buffers.values())
         found += [tensor for tensor in held if tensor is not None]
-    plain = all(tensor.device.type == "cpu" and not tensor.is_inference() for tensor in found)
-    return found if plain else None
+    return found if all(tensor.device.type == "cpu" for tensor in found) else None
 
 
 @torch.inference_mode(False)

@@ -298,9 +298,9 @@ def _make_some(
         made, against = calls[: len(items)], calls[len(items) :]
         contexts = [call.super_links for call in against] or [()] * len(items)
         jobs = [
-            ToolJob(
-                call=replace(call, context=context),
-                image=None if wish.image is None else wish.image.image,
+            ToolJob.about(
+                wish.image,
+                replace(call, context=context),
                 options=one,
                 instruction=wish.words,
             )

@@ -71,7 +71,7 @@ def _perceive(engine: Engine, items: Sequence[Perception], kind: type[ResultT]) 
         for found in side_by_side(lambda part: _calls(engine, items, part), parts, place):
             calls |= found
         jobs = [
-            ToolJob(call=calls[i], image=item.image.image, options=engine.options(item.token, item.options))
+            ToolJob.about(item.image, calls[i], options=engine.options(item.token, item.options))
             for i, item in enumerate(items)
         ]
         results = engine.run(jobs)

@@ -247,7 +247,7 @@ def _run(
     wanted = engine.known_options(token, options)
     results = engine.run(
         [
-            ToolJob(call=call, image=image.image, options=wanted)
+            ToolJob.about(image, call, options=wanted)
             for (call,), image in zip(engine.generator.forced(requests), images, strict=True)
         ]
     )

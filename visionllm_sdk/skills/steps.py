@@ -119,9 +119,9 @@ def carry_out(
         for talk, call in calls
     ]
     jobs = [
-        ToolJob(
-            call=call,
-            image=talk.image.image if talk.image else None,
+        ToolJob.about(
+            talk.image,
+            call,
             options=engine.known_options(call.token, {**asked, **ONE_EACH} if own else asked),
             instruction=talk.text,
         )

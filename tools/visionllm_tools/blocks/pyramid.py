@@ -36,6 +36,50 @@ class View:
             positions=self.positions if single else self.positions[index],
         )
 
+    def of(self, places: Sequence[int]) -> View:
+        """Images at some positions, possibly repeated; this very view if that are all, in order."""
+        if list(places) == list(range(len(self.pyramid.tokens))):
+            return self
+        return self.rows(torch.tensor(places, device=self.positions.device))
+
+    def apart(self) -> list[View]:
+        """One view of each image, with memory of its own."""
+        count = len(self.pyramid.tokens)
+        if count == 1:
+            return [self]
+        return [self.of([i]) for i in range(count)]
+
+    @classmethod
+    def join(cls, views: Sequence[View], *, alike: bool) -> View:
+        """A batch out of views of one image each.
+
+        Args:
+            views: of inputs of one padded size.
+            alike: whether there is as much padding in all of them, so that places are the same.
+        """
+        placed = views[:1] if alike else views
+        pyramids = [view.pyramid for view in views]
+        padding = [one.padding for one in pyramids if one.padding is not None]
+        if 0 < len(padding) < len(views):
+            none = torch.zeros_like(padding[0])
+            padding = [none if one.padding is None else one.padding for one in pyramids]
+        return cls(
+            features=[torch.cat(maps) for maps in zip(*(view.features for view in views), strict=False)],
+            pyramid=Pyramid(
+                tokens=torch.cat([one.tokens for one in pyramids]),
+                shapes=pyramids[0].shapes,
+                ratios=torch.cat([view.pyramid.ratios for view in placed]),
+                padding=torch.cat(padding) if padding else None,
+            ),
+            positions=torch.cat([view.positions for view in placed]),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Memory."""
+        held = (*self.features, self.pyramid.tokens, self.pyramid.padding, self.positions)
+        return sum(tensor.nbytes for tensor in held if tensor is not None)
+
 
 def level_projections(channels: Sequence[int], *, width: int, levels: int) -> list[nn.Sequential]:
     """1x1 convolutions to the common width, then 3x3 convolutions of stride 2 for coarser levels."""

@@ -63,6 +63,10 @@ class DetectorModel(Quick):
             )
         return View(features=features, pyramid=pyramid, positions=positions)
 
+    def eyes(self) -> tuple[nn.Module | Tensor, ...]:
+        """All weights that `look` depends on."""
+        return self.backbone, self.input_proj_vision, self.level_embed
+
     def describe_masks(self, finest: Tensor, encoded: Tensor) -> Tensor:
         """Mask features (B, M, H / 4, W / 4) from the stride-4 map and the encoded stride-8 level."""
         with self.backbone.conv_encoder.precision(finest) as shaped:
@@ -139,6 +143,10 @@ class Detector(nn.Module):
     def look(self, pixels: Tensor, pixel_mask: Tensor) -> View:
         """The part of `forward` that needs no labels; several label sets may share it."""
         return self.model.look(pixels, pixel_mask)
+
+    def eyes(self) -> tuple[nn.Module | Tensor, ...]:
+        """All weights that `look` depends on."""
+        return self.model.eyes()
 
     def detect(
         self, view: View, labels: Tensor, label_mask: Tensor, *, extra: ExtraQueries | None = None

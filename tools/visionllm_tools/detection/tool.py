@@ -39,7 +39,7 @@ from visionllm_tools.detection.postprocess import (
     semantic_map,
     sharper,
 )
-from visionllm_tools.detection.prepare import ImageBatch, Size, prepare
+from visionllm_tools.detection.prepare import Size, prepare
 from visionllm_tools.detection.targets import DetectionTargets
 from visionllm_tools.requests import (
     ImageJob,
@@ -51,6 +51,7 @@ from visionllm_tools.requests import (
     stack_states,
 )
 from visionllm_tools.sections import section_of
+from visionllm_tools.sights import Sight, Sights
 
 Request = ToolRequest[DetectionOptions]
 
@@ -113,6 +114,7 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         super().__init__(decoder)
         self.loss_config = loss or LossConfig()
         self.denoising = denoising
+        self._sights = Sights()
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self | None:
@@ -204,12 +206,12 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
 
     def _run_images(self, job: ImageJob, requests: Sequence[Request]) -> dict[int, ImageResult]:
         """Results, by position, of the requests about images of one padded size."""
-        batch = prepare(job.images, self.decoder.config)
+        sight = self._sights.look(self.decoder, job)
         asked = [requests[i] for i in job.requests]
-        originals = [batch.originals[place] for place in job.places]
+        originals = [sight.originals[place] for place in job.places]
         found = [
             self._keep(*one)
-            for one in zip(asked, self._find(batch, asked, job.places), originals, strict=True)
+            for one in zip(asked, self._find(sight, asked, job.places), originals, strict=True)
         ]
         wanted = [
             part for one, parts in zip(asked, found, strict=True) for part in parts if self._draws(one, part)
@@ -218,28 +220,21 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         results = {}
         for i, place, parts in zip(job.requests, job.places, found, strict=True):
             full = [drawn.get(id(part), part) for part in parts]
-            results[i] = self._result(requests[i], full, batch.sizes[place], batch.originals[place])
+            results[i] = self._result(requests[i], full, sight.sizes[place], sight.originals[place])
         return results
 
-    def _find(
-        self, batch: ImageBatch, requests: Sequence[Request], places: Sequence[int]
-    ) -> list[list[Found]]:
-        """Run the detector: the backbone once per image, the transformer once per group of labels."""
-        place = next(self.decoder.parameters())
-        batch = batch.to(place.device, place.dtype)
-        view = self.decoder.look(batch.pixels, batch.mask)
+    def _find(self, sight: Sight, requests: Sequence[Request], places: Sequence[int]) -> list[list[Found]]:
+        """Run the transformer, once per group of labels."""
         rows = [
             row
             for i, (request, image) in enumerate(zip(requests, places, strict=True))
             for row in self._rows(i, image, request)
         ]
         found: list[list[Found]] = [[] for _ in requests]
-        step = max(1, pixels_at_once(self.decoder) // batch.mask[0].numel())
+        step = max(1, pixels_at_once(self.decoder) // (sight.padded[0] * sight.padded[1]))
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
-            chosen = torch.tensor([row.image for row in part], device=place.device)
-            whole = len(part) == len(batch.mask) and chosen.tolist() == list(range(len(part)))
-            output = self.decoder.predict(view if whole else view.rows(chosen), *self._encode(part))
+            output = self.decoder.predict(sight.view.of([row.image for row in part]), *self._encode(part))
             for i, row in enumerate(part):
                 found[row.request].append(Found.of(output, i, row.labels))
         return found

@@ -144,6 +144,10 @@ class PoseEstimator(Quick):
             )
         return View(pyramid=pyramid, positions=positions)
 
+    def eyes(self) -> tuple[nn.Module | Tensor, ...]:
+        """All weights that `look` depends on."""
+        return self.backbone[0], self.input_proj, self.transformer.level_embed
+
     def estimate(
         self,
         view: View,

@@ -24,7 +24,7 @@ from visionllm_sdk.tool import (
     ToolRequest,
 )
 from visionllm_tools.detection.denoising import DenoisingConfig, plan_denoising
-from visionllm_tools.detection.prepare import ImageBatch, Size, prepare
+from visionllm_tools.detection.prepare import Size, prepare
 from visionllm_tools.pose.config import PoseConfig
 from visionllm_tools.pose.decoder import PoseEstimator
 from visionllm_tools.pose.keys import PREFIX, pose_key_table
@@ -42,6 +42,7 @@ from visionllm_tools.requests import (
     stack_states,
 )
 from visionllm_tools.sections import section_of
+from visionllm_tools.sights import Sight, Sights
 
 Request = ToolRequest[PoseOptions]
 
@@ -109,6 +110,7 @@ class PoseTool(RoutedTool[PoseOptions, Poses]):
         super().__init__(decoder)
         self.loss_config = loss or PoseLossConfig()
         self.denoising = denoising
+        self._sights = Sights()
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self | None:
@@ -138,10 +140,10 @@ class PoseTool(RoutedTool[PoseOptions, Poses]):
         asked = [self._asked(request) for request in requests]
 
         def pose(job: ImageJob) -> dict[int, Poses]:
-            batch = prepare(job.images, self.decoder.config)
-            found = self._find(batch, job, asked)
+            sight = self._sights.look(self.decoder, job)
+            found = self._find(sight, job, asked)
             return {
-                i: self._result(requests[i].options, asked[i], found[i], batch.originals[place])
+                i: self._result(requests[i].options, asked[i], found[i], sight.originals[place])
                 for i, place in zip(job.requests, job.places, strict=True)
             }
 
@@ -215,18 +217,14 @@ class PoseTool(RoutedTool[PoseOptions, Poses]):
         check_width([*asked.classes, *asked.keypoints], config.l_hidden_size, "pose estimator")
         return asked
 
-    def _find(self, batch: ImageBatch, job: ImageJob, asked: Sequence[_Asked]) -> dict[int, Found]:
-        """Run the estimator: the backbone once per image, the transformer once per request."""
-        place = next(self.decoder.parameters())
-        batch = batch.to(place.device, place.dtype)
-        view = self.decoder.look(batch.pixels, batch.mask)
+    def _find(self, sight: Sight, job: ImageJob, asked: Sequence[_Asked]) -> dict[int, Found]:
+        """Run the transformer, once per request."""
         found: dict[int, Found] = {}
-        step = max(1, pixels_at_once(self.decoder) // batch.mask[0].numel())
+        step = max(1, pixels_at_once(self.decoder) // (sight.padded[0] * sight.padded[1]))
         for part in _alike([asked[i] for i in job.requests], step):
-            places = torch.tensor([job.places[k] for k in part], device=place.device)
             rows = [asked[job.requests[k]] for k in part]
-            whole = places.tolist() == list(range(len(batch.mask)))
-            output = self.decoder.estimate(view if whole else view.rows(places), *self._encode(rows))
+            view = sight.view.of([job.places[k] for k in part])
+            output = self.decoder.estimate(view, *self._encode(rows))
             for row, (k, one) in enumerate(zip(part, rows, strict=True)):
                 found[job.requests[k]] = Found.of(
                     output, row, labels=len(one.classes), keypoints=len(one.keypoints)
