@@ -26,6 +26,7 @@ from visionllm_adapters.recipe.train_joint import Maker, Student, start
 from visionllm_adapters.recipe.train_language import LanguageTrainee
 from visionllm_adapters.recipe.train_vision import Eyes
 from visionllm_adapters.recipe.warm import AIDS, load_aids, save_aids
+from visionllm_sdk.model.precision import native_bfloat16
 from visionllm_sdk.scenes.checker import Asked
 from visionllm_sdk.scenes.drawing_language import EditWords, Order
 
@@ -56,7 +57,7 @@ class Recalled(nn.Module):
 def hear(student: Student, maker: Maker) -> dict[str, list[tuple[Order, Tensor]]]:
     """What the mappers hear in the super-links of one batch of requests, by query table."""
     batch = maker.requests_to_draw()
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=native_bfloat16()):
         _, _, states = student.model.loss(batch.packed, batch.tokens, batch.regions)
     heard: dict[str, list[tuple[Order, Tensor]]] = {}
     for table, mapper in (("gen", student.sd), ("edit", student.ip2p)):

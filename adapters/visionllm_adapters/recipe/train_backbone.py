@@ -23,6 +23,7 @@ from visionllm_adapters.recipe.pictures import MEAN, STD, Drawn, draw_batch
 from visionllm_adapters.recipe.running import Averages, Run, channels_last
 from visionllm_adapters.recipe.symbols import KINDS, symbol_features
 from visionllm_adapters.recipe.train_detector import BACKBONE
+from visionllm_sdk.model.precision import native_bfloat16
 
 CROP = 64
 
@@ -113,7 +114,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--batch", type=int, default=96)
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=native_bfloat16())
     parser.add_argument("--every", type=float, default=60.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)

@@ -19,6 +19,7 @@ from visionllm_adapters.recipe.running import Averages, Run, channels_last
 from visionllm_adapters.recipe.symbols import MAX_STRETCH, symbol_features
 from visionllm_adapters.recipe.train_vision import OUTPUTS, VISION, Eyes, tiles_of
 from visionllm_adapters.recipe.warm import saved_module, warm_start
+from visionllm_sdk.model.precision import native_bfloat16
 from visionllm_sdk.model.tiling import WHOLE, canvas_of
 
 _WIDTH = 256
@@ -85,7 +86,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--batch", type=int, default=24)
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=native_bfloat16())
     parser.add_argument("--every", type=float, default=30.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)

@@ -20,6 +20,7 @@ from visionllm_adapters.recipe.running import Averages, Run, channels_last
 from visionllm_adapters.recipe.symbols import KINDS, symbol_features
 from visionllm_adapters.recipe.warm import saved_module, warm_start
 from visionllm_sdk.model.assembly import load_model
+from visionllm_sdk.model.precision import native_bfloat16
 from visionllm_sdk.registry import discover_tools
 from visionllm_sdk.scenes.facts import SceneFacts
 from visionllm_tools.blocks.boxes import overlap, to_corners
@@ -306,7 +307,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=50.0)
     parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=native_bfloat16())
     parser.add_argument("--every", type=float, default=120.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)

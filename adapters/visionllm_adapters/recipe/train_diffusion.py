@@ -29,6 +29,7 @@ from visionllm_adapters.recipe.drawing_tokens import EditTokens, SceneTokens, la
 from visionllm_adapters.recipe.layouts import plan_layout
 from visionllm_adapters.recipe.running import Averages, Run, channels_last
 from visionllm_adapters.recipe.warm import load_aids, saved_module, shipped_part
+from visionllm_sdk.model.precision import native_bfloat16
 from visionllm_sdk.scenes import held_out_seeds
 from visionllm_sdk.scenes.checker import Asked, check
 from visionllm_sdk.scenes.drawing_language import EditWords, random_asked
@@ -337,7 +338,7 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=8e-4)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--drop", type=float, help="rate of dropped conditioning; default: the decoder's")
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=native_bfloat16())
     parser.add_argument("--every", type=float, default=180.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)

@@ -35,6 +35,7 @@ from visionllm_adapters.recipe.train_vision import Eyes, tiles_of
 from visionllm_adapters.recipe.vocabulary import SYSTEM_PROMPTS
 from visionllm_adapters.recipe.warm import part, saved_extra, saved_module, warm_start
 from visionllm_sdk.errors import CheckpointError
+from visionllm_sdk.model.precision import native_bfloat16
 from visionllm_sdk.model.region import RegionEncoder, mask_boxes
 from visionllm_sdk.model.vision import VisionEncoder
 
@@ -374,7 +375,7 @@ def main() -> None:
     parser.add_argument("--drawing", type=float, default=0.0, help="share of batches that only ask to draw")
     parser.add_argument("--only-drawing", action="store_true", help="teach nothing but to ask for pictures")
     parser.add_argument("--drill", type=float, default=0.08, help="share of the rest that asks for relations")
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=native_bfloat16())
     parser.add_argument("--every", type=float, default=180.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)

@@ -39,6 +39,7 @@ from visionllm_adapters.recipe.symbols import (
 )
 from visionllm_adapters.recipe.vocabulary import SYSTEM_PROMPTS
 from visionllm_adapters.recipe.warm import warm_start
+from visionllm_sdk.model.precision import native_bfloat16
 from visionllm_sdk.scenes.expressions import PLACES
 from visionllm_sdk.scenes.facts import COLOURS, SIZES, SceneFacts
 
@@ -333,7 +334,7 @@ def main() -> None:
     parser.add_argument(
         "--every", type=float, default=120.0, help="seconds between validations and checkpoints"
     )
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=native_bfloat16())
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     train(parser.parse_args())

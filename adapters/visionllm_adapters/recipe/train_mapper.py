@@ -26,6 +26,7 @@ from visionllm_adapters.recipe.train_joint import Maker, Student
 from visionllm_adapters.recipe.train_language import LanguageTrainee
 from visionllm_adapters.recipe.train_vision import Eyes
 from visionllm_adapters.recipe.warm import saved_extra, saved_module
+from visionllm_sdk.model.precision import native_bfloat16
 from visionllm_sdk.scenes.checker import Asked
 from visionllm_sdk.scenes.drawing_language import EditWords, Order
 
@@ -80,7 +81,7 @@ class Speaker:
     def speak(self) -> None:
         """One batch of requests."""
         batch = self.maker.requests_to_draw()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=native_bfloat16()):
             _, _, states = self.student.model.loss(batch.packed, batch.tokens, batch.regions)
         for table, pool in self.pools.items():
             orders = batch.packed.orders[table]

@@ -25,6 +25,7 @@ from visionllm_adapters.recipe.pose_scores import pose_scores
 from visionllm_adapters.recipe.running import Averages, Run, channels_last
 from visionllm_adapters.recipe.train_detector import BACKBONE, DETECTOR
 from visionllm_adapters.recipe.warm import State, part, prefixed, saved_module, warm_start
+from visionllm_sdk.model.precision import native_bfloat16
 from visionllm_tools.detection.denoising import DenoisingConfig, DenoisingPlan, plan_denoising
 from visionllm_tools.detection.outputs import LayerOutput
 from visionllm_tools.pose.config import PoseConfig
@@ -309,7 +310,7 @@ def main() -> None:
         "--grown", type=float, default=0.0, help="start with the picture sizes of this share of the budget"
     )
     parser.add_argument("--aid", type=float, default=1.0, help="weight of the dense training aid")
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=native_bfloat16())
     parser.add_argument("--every", type=float, default=150.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)

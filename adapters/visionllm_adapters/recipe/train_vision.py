@@ -23,6 +23,7 @@ from visionllm_adapters.recipe.symbols import GRID, KINDS, MAX_STRETCH, SymbolEn
 from visionllm_adapters.recipe.train_detector import BACKBONE
 from visionllm_adapters.recipe.warm import part, saved_module, warm_start
 from visionllm_sdk.model.bridge import build_bridge
+from visionllm_sdk.model.precision import native_bfloat16
 from visionllm_sdk.model.tiling import cut_tiles, tile_array
 from visionllm_sdk.model.vision import VisionEncoder, build_resnet
 from visionllm_sdk.scenes.facts import SIZES, SceneFacts
@@ -179,7 +180,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=25.0)
     parser.add_argument("--lr", type=float, default=6e-4)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=native_bfloat16())
     parser.add_argument("--every", type=float, default=120.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)

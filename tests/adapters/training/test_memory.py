@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -21,6 +22,7 @@ from visionllm_sdk.model.assembly import Model
 from visionllm_sdk.model.core import CoreOutput
 from visionllm_sdk.model.prompt import Batch, collate
 from visionllm_sdk.scenes.phrases import SHORT_ANSWER_HINT
+from visionllm_tools.detection.tool import DetectionTool
 
 NOTHING = CoreOutput(hidden=torch.zeros(0, 0, 1), links=[], states=[], loss=None)
 
@@ -31,9 +33,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_random_checkpoint(tmp_path_factory.mktemp("all"), changes=changes)
 
 
+def judge_by_few_points(model: Model) -> None:
+    """Spare the time that thousands of points of every mask take."""
+    detector = model.tools["detect"]
+    assert isinstance(detector, DetectionTool)
+    detector.loss_config = replace(detector.loss_config, points=200)
+
+
 @pytest.fixture
 def model(checkpoint: Path) -> Model:
-    return VisionLLM.from_pretrained(checkpoint).engine.model
+    loaded = VisionLLM.from_pretrained(checkpoint).engine.model
+    judge_by_few_points(loaded)
+    return loaded
 
 
 def replayed(model: Model) -> Batch:
@@ -119,6 +130,7 @@ def test_what_the_tools_read_is_compared_where_they_say_it(model: Model) -> None
 def test_what_the_detector_said_is_kept_where_it_learns(checkpoint: Path) -> None:
     """Scores of replayed scenes are held to those of the detector as it came."""
     model = VisionLLM.from_pretrained(checkpoint, dtype="float32").engine.model
+    judge_by_few_points(model)
     learning = prepare(model, FinetuneSettings(), ["detect"])
     memory = Memory(model, learning)
     trainee = Trainee(model, ["detect"], memory).train()
