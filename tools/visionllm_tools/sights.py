@@ -96,13 +96,12 @@ class Sights:
             place = next(iter(decoder.parameters()))
             batch = prepare([images[i] for i in fresh], decoder.config).to(place.device, place.dtype)
             seen = decoder.look(batch.pixels, batch.mask)
-            named = contents is not None and any(key for key, _ in keys)
-            if len(fresh) == len(keys) and not named:
-                return seen
-            for i, own in zip(fresh, seen.apart(), strict=True):
-                views[i] = own
-                self._put(keys[i], own, contents)
-            if len(fresh) == len(keys):
+            whole = len(fresh) == len(keys)
+            if not whole or (contents is not None and any(name for name, _ in keys)):
+                for i, own in zip(fresh, seen.apart(), strict=True):
+                    views[i] = own
+                    self._put(keys[i], own, contents)
+            if whole:
                 return seen
         known = [view for view in views if view is not None]
         return View.join(known, alike=len({size for _, size in keys}) == 1)

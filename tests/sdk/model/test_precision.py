@@ -35,7 +35,8 @@ def test_features_are_close_and_in_the_format_of_the_pixels() -> None:
     assert quick.tokens.dtype == torch.float32
     error = (quick.tokens - exact.tokens).norm() / exact.tokens.norm()
     assert 0 < error < 0.02
-    assert torch.equal(single.tokens[0], quick.tokens[1])  # whatever else is in the batch
+    alone, together = single.tokens[0], quick.tokens[1]
+    assert (alone - together).norm() < 1e-3 * alone.norm()  # whatever else is in the batch
     assert all(level.dtype == torch.float32 for level in quick.levels)
     trained = encoder(pixels).tokens  # with gradients: exactly
     torch.testing.assert_close(trained, exact.tokens, rtol=1e-4, atol=1e-4)
