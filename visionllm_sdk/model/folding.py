@@ -100,12 +100,10 @@ def folded(net: nn.Module) -> nn.Module:
             part.convolution = fuse_conv_bn_eval(part.convolution, part.normalization)
             part.normalization = nn.Identity()  # type: ignore[assignment]
     for part in copy.modules():
-        if isinstance(part, ResNetEmbeddings):
-            cut, part.embedder.activation = part.embedder.activation, nn.Identity()
-            if isinstance(cut, nn.ReLU):  # rises with its input, so that it may follow the maximum
-                part.pooler = nn.Sequential(part.pooler, cut)  # type: ignore[assignment]
-            else:
-                part.embedder.activation = cut
+        if isinstance(part, ResNetEmbeddings) and isinstance(part.embedder.activation, nn.ReLU):
+            # It rises with its input, so that it may follow the maximum.
+            part.pooler = nn.Sequential(part.pooler, part.embedder.activation)  # type: ignore[assignment]
+            part.embedder.activation = nn.Identity()
         if isinstance(part, nn.ReLU):
             part.inplace = True  # nothing reads what it is given a second time
     laid_out: nn.Module = copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
