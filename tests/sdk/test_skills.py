@@ -9,6 +9,7 @@ from typing import assert_type
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -214,8 +215,6 @@ def test_too_long_labels_name_their_image(random_vlm: VisionLLM, scenes: list[Im
 
 
 def test_feature_cache_is_bounded() -> None:
-    import torch
-
     from visionllm_sdk.model.prompt import TiledImage
     from visionllm_sdk.skills.engine import FeatureCache
 
@@ -250,3 +249,22 @@ def test_a_decoder_sees_a_picture_once_whoever_asks(
         np.testing.assert_allclose(one.boxes(), first.boxes(), atol=0.05)
     random_vlm.detect([picture, scenes[1].rotate(90)], "star")
     assert looked == [1, 1]
+
+
+def test_a_picture_is_read_once_whatever_is_asked(random_vlm: VisionLLM, scenes: list[Image.Image]) -> None:
+    picture = scenes[0].rotate(180)
+    random_vlm.detect(picture, "star")
+    random_vlm.ask(picture, "What is there?")
+    assert random_vlm.engine.session.reused_tokens >= random_vlm.engine.model.core.tokens_per_tile
+
+
+def test_nothing_that_other_weights_read_is_used(random_vlm: VisionLLM, scenes: list[Image.Image]) -> None:
+    engine, norm = random_vlm.engine, random_vlm.engine.model.core.llm.model.norm.weight
+    random_vlm.detect(scenes[0], "star")
+    session = engine.session
+    random_vlm.detect(scenes[0], "ring")
+    assert engine.session is session
+    with torch.no_grad():
+        norm.mul_(1.0)
+    random_vlm.detect(scenes[0], "star")
+    assert engine.session is not session

@@ -260,7 +260,9 @@ class VisionTool(BaseTool):
         assert self._skill.token is not None
         wanted = ForcedCall(token=engine.token(self._skill.token), labels=self._skill.labels(order.arguments))
         with engine.turn():
-            request = ForcedRequest(calls=(wanted,), images=tuple(engine.see(order.images)))
+            request = ForcedRequest(
+                calls=(wanted,), images=tuple(engine.see(order.images)), session=engine.session
+            )
             ((call,),) = engine.generator.forced([request])
         return call
 

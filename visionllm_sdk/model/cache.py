@@ -100,8 +100,7 @@ class RowCache(Cache):
     ) -> None:
         self.fixed = fixed
         capacity = _power_of_two(capacity) if fixed else capacity
-        heads = config.num_key_value_heads or config.num_attention_heads
-        size = config.head_dim or config.hidden_size // config.num_attention_heads
+        heads, size = _heads(config)
         shape = (rows, heads, capacity + 1, size)
         layers = [
             RowLayer(
@@ -158,9 +157,14 @@ class RowCache(Cache):
             layer.values[row, :, :length] = values
         self.lengths[row] = length
 
-    def row(self, row: int) -> list[KeyValues]:
-        """Copies of a row's keys and values, to be stored."""
-        length = int(self.lengths[row])
+    def row(self, row: int, length: int | None = None) -> list[KeyValues]:
+        """Copies of a row's keys and values, to be stored.
+
+        Args:
+            row: which.
+            length: of how many slots; None: of all in use.
+        """
+        length = int(self.lengths[row]) if length is None else length
         return [
             (layer.keys[row, :, :length].clone(), layer.values[row, :, :length].clone())
             for layer in self.row_layers
@@ -189,6 +193,18 @@ class RowCache(Cache):
             for layer in self.row_layers:
                 for memory in (layer.keys, layer.values):
                     torch._dynamo.mark_static_address(memory)
+
+
+def token_bytes(config: LlamaConfig, dtype: torch.dtype) -> int:
+    """Memory that the keys and values of one token take."""
+    heads, size = _heads(config)
+    return 2 * config.num_hidden_layers * heads * size * dtype.itemsize
+
+
+def _heads(config: LlamaConfig) -> tuple[int, int]:
+    """Number and width of the heads of keys."""
+    size = config.head_dim or config.hidden_size // config.num_attention_heads
+    return config.num_key_value_heads or config.num_attention_heads, size
 
 
 def _power_of_two(slots: int) -> int:

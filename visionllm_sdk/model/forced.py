@@ -1,7 +1,7 @@
 """Forced routing: with known labels, question and answer are laid out and one pass yields the super-links.
 
-Label lists longer than the checkpoint's limit are split into groups; all groups of all requests run together,
-in batches of bounded size.
+Label lists longer than the checkpoint's limit are split into groups; what all groups have in common is run
+once (:mod:`visionllm_sdk.model.alike`).
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from visionllm_sdk.errors import InputError, LimitError
+from visionllm_sdk.model.alike import LinkState, link_states
 from visionllm_sdk.model.conversation import ForcedCall, Turn, forced_turn
-from visionllm_sdk.model.core import CoreOutput, VisionLLMCore
-from visionllm_sdk.model.prompt import Prompt, PromptBuilder, RegionPrompt, TiledImage, collate
+from visionllm_sdk.model.core import VisionLLMCore
+from visionllm_sdk.model.prompt import Prompt, PromptBuilder, RegionPrompt, TiledImage
 from visionllm_sdk.model.reply import Link, RoutedCall
 from visionllm_sdk.model.sampling import certainty
-from visionllm_sdk.model.superlink import find_links
+from visionllm_sdk.model.session import Session
 from visionllm_sdk.model.tokenizer import IMAGE, Control, TextTokenizer
 from visionllm_sdk.tool import ForcedLayout, SuperLink
 
-_MAX_POSITIONS_A_PASS = 16384
 _IMAGE = Control(IMAGE)
-_Alternatives = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,6 +37,7 @@ class ForcedRequest:
         regions: region prompts of the question, in the order of the calls' slots.
         history: earlier turns; their ``<image>`` tokens refer to the first of ``images``.
         number: among what the caller passed, for messages; None: the place among the requests.
+        session: reuses and keeps what the model read of these images.
 
     Raises:
         InputError: no call, or one without labels.
@@ -47,6 +48,7 @@ class ForcedRequest:
     regions: tuple[RegionPrompt, ...] = ()
     history: tuple[Turn, ...] = ()
     number: int | None = None
+    session: Session | None = None
 
     def __post_init__(self) -> None:
         if not self.calls or any(not call.labels for call in self.calls):
@@ -59,7 +61,7 @@ class ForcedRequest:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Group:
-    """One laid-out row: which request it belongs to, and which labels of each call it holds."""
+    """One laid-out prompt: which request it belongs to, and which labels of each call it holds."""
 
     request: int
     spans: tuple[range, ...]
@@ -103,30 +105,26 @@ class ForcedRouter:
             InputError: labels or layouts that do not fit, or region prompts with a split label list.
             LimitError: labels that the language model cannot read in one go.
         """
-        seen = self._see(requests)
-        groups = [group for index, request in enumerate(seen) for group in self._groups(index, request)]
+        groups = [group for index, request in enumerate(requests) for group in self._groups(index, request)]
+        states = link_states(
+            self._core,
+            [group.prompt for group in groups],
+            [requests[group.request].session for group in groups],
+            pad_id=self._tokenizer.pad_id,
+        )
+        logits = self._logits([link for links in states for link in links])
         found: dict[tuple[int, int, int], Link] = {}
-        for batch in _batches(groups):
-            output, certain = self._forward([group.prompt for group in batch])
-            for row, group in enumerate(batch):
-                found |= self._links_of(group, seen[group.request], output, certain, row)
-        return [self._calls(index, request, found) for index, request in enumerate(seen)]
+        for group, links in zip(groups, states, strict=True):
+            own, logits = logits[: len(links)], logits[len(links) :]
+            found |= self._links_of(group, requests[group.request], links, own)
+        return [self._calls(index, request, found) for index, request in enumerate(requests)]
 
-    def _see(self, requests: Sequence[ForcedRequest]) -> list[ForcedRequest]:
-        """Compute the vision features of every image once, however many groups use it."""
-        images = list({id(image): image for request in requests for image in request.images}.values())
-        if not images:
-            return list(requests)
-        unknown = any(region.embedding is None for request in requests for region in request.regions)
-        features = self._core.see_each(images, levels=unknown)
-        known = {
-            id(image): TiledImage(image.pixels, seen, image.key)
-            for image, seen in zip(images, features, strict=True)
-        }
-        return [
-            replace(request, images=tuple(known[id(image)] for image in request.images))
-            for request in requests
-        ]
+    def _logits(self, links: Sequence[LinkState]) -> Tensor:
+        """What the model would write where it is made to write routing tokens. (N, vocabulary)"""
+        if not links:
+            return torch.zeros(0)
+        logits: Tensor = self._core.llm.lm_head(torch.stack([link.before for link in links]))
+        return logits.float()
 
     def _groups(self, index: int, request: ForcedRequest) -> Iterable[_Group]:
         spans = [_spans(len(call.labels), self._max_labels) for call in request.calls]
@@ -165,44 +163,23 @@ class ForcedRouter:
                 remedy="Use shorter labels, fewer at once, or fewer images.",
             )
 
-    def _forward(self, prompts: Sequence[Prompt]) -> tuple[CoreOutput, list[tuple[float, _Alternatives]]]:
-        batch = collate(prompts, pad_id=self._tokenizer.pad_id)
-        links = find_links(batch.ids, self._core.plan)
-        output = self._core(batch, loss=False)
-        if not links:
-            return output, []
-        rows = torch.tensor([link.row for link in links])
-        before = torch.tensor([link.column - 1 for link in links])
-        logits = self._core.llm.lm_head(output.hidden[rows, before]).float()  # (links, vocabulary)
-        certain = [
-            certainty(one, link.spec.token_id, self._tokenizer)
-            for one, link in zip(logits, links, strict=True)
-        ]
-        return output, certain
-
     def _links_of(
-        self,
-        group: _Group,
-        request: ForcedRequest,
-        output: CoreOutput,
-        certain: Sequence[tuple[float, _Alternatives]],
-        row: int,
+        self, group: _Group, request: ForcedRequest, links: Sequence[LinkState], logits: Tensor
     ) -> dict[tuple[int, int, int], Link]:
-        """Links of one row by (request, call, label); the first group that holds a label decides."""
+        """Links of one group by (request, call, label); the first group that holds a label decides."""
         places = [(call, label) for call, span in enumerate(group.spans) for label in span]
-        own = [index for index, link in enumerate(output.links) if link.row == row]
-        own = own[len(own) - len(places) :]  # links of the history come first
+        earlier = len(links) - len(places)  # links of the history come first
         result = {}
-        for (call, label), index in zip(places, own, strict=True):
+        for (call, label), link, row in zip(places, links[earlier:], logits[earlier:], strict=True):
             if any(span.start and other != call for other, span in enumerate(group.spans)):
                 continue
-            token = request.calls[call].token.text
-            link = SuperLink(
-                token=token, label=request.calls[call].labels[label], states=output.states[index].clone()
-            )
-            probability, alternatives = certain[index]
+            token, name = request.calls[call].token.text, request.calls[call].labels[label]
+            probability, alternatives = certainty(row, link.spec.token_id, self._tokenizer)
             result[group.request, call, label] = Link(
-                super_link=link, probability=probability, alternatives=alternatives, position=0
+                super_link=SuperLink(token=token, label=name, states=link.states.clone()),
+                probability=probability,
+                alternatives=alternatives,
+                position=0,
             )
         return result
 
@@ -220,15 +197,3 @@ class ForcedRouter:
 
 def _spans(labels: int, limit: int) -> list[range]:
     return [range(start, min(start + limit, labels)) for start in range(0, labels, limit)]
-
-
-def _batches(groups: Sequence[_Group]) -> Iterable[list[_Group]]:
-    """Groups of similar length together, at most ``_MAX_POSITIONS_A_PASS`` positions at once."""
-    batch: list[_Group] = []
-    for group in sorted(groups, key=lambda group: len(group.prompt.ids)):
-        if batch and (len(batch) + 1) * len(group.prompt.ids) > _MAX_POSITIONS_A_PASS:
-            yield batch
-            batch = []
-        batch.append(group)
-    if batch:
-        yield batch

@@ -1,105 +1,30 @@
-"""How probable given answers are: many prompts that begin alike, each with its answer, in one pass.
-
-Prompts are laid into one tree, in which what they share - system text, image, question - stands once. Every
-token sees what leads to it and nothing else, and its position is its depth: each answer gets exactly the
-probability that it has alone.
-"""
+"""How probable given answers are: many prompts that begin alike, each with its answer, in one pass."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from visionllm_sdk.errors import LimitError
 from visionllm_sdk.model.core import VisionLLMCore
-from visionllm_sdk.model.prompt import Prompt, RegionPrompt, SequenceLayout, TiledImage, collate
+from visionllm_sdk.model.prompt import Prompt, SequenceLayout, collate
+from visionllm_sdk.model.tree import PromptTree
 
 _TOKENS_A_PASS = 2048
 
 
 @dataclass(slots=True, eq=False)
-class _Tree:
-    """Prompts laid over one another.
+class _Answers:
+    """A tree of prompts, and the nodes of each prompt's answer."""
 
-    Attributes:
-        ids: token of each node, in the order of their creation, parents first.
-        parents: of each node; -1 for a root.
-        images, regions: whose tokens are new in this tree, in their order.
-        answers: nodes of each prompt's answer.
-    """
-
-    ids: list[int] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
-    images: list[TiledImage] = field(default_factory=list)
-    regions: list[RegionPrompt] = field(default_factory=list)
-    answers: list[list[int]] = field(default_factory=list)
-    nodes: dict[tuple[int, Hashable], int] = field(default_factory=dict)
+    tree: PromptTree = field(default_factory=PromptTree)
+    nodes: list[list[int]] = field(default_factory=list)
 
     def add(self, prompt: Prompt, layout: SequenceLayout) -> None:
-        """Lay a prompt into the tree. An image or a region is the same only if it is the same object."""
-        node, answer = -1, []
-        for index, mark, token in zip(prompt.ids, prompt.marks, _contents(prompt, layout), strict=True):
-            place = self.nodes.get((node, token))
-            if place is None:
-                place = self._grow(node, index, token)
-            node = place
-            if mark:
-                answer.append(node)
-        self.answers.append(answer)
-
-    def _grow(self, parent: int, index: int, token: Hashable) -> int:
-        place = len(self.ids)
-        self.nodes[parent, token] = place
-        self.ids.append(index)
-        self.parents.append(parent)
-        if isinstance(token, _Seen) and token.first:
-            if isinstance(token.what, TiledImage):
-                self.images.append(token.what)
-            else:
-                self.regions.append(token.what)
-        return place
-
-    def mask(self) -> Tensor:
-        """Which nodes each node sees. (T, T) bool"""
-        seen = torch.eye(len(self.ids), dtype=torch.bool)
-        for node, parent in enumerate(self.parents):
-            if parent >= 0:
-                seen[node] |= seen[parent]
-        return seen
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A token that stands for a patch of an image or for a region."""
-
-    what: TiledImage | RegionPrompt
-    offset: int = 0
-
-    @property
-    def first(self) -> bool:
-        return self.offset == 0
-
-
-def _contents(prompt: Prompt, layout: SequenceLayout) -> Iterator[Hashable]:
-    """What stands at each position: a word's id, or which patch or region it is."""
-    patches = iter(
-        [
-            _Seen(image, offset)
-            for image in prompt.images
-            for offset in range(image.tiles * layout.tokens_per_tile)
-        ]
-    )
-    regions = iter([_Seen(region) for region in prompt.regions])
-    for index in prompt.ids:
-        if index == layout.patch_id:
-            yield next(patches)
-        elif index == layout.region_id:
-            yield next(regions)
-        else:
-            yield index
+        path = self.tree.add(prompt, layout)
+        self.nodes.append([node for node, mark in zip(path, prompt.marks, strict=True) if mark])
 
 
 @torch.no_grad()
@@ -125,39 +50,38 @@ def score_answers(core: VisionLLMCore, prompts: Sequence[Prompt], *, pad_id: int
             remedy="Use shorter texts.",
         )
     scores: list[float] = []
-    for tree in _trees(prompts, core.layout):
-        scores += _score(core, tree, pad_id)
+    for answers in _trees(prompts, core.layout):
+        scores += _score(core, answers, pad_id)
     return scores
 
 
-def _trees(prompts: Sequence[Prompt], layout: SequenceLayout) -> Iterator[_Tree]:
+def _trees(prompts: Sequence[Prompt], layout: SequenceLayout) -> Iterator[_Answers]:
     """The prompts in trees of bounded size, in order."""
-    tree = _Tree()
+    answers = _Answers()
     for prompt in prompts:
-        if tree.answers and len(tree.ids) + len(prompt.ids) > _TOKENS_A_PASS:
-            yield tree
-            tree = _Tree()
-        tree.add(prompt, layout)
-    if tree.answers:
-        yield tree
+        if answers.nodes and len(answers.tree) + len(prompt.ids) > _TOKENS_A_PASS:
+            yield answers
+            answers = _Answers()
+        answers.add(prompt, layout)
+    if answers.nodes:
+        yield answers
 
 
-def _score(core: VisionLLMCore, tree: _Tree, pad_id: int) -> list[float]:
+def _score(core: VisionLLMCore, answers: _Answers, pad_id: int) -> list[float]:
+    tree = answers.tree
     kept = sorted({parent for parent in tree.parents if parent >= 0})  # what nothing follows need not run
     place = {node: number for number, node in enumerate(kept)}
-    ids = [tree.ids[node] for node in kept]
-    row = Prompt(ids=ids, marks=[False] * len(ids), images=tuple(tree.images), regions=tuple(tree.regions))
     seen = tree.mask()[kept][:, kept]
     output = core.llm.model(
-        inputs_embeds=core.embed(collate([row], pad_id=pad_id)),
+        inputs_embeds=core.embed(collate([tree.row(kept)], pad_id=pad_id)),
         attention_mask=seen[None, None].to(core.device),
-        position_ids=(seen.sum(1) - 1)[None].to(core.device),
+        position_ids=tree.depths()[kept][None].to(core.device),
         use_cache=False,
     )
-    wanted = sorted({node for answer in tree.answers for node in answer})
+    wanted = sorted({node for answer in answers.nodes for node in answer})
     before = torch.tensor([place[tree.parents[node]] for node in wanted], device=core.device)
     tokens = torch.tensor([tree.ids[node] for node in wanted], device=core.device)
     logits = core.llm.lm_head(output.last_hidden_state[0, before]).float()  # (N, vocabulary)
     found = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
     value = dict(zip(wanted, found.tolist(), strict=True))
-    return [sum(value[node] for node in answer) for answer in tree.answers]
+    return [sum(value[node] for node in answer) for answer in answers.nodes]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,17 +30,18 @@ class _Prefix:
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """State of one conversation. Not thread-safe.
+    """State of one conversation. One request at a time; its prefixes may be read and kept by several lanes.
 
     Attributes:
         max_images: images whose features are kept, the latest ones.
-        max_prefixes: prefixes whose keys and values are kept, the latest ones.
+        max_prefixes: prefixes whose keys and values are kept, those used last.
     """
 
     max_images: int = 8
     max_prefixes: int = 2
     _features: OrderedDict[str, VisionFeatures] = field(default_factory=OrderedDict)
     _prefixes: list[_Prefix] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     reused_tokens: int = 0
     """Prompt tokens that the last request did not have to compute."""
 
@@ -69,24 +72,29 @@ class Session:
             Their number (less than L: at least one token has to run), and per layer keys and values of at
             least that length.
         """
-        best, cache = 0, []
-        for prefix in self._prefixes:
-            length = min(len(prefix.content), len(content) - 1)
-            differs = (prefix.content[:length] != content[:length]).nonzero()
-            common = int(differs[0]) if len(differs) else length
-            if common > best:
-                best, cache = common, prefix.cache
-        return best, cache
+        best, found = 0, None
+        with self._lock:
+            for prefix in self._prefixes:
+                length = min(len(prefix.content), len(content) - 1)
+                differs = np.flatnonzero(prefix.content[:length].numpy() != content[:length].numpy())
+                common = int(differs[0]) if len(differs) else length
+                if common > best:
+                    best, found = common, prefix
+            if found is not None:  # used now, so that others go first
+                self._prefixes.remove(found)
+                self._prefixes.append(found)
+        return best, found.cache if found is not None else []
 
     def keep_prefix(self, content: Tensor, cache: list[KeyValues]) -> None:
         """Keep a row's keys and values; shorter prefixes of the same content are dropped."""
-        others = [
-            prefix
-            for prefix in self._prefixes
-            if len(prefix.content) > len(content)
-            or not torch.equal(prefix.content, content[: len(prefix.content)])
-        ]
-        self._prefixes = [*others, _Prefix(content, cache)][-self.max_prefixes :]
+        with self._lock:
+            others = [
+                prefix
+                for prefix in self._prefixes
+                if len(prefix.content) > len(content)
+                or not torch.equal(prefix.content, content[: len(prefix.content)])
+            ]
+            self._prefixes = [*others, _Prefix(content, cache)][-self.max_prefixes :]
 
     def clear(self) -> None:
         """Forget everything."""
@@ -110,7 +118,7 @@ def content_ids(prompt: Prompt, layout: SequenceLayout) -> Tensor:
     Returns:
         (L,) int64
     """
-    content = torch.tensor(prompt.ids)
+    content = torch.tensor(prompt.ids, dtype=torch.long)
     seeds = [_seed(image.key or _fresh_key()) for image in prompt.images]
     patches = [
         seed - offset
@@ -167,6 +175,24 @@ def _image_starts(prompt: Prompt, layout: SequenceLayout) -> list[int]:
         starts.append(patches[passed])
         passed += image.tiles * layout.tokens_per_tile
     return starts
+
+
+def begin_of(prompt: Prompt, cut: int, layout: SequenceLayout) -> Prompt:
+    """The part of a prompt before ``cut``, with the images and regions that belong to it."""
+    count = sum(start < cut for start in _image_starts(prompt, layout))
+    passed = sum(index == layout.region_id for index in prompt.ids[:cut])
+    return Prompt(
+        ids=prompt.ids[:cut],
+        marks=prompt.marks[:cut],
+        images=prompt.images[:count],
+        regions=prompt.regions[:passed],
+    )
+
+
+def images_end(prompt: Prompt, layout: SequenceLayout) -> int:
+    """The position after the last image; 0 without any."""
+    starts = _image_starts(prompt, layout)
+    return starts[-1] + prompt.images[-1].tiles * layout.tokens_per_tile if starts else 0
 
 
 def rest_of(prompt: Prompt, cut: int, layout: SequenceLayout) -> Prompt:

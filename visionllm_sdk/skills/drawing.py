@@ -289,7 +289,11 @@ def _make_some(
         seen = iter(engine.see([wish.image for wish in wishes if wish.image is not None]))
         images = [() if wish.image is None else (next(seen),) for wish in wishes]
         requests = [
-            ForcedRequest(calls=(ForcedCall(token=engine.token(wish.token), labels=(words,)),), images=own)
+            ForcedRequest(
+                calls=(ForcedCall(token=engine.token(wish.token), labels=(words,)),),
+                images=own,
+                session=engine.session,
+            )
             for words_of in ([wish.words for wish in wishes], [negative] * len(wishes))
             for wish, words, own in zip(wishes, words_of, images, strict=True)
             if words is not None

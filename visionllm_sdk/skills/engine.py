@@ -17,6 +17,8 @@ from visionllm_sdk.extensions import load_extension
 from visionllm_sdk.generation import Generator, Session, ToolJob, run_tools
 from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.model.assembly import Model
+from visionllm_sdk.model.cache import token_bytes
+from visionllm_sdk.model.contents import Contents
 from visionllm_sdk.model.lanes import side_by_side
 from visionllm_sdk.model.prompt import TiledImage
 from visionllm_sdk.model.vision import VisionFeatures
@@ -98,19 +100,38 @@ class Engine:
         self.model = model
         self.generator = Generator(model)
         self.registry = model.registry
-        self._sessions: dict[str | None, Session] = {}
         self._rack: AdapterRack | None = None
         self._adapter: str | None = None
-        self.pointer = Pointer(model.core, model.config.image_size, max_stretch=model.config.sdk.max_stretch)
-        self._features = FeatureCache()
+        self._forget_all()
         self.pictures = PictureShelf(name)
         self._lock = threading.RLock()
+        self._turns = 0
+        self._weights: Contents | None = None
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """The time in which one request has the model for itself."""
+        """The time in which one request has the model for itself; a turn may stand inside another."""
         with self._lock:
-            yield
+            if not self._turns:
+                self._forget_if_changed()
+            self._turns += 1
+            try:
+                yield
+            finally:
+                self._turns -= 1
+
+    def _forget_if_changed(self) -> None:
+        """Drop what was seen and read with weights that are no longer there."""
+        weights = Contents.of(self.model.core.parameters(), self._weights)
+        if self._weights is not None and weights is not self._weights:
+            self._forget_all()
+        self._weights = weights
+
+    def _forget_all(self) -> None:
+        self._sessions: dict[str | None, Session] = {}
+        self._features = FeatureCache()
+        config = self.model.config
+        self.pointer = Pointer(self.model.core, config.image_size, max_stretch=config.sdk.max_stretch)
 
     @property
     def session(self) -> Session:
@@ -142,7 +163,7 @@ class Engine:
         Raises:
             AdapterError: no such adapter is loaded.
         """
-        with self._lock:
+        with self.turn():
             if adapter is not None and adapter not in self.adapter_names:
                 raise unknown_adapter(adapter, self.adapter_names)
             before = self._adapter
@@ -289,8 +310,5 @@ def _typed(result: object) -> Result:
 
 def _prefixes(model: Model) -> int:
     """How many prefixes fit into the memory that is set aside for them."""
-    language = model.core.llm.config
-    heads = language.num_key_value_heads or language.num_attention_heads
-    width = heads * (language.head_dim or language.hidden_size // language.num_attention_heads)
-    token = 2 * language.num_hidden_layers * width * model.core.dtype.itemsize
+    token = token_bytes(model.core.llm.config, model.core.dtype)
     return max(_FEW, min(_MANY, _PREFIX_BYTES // (token * _PREFIX_TOKENS)))

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from visionllm_sdk.errors import ToolError
-from visionllm_sdk.generation import ForcedRequest, ToolJob
+from visionllm_sdk.generation import ForcedRequest, Session, ToolJob
 from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.model.conversation import ForcedCall
 from visionllm_sdk.model.lanes import shares, side_by_side
@@ -68,7 +68,8 @@ def _perceive(engine: Engine, items: Sequence[Perception], kind: type[ResultT]) 
     with engine.turn():
         parts = shares([item.image.sketch for item in items], place)  # equal images go to one lane
         calls: dict[int, RoutedCall] = {}
-        for found in side_by_side(lambda part: _calls(engine, items, part), parts, place):
+        session = engine.session
+        for found in side_by_side(lambda part: _calls(engine, items, part, session), parts, place):
             calls |= found
         jobs = [
             ToolJob.about(item.image, calls[i], options=engine.options(item.token, item.options))
@@ -78,7 +79,9 @@ def _perceive(engine: Engine, items: Sequence[Perception], kind: type[ResultT]) 
     return [checked_result(result, item.token, kind) for item, result in zip(items, results, strict=True)]
 
 
-def _calls(engine: Engine, items: Sequence[Perception], part: Sequence[int]) -> dict[int, RoutedCall]:
+def _calls(
+    engine: Engine, items: Sequence[Perception], part: Sequence[int], session: Session
+) -> dict[int, RoutedCall]:
     """What the items at some positions ask of the tool."""
     seen = engine.see([items[i].image for i in part])
     requests = [
@@ -89,6 +92,7 @@ def _calls(engine: Engine, items: Sequence[Perception], part: Sequence[int]) -> 
             ),
             images=(image,),
             number=i if items[i].number is None else items[i].number,
+            session=session,
         )
         for i, image in zip(part, seen, strict=True)
     ]

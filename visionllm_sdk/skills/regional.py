@@ -161,7 +161,7 @@ def _interactive(engine: Engine, seen: Seen, prompts: Sequence[RegionPrompt]) ->
         layout=layout_of(engine, "interactive"),
         slot=region_list(names),
     )
-    return ForcedRequest(calls=(call,), images=(seen.image,), regions=tuple(prompts))
+    return ForcedRequest(calls=(call,), images=(seen.image,), regions=tuple(prompts), session=engine.session)
 
 
 def one_each(found: Detections, regions: Mapping[str, Region]) -> Iterator[Detection]:
@@ -234,7 +234,12 @@ def segment_like(
 
 def _in_context(engine: Engine, example: Seen, target: TiledImage) -> ForcedRequest:
     call = in_context_call(engine.token(SKILL_TOKENS["detect"]), engine.model.config.sdk.layouts)
-    return ForcedRequest(calls=(call,), images=(example.image, target), regions=example.prompts)
+    return ForcedRequest(
+        calls=(call,),
+        images=(example.image, target),
+        regions=example.prompts,
+        session=engine.session,
+    )
 
 
 def _run(
