@@ -16,6 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from visionllm_adapters.recipe.branching import use_branches
 from visionllm_adapters.recipe.dialogues import ALL_MAKERS, Curriculum, branches
+from visionllm_adapters.recipe.muon import muon
 from visionllm_adapters.recipe.packing import (
     ANY_COLOUR,
     ANY_SIZE,
@@ -247,7 +248,7 @@ def make_optimisers(model: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     others = [p for p in model.parameters() if id(p) not in chosen]
     return [
         torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.98), weight_decay=0.01),
-        torch.optim.Muon(matrices, lr=lr * 6, momentum=0.95, weight_decay=0.01, ns_steps=4),
+        muon(matrices, lr=lr * 6, momentum=0.95, weight_decay=0.01, steps=4),
     ]
 
 
