@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from random import Random
 from typing import Final
 
 from visionllm_sdk.scenes.facts import ObjectFacts, SceneFacts
@@ -144,3 +146,51 @@ EXPRESSION_KINDS: Final[dict[str, Callable[[int, SceneFacts], Iterator[str]]]] =
     "place": _places,
     "relation": _relations,
 }
+
+_OTHERWISE: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    (
+        r"the (?:largest|biggest) (.+)",
+        (r"the \1 that is bigger than all others", r"the biggest \1 of all", r"the \1 of the largest size"),
+    ),
+    (r"the smallest (.+)", (r"the tiniest \1", r"the \1 that is smaller than the rest")),
+    (
+        r"the leftmost (.+)",
+        (r"the \1 furthest to the left", r"the \1 on the far left", r"the first \1 from the left"),
+    ),
+    (
+        r"the rightmost (.+)",
+        (r"the \1 furthest to the right", r"the \1 on the far right", r"the first \1 from the right"),
+    ),
+    (r"the topmost (.+)", (r"the highest \1", r"the uppermost \1", r"the \1 higher up than all others")),
+    (r"the lowest (.+)", (r"the bottommost \1", r"the \1 that is lowest down", r"the \1 at the very bottom")),
+    (r"the (.+) in the center", (r"the \1 in the middle", r"the central \1", r"the \1 around the centre")),
+    (
+        r"the (.+) at the ((?:top|bottom) (?:left|right))",
+        (r"the \1 in the \2 corner", r"the \2 \1", r"the \1 close to the \2 corner"),
+    ),
+    (r"the (.+) at the (\w+)", (r"the \1 near the \2", r"the \1 by the \2 edge", r"the \1 over at the \2")),
+    (
+        r"the (.+?) (?:to the )?(left|right) of (.+)",
+        (r"the \1 on the \2 side of \3", r"the \1 \2wards of \3"),
+    ),
+    (r"the (.+) above (.+)", (r"the \1 over \2", r"the \1 higher than \2", r"the \1 that is above \2")),
+    (
+        r"the (.+) (?:below|under) (.+)",
+        (r"the \1 beneath \2", r"the \1 underneath \2", r"the \1 lower than \2"),
+    ),
+    (r"the (.+)", (r"that \1", r"my \1", r"the only \1", r"the \1 over there")),
+)
+"""What else people call the same thing: a pattern of `EXPRESSION_KINDS`, and other words for it."""
+
+
+def reworded(expression: str, rng: Random) -> str:
+    """The expression in words that the evaluation does not use.
+
+    Args:
+        expression: as `EXPRESSION_KINDS` yields them.
+        rng: chooses the words.
+    """
+    for pattern, others in _OTHERWISE:
+        if match := re.fullmatch(pattern, expression):
+            return match.expand(rng.choice(others))
+    return expression

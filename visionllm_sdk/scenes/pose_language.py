@@ -14,6 +14,7 @@ from visionllm_sdk.scenes.exchange import Exchange, Link, Maker, enumerate_words
 from visionllm_sdk.scenes.facts import FIGURES, SHAPES, SceneFacts
 from visionllm_sdk.scenes.labels import Label, article, plural
 from visionllm_sdk.scenes.phrases import Phrases
+from visionllm_sdk.scenes.wording import draw_wording
 
 _SETS: Final = {"person": COCO.names, "dog": AP10K.names}
 _ANIMALS: Final = ("cat", "horse", "cow", "sheep", "elephant", "zebra")
@@ -117,6 +118,68 @@ POSE_TRAINING: Final[Phrases] = {
         "find all the joints of {c}",
         "i need the pose of {c}",
         "do pose estimation on {c}",
+        "locate every joint of {c}",
+        "where are the joints of {c}?",
+        "where are the keypoints of {c}?",
+        "where are all the keypoints of {c}?",
+        "return the skeleton of {c}",
+        "the skeleton of {c}, please",
+        "the pose of {c}",
+        "the whole pose of {c}, please",
+        "full pose of {c}",
+        "body pose of {c}",
+        "{c}: pose",
+        "{c}: all keypoints",
+        "{c}, skeleton",
+        "pose detection for {c}",
+        "keypoint detection on {c}",
+        "detect the pose of {c}",
+        "detect poses of {c}",
+        "detect the joints and limbs of {c}",
+        "compute the pose of {c}",
+        "predict the keypoints of {c}",
+        "predict the pose of {c}",
+        "extract the keypoints of {c}",
+        "extract the skeleton of {c}",
+        "annotate the keypoints of {c}",
+        "annotate the pose of {c}",
+        "trace the skeleton of {c}",
+        "sketch the skeleton of {c} as dots",
+        "put dots on all joints of {c}",
+        "put a point on every joint of {c}",
+        "place the keypoints on {c}",
+        "track the body of {c}",
+        "track all joints of {c}",
+        "how is {c} posed?",
+        "how is the body of {c} posed?",
+        "how are the limbs of {c} placed?",
+        "how does {c} hold its limbs?",
+        "in what posture is {c}?",
+        "analyze the posture of {c}",
+        "what does the posture of {c} look like?",
+        "give the posture of {c}",
+        "let me see the pose of {c}",
+        "let me see all keypoints of {c}",
+        "list the keypoints of {c}",
+        "list every joint of {c}",
+        "highlight the joints of {c}",
+        "point out all joints of {c}",
+        "pinpoint all keypoints of {c}",
+        "i want the keypoints of {c}",
+        "i would like the skeleton of {c}",
+        "can i have the pose of {c}?",
+        "could you estimate the pose of {c}?",
+        "can you run pose estimation on {c}?",
+        "please mark all body points of {c}",
+        "find the body parts of {c} as keypoints",
+        "look for {c} and its joints",
+        "find {c} and its pose",
+        "find {c} and all of its keypoints",
+        "for {c}, give all keypoints",
+        "for {c}, show the skeleton",
+        "human or animal pose of {c}",
+        "every keypoint of {c}",
+        "joints of {c}",
     ),
 }
 
@@ -153,7 +216,9 @@ def whole_pose(scene: SceneFacts, rng: Random, phrases: Phrases = POSE_TRAINING)
     """A request for a pose, without a word about which keypoints: all of the set that fits."""
     kind = _seen_figure(scene, rng) if rng.random() < 0.8 else rng.choice((*_PEOPLE, *_ANIMALS))
     names = _SETS["dog" if kind == "dog" or kind in _ANIMALS else "person"]
-    sentence = _filled(rng.choice(phrases["whole_pose"]), _written_kinds([kind], rng), "", rng)
+    wording = draw_wording("whole_pose", phrases, rng, training=POSE_TRAINING)
+    named = _written_kinds([kind], rng)
+    sentence = wording.said(rng, c=named) if wording.free else _filled(wording.template, named, "", rng)
     return Exchange("whole_pose", sentence, pose_reply([kind], names))
 
 

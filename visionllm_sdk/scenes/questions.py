@@ -12,6 +12,7 @@ from visionllm_sdk.scenes.facts import SceneFacts
 from visionllm_sdk.scenes.labels import Label, article, matching, plural
 from visionllm_sdk.scenes.phrases import TRAINING, Phrases
 from visionllm_sdk.scenes.requests import label_of, near_miss
+from visionllm_sdk.scenes.wording import draw_wording
 
 VQA_KINDS: Final = ("existence", "count", "colour", "shape", "position", "comparison")
 
@@ -44,7 +45,7 @@ def count(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchan
             else Label(thing.kind)
         )
         label = Label() if roll > 0.93 else label
-    sentence = rng.choice(phrases["count"]).format(many=plural(label.text))
+    sentence = draw_wording("count", phrases, rng).said(rng, bare=True, many=plural(label.text))
     hits = len(matching(label, scene.objects))
     return _looked_up("count", sentence, [Link("[DET]", label.text, label)], str(hits), rng)
 

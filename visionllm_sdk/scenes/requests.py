@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Final
 
 from visionllm_sdk.scenes.exchange import Exchange, Link, RoutingToken, enumerate_words, linked_reply, pointer
-from visionllm_sdk.scenes.expressions import EXPRESSION_KINDS
+from visionllm_sdk.scenes.expressions import EXPRESSION_KINDS, reworded
 from visionllm_sdk.scenes.facts import COLOURS, FIGURES, SHAPES, SIZES, ObjectFacts, SceneFacts
 from visionllm_sdk.scenes.labels import Label, article, in_other_words, plural
 from visionllm_sdk.scenes.phrases import (
     FOLLOW_UPS,
-    GREETINGS,
-    LEADS,
     NOUNS,
     SMALL_TALK,
-    TAILS,
     TRAINING,
     Phrases,
 )
-
-_NO_ORDERS: Final = frozenset(
-    ("i", "the", "please", "can", "could", "would", "do", "does", "is", "are", "what", "where", "which",
-     "how", "of", "in", "on", "any", "yes", "object")
-)  # fmt: skip
-"""First words of sentences that are questions or statements."""
+from visionllm_sdk.scenes.wording import draw_wording
 
 
 def detect(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange:
@@ -44,7 +35,9 @@ def ground(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Excha
     if found is None:
         return None
     text, index = found
-    sentence = _decorated(rng.choice(phrases["ground"]).format(x=text), rng)
+    if phrases is TRAINING and rng.random() < 0.3:
+        text = reworded(text, rng)
+    sentence = draw_wording("ground", phrases, rng).said(rng, x=text)
     return Exchange("ground", sentence, linked_reply([pointer(text, index, scene)]))
 
 
@@ -71,14 +64,15 @@ def small_talk(_: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Excha
     """A message that needs no tool and no image."""
     topic = rng.choice((*SMALL_TALK, "off_topic", "off_topic"))
     noun, other = rng.sample(NOUNS, 2)
-    sentence = rng.choice(phrases[topic]).format(noun=noun, other=other)
+    sentence = draw_wording(topic, phrases, rng).template.format(noun=noun, other=other)
     reply = SMALL_TALK[topic]
     return Exchange("small_talk", sentence.capitalize() if rng.random() < 0.6 else sentence, (reply,))
 
 
 def caption(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange:
     """A request to say what is in the picture."""
-    return Exchange("caption", _decorated(rng.choice(phrases["caption"]), rng), (caption_of(scene),))
+    sentence = draw_wording("caption", phrases, rng).said(rng)
+    return Exchange("caption", sentence, (caption_of(scene),))
 
 
 def caption_of(scene: SceneFacts) -> str:
@@ -167,22 +161,10 @@ def _request(kind: str, token: RoutingToken, scene: SceneFacts, rng: Random, phr
     # To copy letter by letter is learnt slowly: training meets more made-up words, and more capitals.
     made_up, titled = (0.5, 0.12) if phrases is TRAINING else (0.25, 0.03)
     labels = request_labels(scene, rng, count, made_up=made_up)
-    phrase = rng.choice(phrases[kind])
+    wording = draw_wording(kind, phrases, rng)
     listed = _listed([text for text, _ in labels], rng, titled=titled)
-    sentence = _decorated(phrase.format(x=listed), rng)
+    sentence = wording.said(rng, x=listed)
     return Exchange(kind, sentence, linked_reply([Link(token, text, label) for text, label in labels]))
-
-
-def _decorated(sentence: str, rng: Random) -> str:
-    order = sentence.split(maxsplit=1)[0] not in _NO_ORDERS
-    text = rng.choice(GREETINGS) + (rng.choice(LEADS) if order else "") + sentence
-    if text[-1] not in "?.:" and "{" not in text:
-        text += rng.choice(TAILS)
-        if rng.random() < 0.3:
-            text += "?" if "can you " in text or "could you " in text else "."
-    if rng.random() < 0.6:
-        text = text[0].upper() + text[1:]
-    return text
 
 
 def _written(label: str, rng: Random, *, titled: float) -> str:

@@ -38,7 +38,7 @@ SPOKEN_ELSEWHERE: Final[dict[str, Phrases]] = {
 _SHARES: Final = {
     **dict.fromkeys(("detect", "segment", "mixed", "small_talk"), 0.7),
     "pose": 0.3,
-    "whole_pose": 0.12,
+    "whole_pose": 0.2,
     "describe": 0.5,
     "recognise": 0.6,
     "interactive": 0.4,

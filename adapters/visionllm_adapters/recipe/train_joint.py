@@ -46,7 +46,7 @@ PARTS: Final[dict[str, tuple[str, ...]]] = {
     "regions": ("region_encoder.", "model.region_symbols."),
 }
 """Weights of the student that only some runs teach: the others leave them as chance made them."""
-WORDS_ONLY: Final = ("detect", "segment", "mixed", "small_talk", "pose", "generate")
+WORDS_ONLY: Final = ("detect", "segment", "mixed", "small_talk", "pose", "whole_pose", "generate")
 REGION_SHAPE: Final[dict[str, Any]] = {"kernels": (4, 2), "stem_widths": (32, 64), "place": True}
 _LATER_IN_MODEL: Final = (
     "emb_embeddings_pose",

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from random import Random
+
+import pytest
+
+import visionllm_sdk.scenes.phrases.freely as free_texts
+from visionllm_sdk.scenes import render, sample_scene, truth
+from visionllm_sdk.scenes.expressions import reworded
+from visionllm_sdk.scenes.language import MAKERS
+from visionllm_sdk.scenes.phrases import HELD_OUT, TRAINING
+from visionllm_sdk.scenes.phrases.freely import freely
+from visionllm_sdk.scenes.pose_language import POSE_HELD_OUT, POSE_TRAINING
+from visionllm_sdk.scenes.wording import draw_wording
+
+AROUND = ("before", "after")
+KINDS = tuple(sorted(file.stem for file in Path(free_texts.__file__).parent.glob("*.txt")))
+SLOTS = {"detect": "{x}", "segment": "{x}", "ground": "{x}", "count": "{many}", "whole_pose": "{c}"}
+
+
+def test_free_sentences_are_of_known_kinds() -> None:
+    assert set(KINDS) - set(AROUND) <= {*TRAINING, *POSE_TRAINING}
+    assert freely("existence") == ()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_free_sentences_fit_their_kind(kind: str) -> None:
+    sentences = freely(kind)
+    assert len(sentences) == len(set(sentences)) >= 30
+    for sentence in sentences:
+        slots = re.findall(r"\{\w*\}", sentence)
+        if kind == "off_topic":
+            assert set(slots) <= {"{noun}"}
+        else:
+            assert slots == ([SLOTS[kind]] if kind in SLOTS else []), sentence
+        assert sentence == sentence.strip().lower()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in AROUND])
+def test_the_evaluation_asks_with_none_of_them(kind: str) -> None:
+    asked = {**HELD_OUT, **POSE_HELD_OUT}[kind]
+    assert not set(freely(kind)) & set(asked)
+
+
+def test_half_of_the_training_is_free_and_none_of_the_evaluation() -> None:
+    rng = Random(0)
+    free = [draw_wording("segment", TRAINING, rng).free for _ in range(400)]
+    assert 150 < sum(free) < 250
+    assert not any(draw_wording("segment", HELD_OUT, rng).free for _ in range(100))
+    assert not any(
+        draw_wording("whole_pose", POSE_HELD_OUT, rng, training=POSE_TRAINING).free for _ in range(100)
+    )
+
+
+def test_what_stands_around_leaves_the_sentence_whole() -> None:
+    rng = Random(1)
+    for _ in range(200):
+        wording = draw_wording("detect", TRAINING, rng)
+        assert wording.template.format(x="red stars").lower() in wording.said(rng, x="red stars").lower()
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "the largest star", "the smallest red ring", "the leftmost dog", "the rightmost object",
+        "the topmost heart", "the lowest circle", "the moon in the center", "the star at the top left",
+        "the ring at the bottom", "the star to the left of the dog", "the star right of the red ring",
+        "the dog above the moon", "the dog under the moon", "the red ring",
+    ],
+)  # fmt: skip
+def test_expressions_have_other_words(expression: str) -> None:
+    others = {reworded(expression, Random(seed)) for seed in range(30)}
+    assert len(others) >= 2
+    things = set(re.findall(r"star|ring|dog|object|heart|circle|moon|red", expression))
+    for other in others - {expression}:
+        assert things <= set(other.replace("furthest", "").split()), other
+
+
+def test_the_evaluation_keeps_to_plain_expressions() -> None:
+    spec = sample_scene(4)
+    scene = truth(spec, render(spec)).facts()
+    for seed in range(60):
+        exchange = MAKERS["ground"](scene, Random(seed), HELD_OUT)
+        if exchange is not None:
+            assert not {"corner", "edge", "furthest", "beneath"} & set(exchange.question.split())

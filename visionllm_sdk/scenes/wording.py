@@ -1,0 +1,87 @@
+"""How a request is put into words: a template, and what people write around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from visionllm_sdk.scenes.phrases import GREETINGS, LEADS, TAILS, TRAINING, Phrases
+from visionllm_sdk.scenes.phrases.freely import freely
+
+_FREE: Final = 0.5
+"""Share of whole sentences, in training."""
+_AROUND: Final = 0.25
+_NO_ORDERS: Final = frozenset(
+    ("i", "the", "please", "can", "could", "would", "do", "does", "is", "are", "what", "where", "which",
+     "how", "of", "in", "on", "any", "yes", "object")
+)  # fmt: skip
+"""First words of sentences that are questions or statements."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """A template and how it is to be surrounded.
+
+    Attributes:
+        template: with slots such as `{x}`.
+        free: it is a whole sentence.
+    """
+
+    template: str
+    free: bool
+
+    def said(self, rng: Random, *, bare: bool = False, **slots: str) -> str:
+        """The request as a person may write it.
+
+        Args:
+            rng: chooses what stands around.
+            bare: a short order stays as it is.
+            slots: what fills the template.
+        """
+        sentence = self.template.format(**slots)
+        if self.free:
+            return _surrounded(sentence, rng)
+        return sentence if bare else _decorated(sentence, rng)
+
+
+def draw_wording(kind: str, phrases: Phrases, rng: Random, *, training: Phrases = TRAINING) -> Wording:
+    """A template of that kind. In training half of them are whole sentences; the evaluation has its own.
+
+    Args:
+        kind: of request.
+        phrases: short orders by kind.
+        rng: chooses.
+        training: short orders that training uses.
+    """
+    whole = freely(kind)
+    if whole and phrases is training and rng.random() < _FREE:
+        return Wording(rng.choice(whole), free=True)
+    return Wording(rng.choice(phrases[kind]), free=False)
+
+
+def _decorated(sentence: str, rng: Random) -> str:
+    order = sentence.split(maxsplit=1)[0] not in _NO_ORDERS
+    text = rng.choice(GREETINGS) + (rng.choice(LEADS) if order else "") + sentence
+    if text[-1] not in "?.:" and "{" not in text:
+        text += rng.choice(TAILS)
+        if rng.random() < 0.3:
+            text += "?" if "can you " in text or "could you " in text else "."
+    return _begun(text, rng)
+
+
+def _surrounded(sentence: str, rng: Random) -> str:
+    text = sentence
+    if rng.random() < _AROUND:
+        text = f"{rng.choice(freely('before'))} {text}"
+    if text[-1] not in "?.!:":
+        if rng.random() < _AROUND:
+            after = rng.choice(freely("after"))
+            text += after if after.startswith(",") else f" {after}"
+        if rng.random() < 0.3:
+            text += "."
+    return _begun(text, rng)
+
+
+def _begun(text: str, rng: Random) -> str:
+    return text[0].upper() + text[1:] if rng.random() < 0.6 else text
