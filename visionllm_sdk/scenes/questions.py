@@ -24,8 +24,8 @@ def existence(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Ex
     else:
         label = near_miss(scene, rng)
     hits = matching(label, scene.objects)
-    sentence = rng.choice(phrases["existence"]).format(
-        a=article(label.text), one=label.text, many=plural(label.text)
+    sentence = _asked(
+        "existence", phrases, rng, a=article(label.text), one=label.text, many=plural(label.text)
     )
     return _looked_up("existence", sentence, [Link("[DET]", label.text, label)], "yes" if hits else "no", rng)
 
@@ -45,7 +45,7 @@ def count(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchan
             else Label(thing.kind)
         )
         label = Label() if roll > 0.93 else label
-    sentence = draw_wording("count", phrases, rng).said(rng, bare=True, many=plural(label.text))
+    sentence = _asked("count", phrases, rng, many=plural(label.text))
     hits = len(matching(label, scene.objects))
     return _looked_up("count", sentence, [Link("[DET]", label.text, label)], str(hits), rng)
 
@@ -56,7 +56,7 @@ def colour(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Excha
         thing = scene.objects[index]
         name = _other_name(index, scene, rng, "colour") if thing.colour else None
         if name is not None and thing.colour is not None:
-            return _question("colour", rng.choice(phrases["colour"]).format(x=name), thing.colour, rng)
+            return _question("colour", _asked("colour", phrases, rng, x=name), thing.colour, rng)
     return None
 
 
@@ -65,9 +65,7 @@ def shape(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchan
     for index in rng.sample(range(len(scene.objects)), len(scene.objects)):
         name = _other_name(index, scene, rng, "kind")
         if name is not None:
-            return _question(
-                "shape", rng.choice(phrases["shape"]).format(x=name), scene.objects[index].kind, rng
-            )
+            return _question("shape", _asked("shape", phrases, rng, x=name), scene.objects[index].kind, rng)
     return None
 
 
@@ -82,12 +80,12 @@ def position(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exc
             continue
         name = _named(index, scene, rng)
         if roll < 0.85 and name is not None:
-            sentence = rng.choice(phrases["position"]).format(x=name)
+            sentence = _asked("position", phrases, rng, x=name)
             return _looked_up("position", sentence, [pointer(name, index, scene)], place, rng)
         alone = [t for t in scene.objects if place_of(t, scene) in (place, None)] == [thing]
         if roll >= 0.85 and alone:
             named = f"{thing.colour} {thing.kind}" if thing.colour else thing.kind
-            return _question("position", rng.choice(phrases["at"]).format(place=place), named, rng)
+            return _question("position", _asked("at", phrases, rng, place=place), named, rng)
     return None
 
 
@@ -100,7 +98,7 @@ def _relation(scene: SceneFacts, rng: Random, phrases: Phrases) -> Exchange | No
     verdict = stands(scene.objects[one], relation, scene.objects[other], scene)
     if first is None or second is None or verdict is None:
         return None
-    sentence = rng.choice(phrases["relation"]).format(x=first, y=second, relation=relation)
+    sentence = _asked("relation", phrases, rng, x=first, y=second, relation=relation)
     links = [pointer(first, one, scene), pointer(second, other, scene)]
     return _looked_up("position", sentence, links, "yes" if verdict else "no", rng)
 
@@ -118,7 +116,7 @@ def comparison(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> E
         return None
     more = rng.choice(("larger", "bigger", "smaller"))
     winner = first if (ratio > 1) == (more != "smaller") else second
-    sentence = rng.choice(phrases["larger"]).format(x=first, y=second, more=more)
+    sentence = _asked("larger", phrases, rng, x=first, y=second, more=more)
     links = [pointer(first, one, scene), pointer(second, other, scene)]
     return _looked_up("comparison", sentence, links, winner, rng)
 
@@ -132,9 +130,13 @@ def _more(scene: SceneFacts, rng: Random, phrases: Phrases) -> Exchange | None:
     counts = [len(matching(label, scene.objects)) for label in labels]
     if one == other or (counts[0] == counts[1] and rng.random() < 0.7):
         return None
-    sentence = rng.choice(phrases["more"]).format(x=plural(one.text), y=plural(other.text))
+    sentence = _asked("more", phrases, rng, x=plural(one.text), y=plural(other.text))
     links = [Link("[DET]", label.text, label) for label in labels]
     return _looked_up("comparison", sentence, links, "yes" if counts[0] > counts[1] else "no", rng)
+
+
+def _asked(kind: str, phrases: Phrases, rng: Random, **slots: str) -> str:
+    return draw_wording(kind, phrases, rng).said(rng, bare=True, **slots)
 
 
 def _question(kind: str, sentence: str, answer: str, rng: Random) -> Exchange:

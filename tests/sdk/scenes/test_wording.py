@@ -17,12 +17,20 @@ from visionllm_sdk.scenes.wording import draw_wording
 
 AROUND = ("before", "after")
 KINDS = tuple(sorted(file.stem for file in Path(free_texts.__file__).parent.glob("*.txt")))
-SLOTS = {"detect": "{x}", "segment": "{x}", "ground": "{x}", "count": "{many}", "whole_pose": "{c}"}
+SLOTS: dict[str, set[str]] = {
+    **dict.fromkeys(("detect", "segment", "ground", "colour", "shape", "position"), {"x"}),
+    "at": {"place"},
+    "count": {"many"},
+    "larger": {"more", "x", "y"},
+    "more": {"x", "y"},
+    "relation": {"x", "relation", "y"},
+    "whole_pose": {"c"},
+}
 
 
 def test_free_sentences_are_of_known_kinds() -> None:
     assert set(KINDS) - set(AROUND) <= {*TRAINING, *POSE_TRAINING}
-    assert freely("existence") == ()
+    assert freely("tool_result") == ()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -30,11 +38,14 @@ def test_free_sentences_fit_their_kind(kind: str) -> None:
     sentences = freely(kind)
     assert len(sentences) == len(set(sentences)) >= 30
     for sentence in sentences:
-        slots = re.findall(r"\{\w*\}", sentence)
+        slots = re.findall(r"\{(\w*)\}", sentence)
         if kind == "off_topic":
-            assert set(slots) <= {"{noun}"}
+            assert set(slots) <= {"noun"}
+        elif kind == "existence":
+            assert slots in (["a"], ["many"])
         else:
-            assert slots == ([SLOTS[kind]] if kind in SLOTS else []), sentence
+            assert set(slots) == SLOTS.get(kind, set()), sentence
+            assert len(slots) == len(set(slots)), sentence
         assert sentence == sentence.strip().lower()
 
 
