@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
 from tests.foreign_scenes import foreign_scene
+from tests.quality.strangers import answered_right, routed_right
 from visionllm_sdk.evaluation import BARS, EvaluationReport, SkillReport, held_out_samples, run
 from visionllm_sdk.evaluation.samples import Triple
 from visionllm_sdk.evaluation.skills import SKILLS
@@ -36,6 +38,7 @@ SCENES = {
 """Scenes for each skill: together about two minutes on one core."""
 TOKENS = ("none", "[DET]", "[GRD]", "[SEG]")
 FOREIGN_SCENES = 30
+EVERY_WORDING, WORDING_SCENES = 3, 12
 FOREIGN_BARS = [
     bar for bar in BARS if bar.skill == "detection" or (bar.skill, bar.figure) == ("vqa", "accuracy")
 ]
@@ -59,6 +62,13 @@ def foreign_report(vlm: VisionLLM) -> EvaluationReport:
     return run(vlm, skills=["detection", "vqa"], source=foreign_scenes(), progress=False)
 
 
+def wording_figures(vlm: VisionLLM) -> dict[str, float]:
+    """Requests and questions in words that training never saw, of all kinds together."""
+    routed = routed_right(vlm, every=EVERY_WORDING)
+    answered = answered_right(vlm, scenes=WORDING_SCENES)
+    return {"routed": mean(routed.values()), "answered": mean(answered.values())}
+
+
 def foreign_scenes() -> Iterator[Triple]:
     """Scenes of another drawing code, saved as JPEG."""
     for seed in range(FOREIGN_SCENES):
@@ -77,6 +87,7 @@ def main() -> None:
     figures = {
         "held_out": {f"{bar.skill}.{bar.figure}": bar.judge(own[bar.skill]).value for bar in bars},
         "tokens": right_tokens(own["routing"]),
+        "wordings": wording_figures(vlm),
         "foreign": {f"{bar.skill}.{bar.figure}": bar.judge(foreign[bar.skill]).value for bar in FOREIGN_BARS},
     }
     REACHED.write_text(json.dumps(figures, indent=2) + "\n")

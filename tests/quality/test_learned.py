@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 import visionllm_sdk
-from tests.quality.measure import FOREIGN_BARS, REACHED, foreign_report, right_tokens, skill_report
+from tests.quality.measure import (
+    FOREIGN_BARS,
+    REACHED,
+    foreign_report,
+    right_tokens,
+    skill_report,
+    wording_figures,
+)
 from visionllm_sdk.evaluation import BARS, Bar, EvaluationReport, SkillReport
 
 if TYPE_CHECKING:
@@ -95,3 +102,9 @@ def test_no_routing_token_is_confused_with_another(
     shares = right_tokens(measure("routing"))
     for wanted, share in reached["tokens"].items():
         assert shares[wanted] >= min(0.95, share) - PART_MARGIN, (wanted, shares)
+
+
+def test_anybodys_words_are_understood(vlm: VisionLLM, reached: dict[str, dict[str, float]]) -> None:
+    figures = wording_figures(vlm)
+    for name, before in reached["wordings"].items():
+        assert figures[name] >= before - PART_MARGIN, (name, figures[name], before)

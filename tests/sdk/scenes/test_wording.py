@@ -18,7 +18,7 @@ from visionllm_sdk.scenes.wording import draw_wording
 AROUND = ("before", "after")
 KINDS = tuple(sorted(file.stem for file in Path(free_texts.__file__).parent.glob("*.txt")))
 SLOTS: dict[str, set[str]] = {
-    **dict.fromkeys(("detect", "segment", "ground", "colour", "shape", "position"), {"x"}),
+    **{kind: {"x"} for kind in ("detect", "segment", "ground", "colour", "shape", "position")},
     "at": {"place"},
     "count": {"many"},
     "larger": {"more", "x", "y"},
@@ -96,3 +96,14 @@ def test_the_evaluation_keeps_to_plain_expressions() -> None:
         exchange = MAKERS["ground"](scene, Random(seed), HELD_OUT)
         if exchange is not None:
             assert not {"corner", "edge", "furthest", "beneath"} & set(exchange.question.split())
+
+
+def test_training_never_sees_the_sentences_of_strangers() -> None:
+    from tests.quality.strangers import WORDINGS
+
+    def plain(sentence: str) -> str:
+        return re.sub(r"[^a-z{} ]", "", sentence.lower())
+
+    taught = {plain(text) for kind in KINDS for text in freely(kind)}
+    for texts in (*WORDINGS["requests"].values(), *WORDINGS["questions"].values()):
+        assert not taught & {plain(text) for text in texts}
