@@ -1,7 +1,7 @@
 """How far the model understands sentences that were written without sight of those it learnt from.
 
-The sentences of `wordings.json` were written for this test alone: training must never see them, except for the
-few commonest ones that everybody says. `HELD_OUT` tells whether skills hold in sentences much like those of
+The sentences of `wordings.json` were written for this test alone: training must never see them, except for
+the few commonest that everybody says. `HELD_OUT` tells whether skills hold in sentences much like those of
 training, this whether they hold in anybody's.
 """
 
