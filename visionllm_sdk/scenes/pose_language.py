@@ -14,7 +14,7 @@ from visionllm_sdk.scenes.exchange import Exchange, Link, Maker, enumerate_words
 from visionllm_sdk.scenes.facts import FIGURES, SHAPES, SceneFacts
 from visionllm_sdk.scenes.labels import Label, article, plural
 from visionllm_sdk.scenes.phrases import Phrases
-from visionllm_sdk.scenes.wording import draw_wording
+from visionllm_sdk.scenes.wording import Wording, draw_wording
 
 _SETS: Final = {"person": COCO.names, "dog": AP10K.names}
 _ANIMALS: Final = ("cat", "horse", "cow", "sheep", "elephant", "zebra")
@@ -208,7 +208,8 @@ def pose(scene: SceneFacts, rng: Random, phrases: Phrases = POSE_TRAINING) -> Ex
     """A request for keypoints that are named, of one kind of object, now and then of two."""
     kinds = _kinds(scene, rng)
     names = _names(kinds[0], rng)
-    sentence = _filled(rng.choice(phrases["pose"]), _written_kinds(kinds, rng), _listed(names, rng), rng)
+    wording = draw_wording("pose", phrases, rng, training=POSE_TRAINING)
+    sentence = _said(wording, _written_kinds(kinds, rng), _listed(names, rng), rng)
     return Exchange("pose", sentence, pose_reply(kinds, names))
 
 
@@ -217,8 +218,7 @@ def whole_pose(scene: SceneFacts, rng: Random, phrases: Phrases = POSE_TRAINING)
     kind = _seen_figure(scene, rng) if rng.random() < 0.8 else rng.choice((*_PEOPLE, *_ANIMALS))
     names = _SETS["dog" if kind == "dog" or kind in _ANIMALS else "person"]
     wording = draw_wording("whole_pose", phrases, rng, training=POSE_TRAINING)
-    named = _written_kinds([kind], rng)
-    sentence = wording.said(rng, c=named) if wording.free else _filled(wording.template, named, "", rng)
+    sentence = _said(wording, _written_kinds([kind], rng), "", rng)
     return Exchange("whole_pose", sentence, pose_reply([kind], names))
 
 
@@ -284,6 +284,12 @@ def _written(kind: str, rng: Random) -> str:
 
 def _listed(names: Sequence[str], rng: Random) -> str:
     return ", ".join(names) if rng.random() < 0.6 else enumerate_words(names)
+
+
+def _said(wording: Wording, kinds: str, names: str, rng: Random) -> str:
+    if wording.free:
+        return wording.said(rng, c=kinds, k=names)
+    return _filled(wording.template, kinds, names, rng)
 
 
 def _filled(template: str, kinds: str, names: str, rng: Random) -> str:

@@ -37,8 +37,8 @@ SPOKEN_ELSEWHERE: Final[dict[str, Phrases]] = {
 """Sentences that training never uses, of the kinds that have their own."""
 _SHARES: Final = {
     **dict.fromkeys(("detect", "segment", "mixed", "small_talk"), 0.7),
-    "pose": 0.3,
-    "whole_pose": 0.2,
+    "pose": 0.4,
+    "whole_pose": 0.6,
     "describe": 0.5,
     "recognise": 0.6,
     "interactive": 0.4,

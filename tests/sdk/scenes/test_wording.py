@@ -23,6 +23,7 @@ SLOTS: dict[str, set[str]] = {
     "count": {"many"},
     "larger": {"more", "x", "y"},
     "more": {"x", "y"},
+    "pose": {"c", "k"},
     "relation": {"x", "relation", "y"},
     "whole_pose": {"c"},
 }
