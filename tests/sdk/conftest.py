@@ -37,7 +37,7 @@ def random_config(vocabulary: int, *, width: int = 64) -> dict[str, Any]:
             "num_hidden_layers": 2,
             "num_attention_heads": 4,
             "num_key_value_heads": 4,
-            "max_position_embeddings": 2048,
+            "max_position_embeddings": 1280,
             "bos_token_id": 1,
             "eos_token_id": 2,
         },
