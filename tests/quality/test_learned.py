@@ -9,6 +9,7 @@ or below its bar where the bar was reached. Whether a bar is met at all is the b
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -27,6 +28,8 @@ from tests.quality.measure import (
     wording_figures,
 )
 from visionllm_sdk.evaluation import BARS, Bar, EvaluationReport, SkillReport
+from visionllm_sdk.scenes import render, sample_scene
+from visionllm_sdk.skills import ReplyDone
 
 if TYPE_CHECKING:
     from visionllm_sdk import VisionLLM
@@ -108,3 +111,20 @@ def test_anybodys_words_are_understood(vlm: VisionLLM, reached: dict[str, dict[s
     figures = wording_figures(vlm)
     for name, before in reached["wordings"].items():
         assert figures[name] >= before - PART_MARGIN, (name, figures[name], before)
+
+
+def test_a_request_for_poses_ends_with_what_was_found(vlm: VisionLLM) -> None:
+    scenes = [render(sample_scene(seed)).image for seed in range(3)]
+    wishes = [
+        "Estimate the pose of every person.",
+        "Find the keypoints of each dog",
+        "Pose estimation for people",
+    ]
+    talks = [(wish, scene) for wish in wishes for scene in scenes]
+    replies = vlm.chat([wish for wish, _ in talks], [[scene] for _, scene in talks])
+    for reply in replies:
+        assert [call.token for call in reply.calls][-1:] == ["[POSE]"]
+        assert re.fullmatch(r"I found (no|\d+) (person|people|dogs?)\.", reply.text), reply.text
+    *_, done = vlm.stream(wishes[0], [scenes[0]])
+    assert isinstance(done, ReplyDone)
+    assert done.reply.text == replies[0].text

@@ -34,13 +34,19 @@ def merged_report(texts: Sequence[str]) -> str:
     return " ".join([*listed, *others])
 
 
-def closing_grammar(texts: Sequence[str]) -> Grammar | None:
-    """Answers from reports, a `Literal` if there is but one; None if the reports say nothing."""
+def closing_grammar(texts: Sequence[str], *, short: bool = True) -> Grammar | None:
+    """Answers from reports, a `Literal` if there is but one; None if the reports say nothing.
+
+    Args:
+        texts: the reports, see `texts_of`.
+        short: the request may have been a question that wants a word or a number.
+    """
     findings, others = _sorted(texts)
     parts: list[Grammar] = []
     if findings:
         told = row(Literal("I found "), *_listed([one.partition(" (")[0] for one in findings]), Literal("."))
-        parts.append(choice([told, *(Literal(answer) for answer in _short_answers(findings))]))
+        answers = _short_answers(findings) if short else []
+        parts.append(choice([told, *(Literal(answer) for answer in answers)]) if answers else told)
     if others:
         parts.append(Literal(" ".join([*([""] if findings else []), *others])))
     return row(*parts) if parts else None

@@ -27,6 +27,7 @@ from visionllm_sdk.generation import GeneratedReply, RoutedCall
 from visionllm_sdk.keypoints import AP10K, COCO
 from visionllm_sdk.model.prompt import Prompt
 from visionllm_sdk.regions import Box, Point, Region, region_name
+from visionllm_sdk.skills.engine import SKILL_TOKENS
 
 __all__ = ["Replier"]
 
@@ -241,7 +242,9 @@ class Replier(Requests):
         """The turn after the tools: under a grammar of what they reported, unless there is more to see."""
         texts = texts_of(self.dialogue.reports)
         more_to_see = any(_shows_more(one) for one in self.dialogue.reports)
-        grammar = closing_grammar(texts) if self.binding.grounded and not more_to_see else None
+        posed = any(self._posed(one) for one in self.dialogue.reports)
+        grounded = self.binding.grounded and not more_to_see
+        grammar = closing_grammar(texts, short=not posed) if grounded else None
         prompt = self.prompt(self.dialogue.turns)
         if isinstance(grammar, Literal):  # one way to say it: there is nothing to generate
             return self.message(prompt, None, text=merged_report(texts), calls=[])
@@ -253,6 +256,11 @@ class Replier(Requests):
         else:
             options = self.constrained(prompt, grammar)
         return self.job(prompt, options, lambda reply: self._closed(prompt, reply), streams=True)
+
+    def _posed(self, report: ToolMessage) -> bool:
+        """Whether a tool reports poses, which nobody asks for to learn yes or no."""
+        skill = self.binding.skills.get(report.name or "")
+        return skill is not None and skill.token == SKILL_TOKENS["pose"]
 
     def _closed(self, prompt: Prompt, reply: GeneratedReply) -> AIMessage:
         return self.message(prompt, reply, text=reply.text.strip(), calls=[])

@@ -12,9 +12,9 @@ from torch import Tensor
 from visionllm_sdk import generation
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.generation import GeneratedReply, GenerationOptions, GenerationRequest, ToolJob
-from visionllm_sdk.model.conversation import Turn, image_parts
+from visionllm_sdk.model.conversation import Turn, conversation_format, image_parts
 from visionllm_sdk.model.prompt import RegionPrompt, TiledImage
-from visionllm_sdk.results import Alternative, Detections, Reply, RoutedCall, Usage
+from visionllm_sdk.results import Alternative, Detections, Poses, Reply, RoutedCall, Usage
 from visionllm_sdk.skills.engine import SKILL_TOKENS, Engine
 from visionllm_sdk.skills.history import Conversation, parts_of, past_turns
 from visionllm_sdk.skills.marking import pointed_out, region_prompts, tell_regions
@@ -23,6 +23,7 @@ from visionllm_sdk.skills.settings import TalkSettings
 from visionllm_sdk.skills.wording import report
 
 _CLOSING_TOKENS: Final = 96
+_REPORT: Final = "I found"
 _FINISH: Final[Mapping[str, Literal["stop", "length", "cancelled"]]] = {
     "stop": "stop",
     "length": "length",
@@ -87,17 +88,27 @@ def request_for(engine: Engine, question: Question, settings: TalkSettings) -> G
 def opening(engine: Engine, options: GenerationOptions, start: int) -> GenerationOptions:
     """Let a reply that must route begin with the label of its routing token, where labels are tagged."""
     tag = engine.opening_tag(options.require) if options.require is not None else None
-    if tag is None:
-        return options
+    return options if tag is None else begun(options, [tag], start)
 
-    def only_the_tag_first(ids: Tensor, scores: Tensor) -> Tensor:
-        if ids.shape[1] > start:
+
+def begun(options: GenerationOptions, tokens: Sequence[int], start: int) -> GenerationOptions:
+    """Options under which a reply begins with given tokens.
+
+    Args:
+        options: of the reply.
+        tokens: ids.
+        start: length of the prompt.
+    """
+
+    def only_these_first(ids: Tensor, scores: Tensor) -> Tensor:
+        step = ids.shape[1] - start
+        if step >= len(tokens):
             return scores
         first = torch.full_like(scores, -torch.inf)
-        first[:, tag] = 0.0
+        first[:, tokens[step]] = 0.0
         return first
 
-    return replace(options, processors=(*options.processors, only_the_tag_first))
+    return replace(options, processors=(*options.processors, only_these_first))
 
 
 def carry_out(
@@ -172,10 +183,24 @@ def closing_question(
     return replace(question, turns=[*question.turns[:-1], said, told])
 
 
-def last_words(settings: TalkSettings) -> TalkSettings:
-    """A closing sentence is short, certain, and calls nothing."""
+def closing_request(
+    engine: Engine, closing: Question, calls: Sequence[RoutedCall], settings: TalkSettings
+) -> GenerationRequest:
+    """The closing sentence as a prompt: it is short, certain, and calls nothing.
+
+    Poses are asked for to be shown, never to learn yes or no: that sentence begins as a report does.
+    """
     plain = GenerationOptions(max_new_tokens=_CLOSING_TOKENS, tokens=(), stop=settings.generation.stop)
-    return replace(settings, generation=plain)
+    request = request_for(engine, closing, replace(settings, generation=plain))
+    if not any(isinstance(call.result, Poses) for call in calls):
+        return request
+    form = conversation_format(engine.model.config.conversation)
+    before, after = form.answer_open, (*form.answer_lead, _REPORT)
+    ids, marks = engine.model.tokenizer.encode(
+        [*((part, False) for part in before), *((part, True) for part in after)]
+    )
+    first = [index for index, mark in zip(ids, marks, strict=True) if mark]
+    return replace(request, options=begun(request.options, first, len(request.prompt.ids)))
 
 
 def reply_of(

@@ -16,8 +16,8 @@ from visionllm_sdk.skills.settings import TalkSettings
 from visionllm_sdk.skills.steps import (
     carry_out,
     closing_question,
+    closing_request,
     distinct_calls,
-    last_words,
     meaning,
     questions_of,
     reply_of,
@@ -75,9 +75,10 @@ def _chat(engine: Engine, talks: Sequence[Conversation], settings: TalkSettings)
         closing_question(engine, question, draft, own)
         for question, draft, own in zip(questions, drafts, made, strict=True)
     ]
-    endings = iter(
-        engine.generator.generate([request_for(engine, one, last_words(settings)) for one in closings if one])
-    )
+    requests = [
+        closing_request(engine, one, own, settings) for one, own in zip(closings, made, strict=True) if one
+    ]
+    endings = iter(engine.generator.generate(requests))
     return [
         reply_of(engine, question, draft, own, next(endings) if closing else None)
         for question, draft, own, closing in zip(questions, drafts, made, closings, strict=True)
@@ -116,7 +117,7 @@ def stream(engine: Engine, talk: Conversation, settings: TalkSettings) -> Iterat
         yield TextDelta("".join(held))
     ending = None
     if closing is not None:
-        ending = yield from _close(engine, request_for(engine, closing, last_words(settings)))
+        ending = yield from _close(engine, closing_request(engine, closing, made, settings))
     yield ReplyDone(reply_of(engine, question, draft, made, ending))
 
 

@@ -58,3 +58,10 @@ def test_long_reports_are_bounded() -> None:
     (text,) = texts_of([ToolMessage("word \n" * 5000, tool_call_id="1")])
     assert len(text) <= 600
     assert "\n" not in text
+
+
+def test_poses_are_reported_and_no_question_is_answered() -> None:
+    grammar = closing_grammar(["1 dog."], short=False)
+    assert grammar is not None
+    assert grammar.accepts("I found 1 dog.")
+    assert not any(grammar.accepts(text) for text in ("yes", "no", "1"))
