@@ -42,7 +42,7 @@ class Request:
 
 
 REQUESTS: Final = (
-    Request("Detect the hearts, the dog and the triangle."),
+    Request("Detect hearts, dogs, triangles and diamonds."),
     Request("Point to the largest heart."),
     Request("How many hearts are there?"),
     Request("Segment the hearts."),
