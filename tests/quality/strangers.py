@@ -2,16 +2,18 @@
 
 The sentences of `wordings.json` were written for this test alone: training must never see them, except for
 the few commonest that everybody says. `HELD_OUT` tells whether skills hold in sentences much like those of
-training, this whether they hold in anybody's.
+training, this whether they hold in anybody's. `python -m tests.quality.strangers` asks all of them.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections import defaultdict
 from itertools import cycle
 from pathlib import Path
 from random import Random
+from statistics import mean
 from typing import TYPE_CHECKING, Final
 
 from visionllm_sdk.evaluation import held_out_samples
@@ -77,3 +79,17 @@ def answered_right(vlm: VisionLLM, *, scenes: int = 60) -> dict[str, float]:
         for (_, exchange), answer in zip(part, answers, strict=True):
             right[exchange.kind].append(answer.text.lower().rstrip(".") == exchange.last_words)
     return {kind: sum(found) / len(found) for kind, found in right.items()}
+
+
+def main() -> None:
+    """Ask everything, and print the shares as JSON."""
+    from visionllm_sdk import VisionLLM
+
+    vlm = VisionLLM.from_pretrained()
+    found = {"routed": routed_right(vlm), "answered": answered_right(vlm)}
+    means = {name: mean(kinds.values()) for name, kinds in found.items()}
+    sys.stdout.write(json.dumps({**found, "mean": means}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
