@@ -7,7 +7,7 @@ from random import Random
 from typing import Final
 
 from visionllm_sdk.scenes.exchange import Exchange, Link, linked_reply, pointer
-from visionllm_sdk.scenes.expressions import EXPRESSION_KINDS, RELATIONS, place_of, stands, unique_names
+from visionllm_sdk.scenes.expressions import EXPRESSION_KINDS, RELATIONS, place_of, reworded, stands, unique_names
 from visionllm_sdk.scenes.facts import SceneFacts
 from visionllm_sdk.scenes.labels import Label, article, matching, plural
 from visionllm_sdk.scenes.phrases import TRAINING, Phrases
@@ -136,6 +136,8 @@ def _more(scene: SceneFacts, rng: Random, phrases: Phrases) -> Exchange | None:
 
 
 def _asked(kind: str, phrases: Phrases, rng: Random, **slots: str) -> str:
+    if phrases is TRAINING and kind in ("colour", "shape") and rng.random() < 0.25:
+        slots["x"] = reworded(slots["x"], rng)
     return draw_wording(kind, phrases, rng).said(rng, bare=True, **slots)
 
 

@@ -16,7 +16,7 @@ from visionllm_sdk.scenes.exchange import Exchange, Link, Maker, linked_reply
 from visionllm_sdk.scenes.expressions import RELATIONS, place_of, stands
 from visionllm_sdk.scenes.facts import FIGURES, SHAPES, ObjectFacts, SceneFacts
 from visionllm_sdk.scenes.labels import Label, article
-from visionllm_sdk.scenes.phrases import Phrases
+from visionllm_sdk.scenes.phrases import HELD_OUT, TRAINING, Phrases
 from visionllm_sdk.scenes.questions import count
 from visionllm_sdk.scenes.requests import detect, segment
 
@@ -239,7 +239,7 @@ def region_question(
     """A question about one or two marked places, answered in a word; now and then a plain request."""
     roll = rng.random()
     if roll < 0.1:
-        return _besides(scene, rng)
+        return _besides(scene, rng, TRAINING if phrases is REGION_TRAINING else HELD_OUT)
     made = _of_two(scene, rng, phrases) if roll < 0.45 else None
     return made or _of_one(scene, rng, phrases)
 
@@ -327,12 +327,12 @@ def _question(
     return RegionExchange("region_question", front + sentence, (answer,), regions=tuple(indices))
 
 
-def _besides(scene: SceneFacts, rng: Random) -> RegionExchange | None:
+def _besides(scene: SceneFacts, rng: Random, phrases: Phrases) -> RegionExchange | None:
     """An ordinary request in a message that also marks a place: a mark alone asks for nothing."""
     index = _one(scene, rng)
     if index is None:
         return None
-    asked = rng.choice((detect, segment, count))(scene, rng)
+    asked = rng.choice((detect, segment, count))(scene, rng, phrases)
     sentence = f"{region_slot(1)}\n{asked.question}"
     return RegionExchange("region_question", sentence, asked.answer, final=asked.final, regions=(index,))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import Final
 
 from visionllm_sdk.scenes.exchange import Exchange, Link, RoutingToken, enumerate_words, linked_reply, pointer
 from visionllm_sdk.scenes.expressions import EXPRESSION_KINDS, reworded
@@ -17,6 +18,9 @@ from visionllm_sdk.scenes.phrases import (
     Phrases,
 )
 from visionllm_sdk.scenes.wording import draw_wording
+
+_TELLING: Final = ("superlative", "extreme", "place", "relation")
+"""Kinds of expressions that cannot be taken for a label."""
 
 
 def detect(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange:
@@ -34,11 +38,25 @@ def ground(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Excha
     found = random_expression(scene, rng)
     if found is None:
         return None
+    if phrases is TRAINING:
+        return _ground_freely(scene, rng, found)
     text, index = found
-    if phrases is TRAINING and rng.random() < 0.3:
-        text = reworded(text, rng)
     sentence = draw_wording("ground", phrases, rng).said(rng, x=text)
     return Exchange("ground", sentence, linked_reply([pointer(text, index, scene)]))
+
+
+def _ground_freely(scene: SceneFacts, rng: Random, found: tuple[str, int]) -> Exchange:
+    """Also in other words for the same thing, and now and then two things in one sentence."""
+    chosen = [found]
+    if rng.random() < 0.1:
+        # Never a bare "the star and the dog": lists of kinds are for detection.
+        pair = [random_expression(scene, rng, _TELLING) for _ in range(2)]
+        both = [one for one in pair if one is not None]
+        chosen = both if len({index for _, index in both}) == 2 else chosen
+    chosen = [(reworded(text, rng) if rng.random() < 0.3 else text, index) for text, index in chosen]
+    listed = enumerate_words([text for text, _ in chosen])
+    sentence = draw_wording("ground", TRAINING, rng).said(rng, x=listed)
+    return Exchange("ground", sentence, linked_reply([pointer(*one, scene) for one in chosen]))
 
 
 def mixed(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange | None:
@@ -162,7 +180,12 @@ def _request(kind: str, token: RoutingToken, scene: SceneFacts, rng: Random, phr
     made_up, titled = (0.5, 0.12) if phrases is TRAINING else (0.25, 0.03)
     labels = request_labels(scene, rng, count, made_up=made_up)
     wording = draw_wording(kind, phrases, rng)
-    listed = _listed([text for text, _ in labels], rng, titled=titled)
+    texts = [text for text, _ in labels]
+    if phrases is TRAINING and len(texts) > 1 and rng.random() < 0.15:
+        # One "the star" is for grounding; in a list people mean the kinds.
+        listed = enumerate_words([f"the {text}" for text in texts])
+    else:
+        listed = _listed(texts, rng, titled=titled)
     sentence = wording.said(rng, x=listed)
     return Exchange(kind, sentence, linked_reply([Link(token, text, label) for text, label in labels]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from random import Random
 from typing import Final
@@ -80,7 +81,13 @@ def _surrounded(sentence: str, rng: Random) -> str:
             text += after if after.startswith(",") else f" {after}"
         if rng.random() < 0.3:
             text += "."
-    return _begun(text, rng)
+    return _capitalised(text) if rng.random() < 0.6 else text
+
+
+def _capitalised(text: str) -> str:
+    """Every sentence with a capital, and the word for oneself."""
+    text = re.sub(r"\bi\b", "I", text)
+    return re.sub(r"(?:^|(?<=\w\w[.?!] ))[a-z]", lambda letter: letter[0].upper(), text)
 
 
 def _begun(text: str, rng: Random) -> str:

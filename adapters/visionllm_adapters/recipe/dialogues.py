@@ -112,6 +112,10 @@ def dialogue(kind: str, scene: SceneFacts, rng: Random, *, held_out: bool = Fals
     turns = [exchange]
     if exchange.final is not None or (kind in _ROUTED and rng.random() < 0.25):
         turns.append(replace(tool_result(scene, rng, exchange), kind=kind))
+    elif kind in POSE_MAKERS and rng.random() < 0.25:
+        # Of keypoints nothing is told: only whose they are, and how many.
+        figures = replace(exchange, answer=tuple(link for link in exchange.links if link.token == "[DET]"))
+        turns.append(replace(tool_result(scene, rng, figures), kind=kind))
     if kind in ("detect", "segment") and rng.random() < 0.15:
         turns.append(follow_up(scene, rng, exchange))
     elif rng.random() < 0.08:

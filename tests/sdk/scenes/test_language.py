@@ -215,3 +215,27 @@ def test_comparisons_turn_around(one: tuple[float, float, float], other: tuple[f
     words = compared(first, second).strip(" ()")
     back = [swap[word] for word in words.split(", ")] if words else []
     assert compared(second, first).strip(" ()") == ", ".join(back)
+
+
+def test_a_list_of_the_star_and_the_circle_means_kinds(scene: SceneFacts) -> None:
+    lists = [
+        exchange
+        for seed in range(300)
+        if (exchange := MAKERS["detect"](scene, Random(seed), TRAINING)) is not None
+        and all(f"the {link.text}" in exchange.question.lower() for link in exchange.links)
+        and len(exchange.links) > 1
+    ]
+    assert len(lists) > 5
+    assert {link.token for exchange in lists for link in exchange.links} == {"[DET]"}
+    assert not any(link.referent is not None for exchange in lists for link in exchange.links)
+
+
+def test_one_sentence_may_point_at_two_things(scene: SceneFacts) -> None:
+    exchanges = [MAKERS["ground"](scene, Random(seed), TRAINING) for seed in range(200)]
+    pairs = [one.links for one in exchanges if one is not None and len(one.links) == 2]
+    assert len(pairs) > 5
+    for first, second in pairs:
+        assert first.token == second.token == "[GRD]"
+        assert first.referent != second.referent
+    held_out = [MAKERS["ground"](scene, Random(seed), HELD_OUT) for seed in range(200)]
+    assert all(one is not None and len(one.links) == 1 for one in held_out)
