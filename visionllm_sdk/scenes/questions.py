@@ -7,7 +7,14 @@ from random import Random
 from typing import Final
 
 from visionllm_sdk.scenes.exchange import Exchange, Link, linked_reply, pointer
-from visionllm_sdk.scenes.expressions import EXPRESSION_KINDS, RELATIONS, place_of, reworded, stands, unique_names
+from visionllm_sdk.scenes.expressions import (
+    EXPRESSION_KINDS,
+    RELATIONS,
+    place_of,
+    reworded,
+    stands,
+    unique_names,
+)
 from visionllm_sdk.scenes.facts import SceneFacts
 from visionllm_sdk.scenes.labels import Label, article, matching, plural
 from visionllm_sdk.scenes.phrases import TRAINING, Phrases
