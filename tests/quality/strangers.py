@@ -7,6 +7,7 @@ training, this whether they hold in anybody's. `python -m tests.quality.stranger
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections import defaultdict
@@ -85,7 +86,9 @@ def main() -> None:
     """Ask everything, and print the shares as JSON."""
     from visionllm_sdk import VisionLLM
 
-    vlm = VisionLLM.from_pretrained()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", help="checkpoint folder; the embedded model by default")
+    vlm = VisionLLM.from_pretrained(parser.parse_args().model)
     found = {"routed": routed_right(vlm), "answered": answered_right(vlm)}
     means = {name: mean(kinds.values()) for name, kinds in found.items()}
     sys.stdout.write(json.dumps({**found, "mean": means}, indent=2) + "\n")
