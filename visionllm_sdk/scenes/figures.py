@@ -4,6 +4,10 @@ A figure is posed once, in units of its own height or length, and then placed on
 the keypoints that data sets name: 17 of COCO for a person, 17 of AP-10K for a dog. "Left" is the figure's
 left: at the right of the picture for a person, who faces the viewer, and on the near side for a dog that
 looks to the picture's left.
+
+A person wears skin, hair, shirt, trousers and shoes, and may wear a skirt, shorts, cuffs (long sleeves) or a
+mane (long hair); a dog wears coat, ears and collar, and may wear a patch or pointed ears. Of both, "line" is
+drawn around every part, and "silhouette" is the one colour of all.
 """
 
 from __future__ import annotations
@@ -84,25 +88,28 @@ def extent(parts: list[Part]) -> tuple[float, float, float, float]:
 
 def parts(kind: str, figure: Figure) -> list[Part]:
     """The painted pieces of a figure, the last on top."""
-    return _PAINTERS[kind](figure)
+    painted = _PAINTERS[kind](figure)
+    only = figure.colours.get("silhouette")
+    return painted if only is None else [part._replace(rgb=only) for part in painted]
 
 
 def _person_parts(figure: Figure) -> list[Part]:
     at, wear, limb = figure.joints, figure.colours, figure.limb / 2
     head, radius = figure.head, figure.head_radius
     sleeve = shifted(wear["shirt"], -0.1 if max(wear["shirt"]) > 80 else 0.12)
-    painted: list[Part] = []
-    for side in ("right", "left"):
-        hip, knee, ankle = (at[f"{side}_{name}"] for name in ("hip", "knee", "ankle"))
-        painted.append(Part((hip, knee, ankle), limb, wear["trousers"]))
-        painted.append(Part((ankle,), limb * 1.3, wear["shoes"]))
-    trunk = (at["left_shoulder"], at["right_shoulder"], at["right_hip"], at["left_hip"])
     middle = _middle(at["left_shoulder"], at["right_shoulder"])
+    # Who looks to the picture's right shows the right side.
+    sides = ("left", "right") if at["nose"][0] - head[0] > radius / 2 else ("right", "left")
+    painted = _hanging_hair(figure, middle)
+    for side in sides:
+        painted += _person_leg(figure, side)
+    trunk = (at["left_shoulder"], at["right_shoulder"], at["right_hip"], at["left_hip"])
     painted.append(Part((middle, head), limb * 0.9, wear["skin"]))
+    painted += _skirt(figure)
     painted.append(Part(trunk, limb * 0.8, wear["shirt"], filled=True))
-    for side in ("right", "left"):
+    for side in sides:
         shoulder, elbow, wrist = (at[f"{side}_{name}"] for name in ("shoulder", "elbow", "wrist"))
-        painted.append(Part((elbow, wrist), limb * 0.75, wear["skin"]))
+        painted.append(Part((elbow, wrist), limb * 0.75, wear.get("cuffs", wear["skin"])))
         painted.append(Part((wrist,), limb * 1.05, wear["skin"]))
         painted.append(Part((shoulder, elbow), limb * 0.9, sleeve))
     ears = shifted(wear["skin"], -0.08)
@@ -111,6 +118,32 @@ def _person_parts(figure: Figure) -> list[Part]:
     painted += [Part((crown,), radius * 1.02, wear["hair"])]
     painted += [Part((_towards(head, middle, 0.08),), radius * 0.93, wear["skin"])]
     return painted + _eyes(at, radius) + [Part((at["nose"],), radius * 0.13, shifted(wear["skin"], -0.25))]
+
+
+def _person_leg(figure: Figure, side: str) -> list[Part]:
+    wear, limb = figure.colours, figure.limb / 2
+    hip, knee, ankle = (figure.joints[f"{side}_{name}"] for name in ("hip", "knee", "ankle"))
+    painted = [Part((hip, knee, ankle), limb, wear["trousers"]), Part((ankle,), limb * 1.3, wear["shoes"])]
+    if "shorts" in wear:
+        painted.append(Part((hip, _towards(hip, knee, 0.8)), limb * 1.1, wear["shorts"]))
+    return painted
+
+
+def _hanging_hair(figure: Figure, middle: Point) -> list[Part]:
+    if "mane" not in figure.colours:
+        return []
+    down = (figure.head, _towards(figure.head, middle, 0.8))
+    return [Part(down, figure.head_radius * 1.12, figure.colours["mane"])]
+
+
+def _skirt(figure: Figure) -> list[Part]:
+    if "skirt" not in figure.colours:
+        return []
+    at = figure.joints
+    hips = (at["left_hip"], at["right_hip"])
+    hems = [_towards(at[f"{side}_hip"], at[f"{side}_knee"], 0.75) for side in ("left", "right")]
+    wide = (_towards(hems[1], hems[0], 1.2), _towards(hems[0], hems[1], 1.2))
+    return [Part((*hips, wide[1], wide[0]), figure.limb * 0.45, figure.colours["skirt"], filled=True)]
 
 
 def _dog_parts(figure: Figure) -> list[Part]:
@@ -125,16 +158,38 @@ def _dog_parts(figure: Figure) -> list[Part]:
     front, back = (_middle(at[f"left_{name}"], at[f"right_{name}"]) for name in ("shoulder", "hip"))
     trunk = tuple(_towards(end, at[to], 0.3) for end, to in ((front, "neck"), (back, "root_of_tail")))
     painted.append(Part(trunk, radius * 1.05, coat))
+    if "patch" in wear:
+        painted.append(Part((_towards(trunk[0], trunk[1], 0.6),), radius * 0.75, wear["patch"]))
     painted += _dog_legs(at, near, limb, coat)
     painted.append(Part((_towards(at["neck"], front, 0.35), at["neck"], figure.head), radius * 0.62, coat))
     painted.append(Part((_towards(at["neck"], figure.head, 0.15),), radius * 0.66, wear["collar"]))
     painted.append(Part((figure.head, _towards(at["nose"], figure.head, 0.12)), radius * 0.52, coat))
     painted.append(Part((figure.head,), radius, coat))
-    away = (2 * figure.head[0] - at["nose"][0], 2 * figure.head[1] - at["nose"][1])
-    hang = _towards(figure.head, away, 0.45)
-    low = _towards(hang, at["neck"], 0.75)
-    painted.append(Part((hang, low), radius * 0.36, wear["ears"]))
+    painted.append(_dog_ear(figure))
     return painted + _eyes(at, radius) + [Part((at["nose"],), radius * 0.26, _contrary(coat))]
+
+
+def _dog_ear(figure: Figure) -> Part:
+    """It hangs down at the back of the head, or stands up from it."""
+    head, nose, radius = figure.head, figure.joints["nose"], figure.head_radius
+    length = math.dist(head, nose)
+    ahead = ((nose[0] - head[0]) / length, (nose[1] - head[1]) / length)
+    if "pointed" not in figure.colours:
+        away = (2 * head[0] - nose[0], 2 * head[1] - nose[1])
+        hang = _towards(head, away, 0.45)
+        return Part(
+            (hang, _towards(hang, figure.joints["neck"], 0.75)), radius * 0.36, figure.colours["ears"]
+        )
+    up = (ahead[1], -ahead[0]) if ahead[0] > 0 else (-ahead[1], ahead[0])
+
+    def at(forward: float, upward: float) -> Point:
+        return (
+            head[0] + radius * (ahead[0] * forward + up[0] * upward),
+            head[1] + radius * (ahead[1] * forward + up[1] * upward),
+        )
+
+    tip = (at(-0.85, 0.35), at(0.2, 0.7), at(-0.5, 1.75))
+    return Part(tip, radius * 0.08, figure.colours["pointed"], filled=True)
 
 
 def _dog_legs(at: dict[str, Point], side: str, limb: float, rgb: RGB) -> list[Part]:

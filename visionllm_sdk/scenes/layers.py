@@ -196,11 +196,14 @@ def _paint_figure(item: ObjectSpec, look: Look) -> Layer:
     frame = _Frame.around(*figures.extent(parts))
     cover, colour = frame.canvas("L"), frame.canvas("RGB")
     masks, colours = ImageDraw.Draw(cover), ImageDraw.Draw(colour)
-    line = max(item.diameter * 0.012, 0.8) if look == "blueprint" else 0.0
+    blueprint, inked = look == "blueprint", item.figure.colours.get("line")
+    line = max(item.diameter * 0.012, 0.8) if blueprint or inked else 0.0
     for part in parts:
         _draw_part(masks, frame, part, part.radius, 255)
-        _draw_part(colours, frame, part, part.radius, BLUEPRINT_LINE if line else part.rgb)
-    if line:
+        _draw_part(colours, frame, part, part.radius, BLUEPRINT_LINE if blueprint else inked or part.rgb)
+        if inked and not blueprint:  # a line around every part
+            _draw_part(colours, frame, part, part.radius - line, part.rgb)
+    if blueprint:  # a line around all of them
         for part in parts:
             _draw_part(colours, frame, part, part.radius - line, BLUEPRINT_FILL)
     # Painted on black and reduced, the colours come out already multiplied by their coverage.

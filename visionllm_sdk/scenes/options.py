@@ -28,6 +28,8 @@ class SceneOptions(BaseModel):
         figures: probability that an object is a figure instead of a shape.
         figure_kinds: which figures.
         figure_extent: longer side of a figure as a share of the canvas' shorter side.
+        manners: probability that a figure is drawn in another manner than the usual one: as a sign or a stick
+            figure, seen from the side, seated, in a skirt, with a line around it.
         looks: "blueprint" only when named here.
         backgrounds: kinds of background of the natural look.
         background_colours: words for plain backgrounds, of `BACKGROUND_COLOURS`; () leaves them free.
@@ -53,6 +55,7 @@ class SceneOptions(BaseModel):
     figures: Share = 0.12
     figure_kinds: tuple[str, ...] = Field(default=FIGURES, min_length=1)
     figure_extent: tuple[float, float] = (0.3, 0.75)
+    manners: Share = 0.0
     looks: tuple[Look, ...] = Field(default=("natural",), min_length=1)
     backgrounds: tuple[BackgroundKind, ...] = Field(default=BACKGROUND_KINDS, min_length=1)
     background_colours: tuple[str, ...] = ()

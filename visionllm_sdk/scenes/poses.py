@@ -18,19 +18,19 @@ Plain = Callable[[RGB], bool]
 def pose_person(dice: Dice, plain: Plain) -> Figure:
     """A person of height 1, hips at the origin, in a random pose and random clothes."""
     lean = dice.uniform(-12, 12)
-    neck = _step((0.0, 0.0), 180 + lean, 0.30)
+    neck = step((0.0, 0.0), 180 + lean, 0.30)
     joints: dict[str, Point] = {}
     for side, sign in (("left", 1.0), ("right", -1.0)):
-        shoulder = _step(_step(neck, lean, 0.035), 90 + lean, sign * 0.105)
+        shoulder = step(step(neck, lean, 0.035), 90 + lean, sign * 0.105)
         # Limbs hang at 0 degrees and swing outwards with the angle, on both sides of the body.
         swing = dice.uniform(8, 165)
         bend = dice.uniform(-15, 85) if swing > 60 else dice.uniform(-10, 70)
-        elbow = _step(shoulder, sign * swing + lean, 0.155)
-        wrist = _step(elbow, sign * (swing + bend) + lean, 0.15)
-        hip = _step((0.0, 0.0), 90 + lean / 2, sign * 0.07)
+        elbow = step(shoulder, sign * swing + lean, 0.155)
+        wrist = step(elbow, sign * (swing + bend) + lean, 0.15)
+        hip = step((0.0, 0.0), 90 + lean / 2, sign * 0.07)
         stride = dice.uniform(2, 38)
-        knee = _step(hip, sign * stride, 0.23)
-        ankle = _step(knee, sign * (stride - dice.uniform(0, 45)), 0.22)
+        knee = step(hip, sign * stride, 0.23)
+        ankle = step(knee, sign * (stride - dice.uniform(0, 45)), 0.22)
         for name, point in zip(
             ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"),
             (shoulder, elbow, wrist, hip, knee, ankle),
@@ -38,7 +38,7 @@ def pose_person(dice: Dice, plain: Plain) -> Figure:
         ):
             joints[f"{side}_{name}"] = point
     tilt = lean + dice.uniform(-12, 12)
-    head = _step(neck, 180 + tilt, 0.125)
+    head = step(neck, 180 + tilt, 0.125)
     joints |= _face(head, tilt, dice.uniform(-0.025, 0.025))
     return Figure(
         joints={name: joints[name] for name in PERSON_KEYPOINTS},
@@ -53,7 +53,7 @@ def _face(head: Point, tilt: float, turn: float) -> dict[str, Point]:
     """Nose, eyes and ears of a head that looks at the viewer, turned a little to one side."""
 
     def at(across: float, down: float) -> Point:
-        return _step(_step(head, tilt, down), 90 + tilt, across)
+        return step(step(head, tilt, down), 90 + tilt, across)
 
     return {
         "nose": at(turn * 1.3, 0.03),
@@ -72,10 +72,10 @@ def pose_dog(dice: Dice, plain: Plain) -> Figure:
     neck = (facing * (0.1 + 0.23 * long), -0.17)
     head = (neck[0] + facing * dice.uniform(0.06, 0.12), neck[1] - dice.uniform(0.06, 0.16))
     nod = dice.uniform(-12, 20)
-    nose = _step(head, facing * (90 - nod), 0.185)
+    nose = step(head, facing * (90 - nod), 0.185)
     joints: dict[str, Point] = {
-        f"{near}_eye": _step(head, facing * (125 - nod), 0.05),
-        f"{far}_eye": _step(head, facing * (112 - nod), 0.105),
+        f"{near}_eye": step(head, facing * (125 - nod), 0.05),
+        f"{far}_eye": step(head, facing * (112 - nod), 0.105),
         "nose": nose,
         "neck": neck,
         "root_of_tail": (-facing * (0.09 + 0.26 * long), -0.08),
@@ -84,15 +84,15 @@ def pose_dog(dice: Dice, plain: Plain) -> Figure:
     for side, depth, sign in ((near, 0.0, 1.0), (far, 0.055, -1.0)):
         swing = sign * apart * (1 if dice.chance(0.5) else 0.6) + dice.uniform(-10, 10)
         shoulder = (facing * (0.23 * long + depth), 0.03 - depth / 2)
-        elbow = _step(shoulder, facing * swing, 0.16 * tall)
+        elbow = step(shoulder, facing * swing, 0.16 * tall)
         joints[f"{side}_shoulder"], joints[f"{side}_elbow"] = shoulder, elbow
-        joints[f"{side}_front_paw"] = _step(elbow, facing * (swing - dice.uniform(-5, 30)), 0.17 * tall)
+        joints[f"{side}_front_paw"] = step(elbow, facing * (swing - dice.uniform(-5, 30)), 0.17 * tall)
         kick = -sign * apart + dice.uniform(-10, 10)
         hip = (facing * (-0.26 * long + depth), 0.03 - depth / 2)
-        knee = _step(hip, facing * (kick + 8), 0.16 * tall)
+        knee = step(hip, facing * (kick + 8), 0.16 * tall)
         joints[f"{side}_hip"], joints[f"{side}_knee"] = hip, knee
-        joints[f"{side}_back_paw"] = _step(knee, facing * (kick - dice.uniform(0, 25)), 0.17 * tall)
-    tail = _step(joints["root_of_tail"], -facing * dice.uniform(60, 165), dice.uniform(0.18, 0.27))
+        joints[f"{side}_back_paw"] = step(knee, facing * (kick - dice.uniform(0, 25)), 0.17 * tall)
+    tail = step(joints["root_of_tail"], -facing * dice.uniform(60, 165), dice.uniform(0.18, 0.27))
     return Figure(
         joints={name: joints[name] for name in DOG_KEYPOINTS},
         head=head,
@@ -103,13 +103,13 @@ def pose_dog(dice: Dice, plain: Plain) -> Figure:
     )
 
 
-def _step(start: Point, angle: float, length: float) -> Point:
+def step(start: Point, angle: float, length: float) -> Point:
     """The point `length` away: 0 degrees is down, 90 to the picture's right."""
     turn = math.radians(angle)
     return start[0] + math.sin(turn) * length, start[1] + math.cos(turn) * length
 
 
-def _pick(draw: Callable[[], RGB], good: Plain) -> RGB:
+def pick(draw: Callable[[], RGB], good: Plain) -> RGB:
     """A drawn colour that is good, or the last of a dozen tries."""
     colour = draw()
     for _ in range(11):
@@ -119,7 +119,8 @@ def _pick(draw: Callable[[], RGB], good: Plain) -> RGB:
     return colour
 
 
-def _cloth(dice: Dice) -> RGB:
+def cloth(dice: Dice) -> RGB:
+    """Any colour that clothes may have."""
     if dice.chance(0.25):
         return hsv(0, 0, dice.uniform(0.1, 0.95))
     return hsv(dice.uniform(0, 360), dice.uniform(0.45, 0.95), dice.uniform(0.4, 0.95))
@@ -136,11 +137,11 @@ def _clothes(dice: Dice, plain: Plain) -> dict[str, RGB]:
         return hsv(dice.uniform(0, 360), dice.uniform(0, 0.6), dice.uniform(0.1, 0.95))
 
     return {
-        "skin": _pick(skin, plain),
-        "hair": _pick(hair, plain),
-        "shirt": _pick(lambda: _cloth(dice), plain),
-        "trousers": _pick(lambda: _cloth(dice), plain),
-        "shoes": _pick(shoe, plain),
+        "skin": pick(skin, plain),
+        "hair": pick(hair, plain),
+        "shirt": pick(lambda: cloth(dice), plain),
+        "trousers": pick(lambda: cloth(dice), plain),
+        "shoes": pick(shoe, plain),
     }
 
 
@@ -150,7 +151,7 @@ def _coat(dice: Dice, plain: Plain) -> dict[str, RGB]:
             return hsv(30, dice.uniform(0, 0.1), dice.choice((0.1, 0.2, 0.45, 0.6, 0.95)))
         return hsv(dice.uniform(18, 38), dice.uniform(0.35, 0.75), dice.uniform(0.3, 0.9))
 
-    coat = _pick(fur, plain)
+    coat = pick(fur, plain)
     collar = hsv(dice.uniform(0, 360), 0.85, 0.85)
     return {"coat": coat, "ears": shifted(coat, -0.22 if max(coat) > 110 else 0.22), "collar": collar}
 

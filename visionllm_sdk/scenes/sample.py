@@ -13,6 +13,7 @@ from visionllm_sdk.scenes.decoration import decorate
 from visionllm_sdk.scenes.dice import Dice
 from visionllm_sdk.scenes.facts import SIZE_RANGES
 from visionllm_sdk.scenes.layers import BLUEPRINT_FILL
+from visionllm_sdk.scenes.manners import redrawn
 from visionllm_sdk.scenes.options import SceneOptions
 from visionllm_sdk.scenes.palette import draw_colour
 from visionllm_sdk.scenes.placement import Placement
@@ -179,7 +180,13 @@ class _Painter:
         low = max(low, _MIN_FIGURE / self._short)
         share = _clear_share(low + (high - low) * dice.random() ** (2.0 if small else 1.2))
         diameter = share * self._short
-        pose = POSES[kind](dice, lambda rgb: self._blueprint or self._backdrop.shows(rgb, least=22))
+
+        def plain(rgb: RGB) -> bool:
+            return self._blueprint or self._backdrop.shows(rgb, least=22)
+
+        pose = POSES[kind](dice, plain)
+        if self._options.manners and dice.chance(self._options.manners):
+            pose = redrawn(kind, pose, dice, plain)
         turned = figures.moved(pose, scale=100.0, turn=dice.uniform(-15, 15), offset=(0.0, 0.0))
         x1, y1, x2, y2 = figures.extent(figures.parts(kind, turned))
         scale = diameter / max(x2 - x1, y2 - y1)

@@ -25,6 +25,8 @@ STD: Final = (0.229, 0.224, 0.225)
 _EVERYTHING: Final = 0.45
 _ALIKE: Final = 0.3
 _BARE: Final = 0.2
+_FIGURES: Final = 0.18
+_MANNERS: Final = 0.5
 _ASPECTS: Final = (1.0, 1.0, 1.0, 4 / 3, 3 / 4, 1.5, 2 / 3, 2.0, 0.5, 3.0, 1 / 3)
 
 
@@ -134,8 +136,9 @@ def _family(rng: Random, canvas: tuple[int, int]) -> SceneOptions:
     """Limits of one scene: mostly any; now and then many things alike, or a plain drawing without effects.
 
     Things drawn one by one are seldom alike, and seldom on one bare colour; people draw both all the time.
+    And they draw persons and dogs in manners of their own.
     """
-    limits: dict[str, Any] = {"canvas": canvas}
+    limits: dict[str, Any] = {"canvas": canvas, "figures": _FIGURES, "manners": _MANNERS}
     if rng.random() < _ALIKE:
         limits |= {
             "kinds": tuple(rng.sample(SHAPES, rng.randint(1, 2))),

@@ -1,0 +1,185 @@
+"""Other ways to draw the figures: as signs, sticks or cartoons, seen from the side.
+
+A figure that `visionllm_sdk.scenes.poses` has posed is changed here in posture, build and dress. What it
+wears beyond the usual is a further entry of its colours, see `visionllm_sdk.scenes.figures`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from visionllm_sdk.scenes.dice import Dice
+from visionllm_sdk.scenes.figures import DOG_KEYPOINTS, PERSON_KEYPOINTS
+from visionllm_sdk.scenes.palette import blend, shifted
+from visionllm_sdk.scenes.poses import Plain, cloth, pick, step
+from visionllm_sdk.scenes.spec import RGB, Figure, Point
+
+_INK: Final[RGB] = (18, 18, 22)
+
+
+def redrawn(kind: str, figure: Figure, dice: Dice, plain: Plain) -> Figure:
+    """The figure in another manner; what it is stays beyond doubt.
+
+    Args:
+        kind: person or dog.
+        figure: as it was posed, see `POSES`.
+        dice: chooses.
+        plain: tells which colours are seen before what lies behind.
+    """
+    changed = _MANNERS[kind](figure, dice, plain)
+    if dice.chance(0.3):
+        changed = _wearing(
+            changed, line=_INK if dice.chance(0.6) else shifted(figure.colours[_MAIN[kind]], -0.3)
+        )
+    return changed
+
+
+def _person(figure: Figure, dice: Dice, plain: Plain) -> Figure:
+    posture = dice.weighted((0.35, 0.3, 0.35))
+    if posture:
+        figure = (_standing if posture == 1 else _sideways)(figure, dice)
+    figure = _built(figure, dice, heads=(0.075, 0.15), limbs=(0.055, 0.11))
+    manner = dice.weighted((0.22, 0.18, 0.6))
+    if manner == 2:
+        return _dressed(figure, dice, plain)
+    return _silhouette(_stick(figure, dice) if manner else figure, pick(lambda: _ink(dice), plain))
+
+
+def _dog(figure: Figure, dice: Dice, plain: Plain) -> Figure:
+    at, long, muzzle = dict(figure.joints), dice.uniform(0.5, 1.15), dice.uniform(0.9, 1.45)
+    for side in ("left", "right"):
+        for names in (("shoulder", "elbow", "front_paw"), ("hip", "knee", "back_paw")):
+            top, middle, end = (figure.joints[f"{side}_{name}"] for name in names)
+            at[f"{side}_{names[1]}"] = _along(top, middle, long)
+            at[f"{side}_{names[2]}"] = _along(top, end, long)
+    at["nose"] = _along(figure.head, figure.joints["nose"], muzzle)
+    assert figure.tail is not None, "a dog has a tail"
+    tail = _along(at["root_of_tail"], figure.tail, dice.uniform(0.6, 1.4))
+    figure = figure.model_copy(update={"joints": {name: at[name] for name in DOG_KEYPOINTS}, "tail": tail})
+    figure = _built(figure, dice, heads=(0.09, 0.15), limbs=(0.06, 0.125))
+    coat = figure.colours["coat"]
+    if dice.chance(0.6):
+        figure = _wearing(figure, pointed=figure.colours["ears"])
+    if dice.chance(0.6):
+        figure = _wearing(figure, collar=coat)
+    if dice.chance(0.3):
+        return _silhouette(figure, pick(lambda: _ink(dice), plain))
+    return _wearing(figure, patch=blend(coat, (235, 225, 210), 0.6)) if dice.chance(0.3) else figure
+
+
+def _standing(figure: Figure, dice: Dice) -> Figure:
+    """Upright, the arms down, on the hips or up on one side or both."""
+    at = dict(figure.joints)
+    neck = (0.0, -0.3)
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        shoulder, hip = (sign * 0.105, -0.265), (sign * 0.06, 0.0)
+        raised = dice.chance(0.2)
+        swing = dice.uniform(140, 172) if raised else dice.uniform(4, 45)
+        elbow = step(shoulder, sign * swing, 0.15)
+        bend = dice.uniform(0, 25) if raised else dice.uniform(-70, 8)
+        knee = step(hip, sign * dice.uniform(0, 9), 0.23)
+        _limbs(at, side, (shoulder, elbow, step(elbow, sign * (swing + bend), 0.145)))
+        _limbs(at, side, (hip, knee, step(knee, sign * dice.uniform(-2, 7), 0.22)), leg=True)
+    return _headed(figure, at, neck, (0.0, 0.0))
+
+
+def _sideways(figure: Figure, dice: Dice) -> Figure:
+    """Seen from the side, walking or seated."""
+    at = dict(figure.joints)
+    facing, seated = (-1.0 if dice.chance(0.5) else 1.0), dice.chance(0.4)
+    neck = step((0.0, 0.0), 180 - facing * dice.uniform(-3, 9), 0.3)
+    stride = dice.uniform(4, 34) * (1 if dice.chance(0.5) else -1)
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        shoulder, hip = (neck[0] + sign * 0.012, neck[1] + 0.04), (sign * 0.012, 0.0)
+        thigh = dice.uniform(72, 98) if seated else sign * stride
+        shin = thigh - dice.uniform(65, 100) if seated else thigh - dice.uniform(0, 42)
+        swing = dice.uniform(5, 60) if seated else -sign * stride * dice.uniform(0.6, 1.4)
+        elbow, knee = step(shoulder, facing * swing, 0.15), step(hip, facing * thigh, 0.22)
+        _limbs(at, side, (shoulder, elbow, step(elbow, facing * (swing + dice.uniform(0, 65)), 0.145)))
+        _limbs(at, side, (hip, knee, step(knee, facing * shin, 0.22)), leg=True)
+    return _headed(figure, at, neck, (facing * 0.075, 0.015))
+
+
+def _limbs(at: dict[str, Point], side: str, points: tuple[Point, Point, Point], *, leg: bool = False) -> None:
+    names = ("hip", "knee", "ankle") if leg else ("shoulder", "elbow", "wrist")
+    at |= {f"{side}_{name}": point for name, point in zip(names, points, strict=True)}
+
+
+def _headed(figure: Figure, at: dict[str, Point], neck: Point, nose: Point) -> Figure:
+    """The figure with joints `at` and a head above the neck whose nose lies so far from its centre."""
+    x, y = neck[0], neck[1] - 0.125
+    across, apart = nose[0] * 0.75, 0.012 if nose[0] else 0.042
+    ear = 0.014 if nose[0] else 0.1
+    at |= {"nose": (x + nose[0], y + 0.02)}
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        at |= {
+            f"{side}_eye": (x + across + sign * apart, y - 0.01),
+            f"{side}_ear": (x - nose[0] * 0.3 + sign * ear, y + 0.01),
+        }
+    return figure.model_copy(update={"joints": {name: at[name] for name in PERSON_KEYPOINTS}, "head": (x, y)})
+
+
+def _built(figure: Figure, dice: Dice, *, heads: tuple[float, float], limbs: tuple[float, float]) -> Figure:
+    """Another size of the head, with what is in it, and of the limbs."""
+    radius = round(dice.uniform(*heads), 3)
+    share = radius / figure.head_radius
+    face = [name for name in figure.joints if name.endswith(("eye", "ear", "nose"))]
+    joints = {
+        name: _along(figure.head, point, share) if name in face else point
+        for name, point in figure.joints.items()
+    }
+    return figure.model_copy(
+        update={"joints": joints, "head_radius": radius, "limb": round(dice.uniform(*limbs), 4)}
+    )
+
+
+def _stick(figure: Figure, dice: Dice) -> Figure:
+    """Arms and legs spring from a line."""
+    at = dict(figure.joints)
+    for name in ("shoulder", "hip"):
+        left, right = at[f"left_{name}"], at[f"right_{name}"]
+        at[f"left_{name}"] = at[f"right_{name}"] = ((left[0] + right[0]) / 2, (left[1] + right[1]) / 2)
+    return figure.model_copy(update={"joints": at, "limb": round(dice.uniform(0.035, 0.06), 4)})
+
+
+def _silhouette(figure: Figure, rgb: RGB) -> Figure:
+    """One colour all over."""
+    return figure.model_copy(update={"colours": dict.fromkeys((*figure.colours, "silhouette"), rgb)})
+
+
+def _dressed(figure: Figure, dice: Dice, plain: Plain) -> Figure:
+    wear = figure.colours
+    if dice.chance(0.35):
+        figure = _wearing(figure, mane=wear["hair"])
+    if dice.chance(0.5):
+        figure = _wearing(figure, cuffs=wear["shirt"])
+    lower = dice.weighted((0.4, 0.25, 0.25, 0.1))
+    if lower == 1:
+        figure = _wearing(
+            figure, trousers=wear["skin"], skirt=wear["shirt" if dice.chance(0.5) else "trousers"]
+        )
+    elif lower == 2:
+        figure = _wearing(figure, trousers=wear["skin"], shorts=wear["trousers"])
+    elif lower == 3:
+        figure = _wearing(figure, shirt=pick(lambda: cloth(dice), plain), trousers=wear["shirt"])
+    return figure
+
+
+def _wearing(figure: Figure, **colours: RGB) -> Figure:
+    return figure.model_copy(update={"colours": {**figure.colours, **colours}})
+
+
+def _ink(dice: Dice) -> RGB:
+    """A colour of signs: black or white mostly."""
+    if dice.chance(0.6):
+        return _INK if dice.chance(0.75) else (245, 245, 245)
+    return cloth(dice)
+
+
+def _along(start: Point, goal: Point, share: float) -> Point:
+    return start[0] + (goal[0] - start[0]) * share, start[1] + (goal[1] - start[1]) * share
+
+
+_MANNERS: Final[dict[str, Callable[[Figure, Dice, Plain], Figure]]] = {"person": _person, "dog": _dog}
+_MAIN: Final = {"person": "shirt", "dog": "coat"}
