@@ -25,6 +25,7 @@ from tests.quality.measure import (
     foreign_report,
     right_tokens,
     skill_report,
+    stranger_figures,
     wording_figures,
 )
 from visionllm_sdk.evaluation import BARS, Bar, EvaluationReport, SkillReport
@@ -110,6 +111,12 @@ def test_no_routing_token_is_confused_with_another(
 def test_anybodys_words_are_understood(vlm: VisionLLM, reached: dict[str, dict[str, float]]) -> None:
     figures = wording_figures(vlm)
     for name, before in reached["wordings"].items():
+        assert figures[name] >= before - PART_MARGIN, (name, figures[name], before)
+
+
+def test_anybodys_pictures_are_seen(vlm: VisionLLM, reached: dict[str, dict[str, float]]) -> None:
+    figures = stranger_figures(vlm)
+    for name, before in reached["strangers"].items():
         assert figures[name] >= before - PART_MARGIN, (name, figures[name], before)
 
 
