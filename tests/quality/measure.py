@@ -9,7 +9,7 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from tests.foreign_scenes import foreign_scene
-from tests.quality.strangers import answered_right, routed_right, seen_right
+from tests.quality.strangers import answered_right, figures_found, posed_right, routed_right, seen_right
 from visionllm_sdk.evaluation import BARS, EvaluationReport, SkillReport, held_out_samples, run
 from visionllm_sdk.evaluation.samples import Triple
 from visionllm_sdk.evaluation.skills import SKILLS
@@ -39,7 +39,7 @@ SCENES = {
 TOKENS = ("none", "[DET]", "[GRD]", "[SEG]")
 FOREIGN_SCENES = 30
 EVERY_WORDING, WORDING_SCENES = 3, 12
-STRANGERS_OF_A_STYLE = 8
+STRANGERS_OF_A_STYLE, STRANGER_FIGURES = 5, 24
 FOREIGN_BARS = [
     bar for bar in BARS if bar.skill == "detection" or (bar.skill, bar.figure) == ("vqa", "accuracy")
 ]
@@ -70,11 +70,11 @@ def wording_figures(vlm: VisionLLM) -> dict[str, float]:
     return {"routed": mean(routed.values()), "answered": mean(answered.values())}
 
 
-def stranger_figures(vlm: VisionLLM) -> dict[str, float]:
-    """What is found in pictures by a stranger, of all kinds and of persons and dogs."""
+def stranger_report(vlm: VisionLLM) -> dict[str, float]:
+    """What is found in pictures by a stranger: of all kinds, and persons and dogs."""
     seen = seen_right(vlm, each=STRANGERS_OF_A_STYLE, skills=["detection"])
-    wanted = ("box_ap50", "mask_ap50", "person.box_ap50", "dog.box_ap50")
-    return {name: seen[f"detection.{name}"] for name in wanted}
+    figures = figures_found(vlm, pictures=STRANGER_FIGURES) | posed_right(vlm, pictures=STRANGER_FIGURES)
+    return {name: seen[f"detection.{name}"] for name in ("box_ap50", "mask_ap50")} | figures
 
 
 def foreign_scenes() -> Iterator[Triple]:
@@ -96,7 +96,7 @@ def main() -> None:
         "held_out": {f"{bar.skill}.{bar.figure}": bar.judge(own[bar.skill]).value for bar in bars},
         "tokens": right_tokens(own["routing"]),
         "wordings": wording_figures(vlm),
-        "strangers": stranger_figures(vlm),
+        "strangers": stranger_report(vlm),
         "foreign": {f"{bar.skill}.{bar.figure}": bar.judge(foreign[bar.skill]).value for bar in FOREIGN_BARS},
     }
     REACHED.write_text(json.dumps(figures, indent=2) + "\n")

@@ -20,12 +20,17 @@ from random import Random
 from statistics import mean
 from typing import TYPE_CHECKING, Final
 
-from tests.stranger_pictures import stranger_pictures
+import numpy as np
+
+from tests.stranger_pictures import StrangerObject, stranger_figures, stranger_pictures
 from visionllm_sdk.evaluation import held_out_samples, run
+from visionllm_sdk.geometry import Mask
+from visionllm_sdk.keypoints import COCO
+from visionllm_sdk.scenes.facts import FIGURES
 from visionllm_sdk.scenes.language import MAKERS, VQA_KINDS
 
 if TYPE_CHECKING:
-    from visionllm_sdk import VisionLLM
+    from visionllm_sdk import Pose, VisionLLM
 
 WORDINGS: Final[dict[str, dict[str, list[str]]]] = json.loads(
     (Path(__file__).parent / "wordings.json").read_text(encoding="utf-8")
@@ -88,7 +93,7 @@ def answered_right(vlm: VisionLLM, *, scenes: int = 60) -> dict[str, float]:
 
 
 def seen_right(vlm: VisionLLM, *, each: int, skills: Sequence[str]) -> dict[str, float]:
-    """Figures on pictures of strangers, also of each kind of thing that is to be found.
+    """Figures of skills on pictures of strangers.
 
     Args:
         vlm: the model.
@@ -96,16 +101,68 @@ def seen_right(vlm: VisionLLM, *, each: int, skills: Sequence[str]) -> dict[str,
         skills: names of skills, see `visionllm_sdk.evaluation`.
     """
     report = run(vlm, skills=list(skills), source=list(stranger_pictures(each)), progress=False)
-    found = {
+    return {
         f"{name}.{figure}": value
         for name, skill in report.skills.items()
         for figure, value in skill.figures.items()
         if value is not None
     }
-    if "detection" in report.skills:
-        for kind, figures in report.skills["detection"].slices["kind"].items():
-            found |= {f"detection.{kind}.{name}": figures[name] for name in ("box_ap50", "mask_ap50")}
+
+
+def figures_found(vlm: VisionLLM, *, pictures: int) -> dict[str, float]:
+    """Share of strangers' persons and dogs that are found (mask IoU above 0.5), and how well their masks fit.
+
+    Args:
+        vlm: the model.
+        pictures: of each kind.
+    """
+    found = {}
+    for kind in FIGURES:
+        scenes = list(stranger_figures(pictures, kind))
+        answers = vlm.detect([scene.image for scene in scenes], [kind])
+        fits = [
+            max((hit.mask.iou(Mask.from_numpy(one.mask)) for hit in answer if hit.mask), default=0.0)
+            for scene, answer in zip(scenes, answers, strict=True)
+            for one in scene.objects
+            if one.kind == kind
+        ]
+        found |= {f"{kind}.found": mean(fit > 0.5 for fit in fits), f"{kind}.miou": mean(fits)}
     return found
+
+
+def posed_right(vlm: VisionLLM, *, pictures: int) -> dict[str, float]:
+    """Of strangers' persons the share with a pose of OKS above 0.5, of their keypoints the share in place.
+
+    A keypoint is in place within a fifth of the person's longer side (PCK@0.2).
+
+    Args:
+        vlm: the model.
+        pictures: that show a person.
+    """
+    scenes = list(stranger_figures(pictures, "person"))
+    found = vlm.pose([scene.image for scene in scenes], "person", keypoints="coco")
+    best = [
+        max((_fit(person, pose) for pose in poses), default=(0.0, 0.0))
+        for scene, poses in zip(scenes, found, strict=True)
+        for person in scene.objects
+        if person.kind == "person"
+    ]
+    oks, pck = np.array(best).T
+    return {"pose.oks50": float((oks > 0.5).mean()), "pose.pck": float(pck.mean())}
+
+
+def _fit(person: StrangerObject, pose: Pose) -> tuple[float, float]:
+    """OKS of a pose, and the share of keypoints in place."""
+    assert person.keypoints is not None
+    wanted = [person.keypoints[name.replace("_", " ")] for name in COCO.names]
+    there = np.array([flag > 0 for *_, flag in wanted])
+    gaps = np.array([[p.x - x, p.y - y] for p, (x, y, _) in zip(pose.keypoints, wanted, strict=True)])
+    far = np.hypot(*gaps.T)[there]
+    sigmas = np.array(COCO.sigmas)[there]
+    rows, columns = np.nonzero(person.mask)
+    side = max(np.ptp(rows), np.ptp(columns)) + 1
+    oks = np.exp(-(far**2) / (2 * person.mask.sum() * (2 * sigmas) ** 2))
+    return float(oks.mean()), float((far < 0.2 * side).mean())
 
 
 def main() -> None:
@@ -122,6 +179,8 @@ def main() -> None:
     vlm = VisionLLM.from_pretrained(arguments.model)
     if arguments.only != "words":
         seen = seen_right(vlm, each=arguments.pictures, skills=_SKILLS)
+        seen |= figures_found(vlm, pictures=4 * arguments.pictures)
+        seen |= posed_right(vlm, pictures=4 * arguments.pictures)
         sys.stdout.write(json.dumps({"pictures": seen}, indent=2) + "\n")
     if arguments.only == "pictures":
         return

@@ -25,7 +25,7 @@ from tests.quality.measure import (
     foreign_report,
     right_tokens,
     skill_report,
-    stranger_figures,
+    stranger_report,
     wording_figures,
 )
 from visionllm_sdk.evaluation import BARS, Bar, EvaluationReport, SkillReport
@@ -115,7 +115,7 @@ def test_anybodys_words_are_understood(vlm: VisionLLM, reached: dict[str, dict[s
 
 
 def test_anybodys_pictures_are_seen(vlm: VisionLLM, reached: dict[str, dict[str, float]]) -> None:
-    figures = stranger_figures(vlm)
+    figures = stranger_report(vlm)
     for name, before in reached["strangers"].items():
         assert figures[name] >= before - PART_MARGIN, (name, figures[name], before)
 

@@ -7,6 +7,7 @@ Training must never see them.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,7 +17,14 @@ from tests.stranger_pictures.stage import StrangerObject, StrangerScene, strange
 from visionllm_sdk.evaluation.samples import Triple
 from visionllm_sdk.scenes.facts import ObjectFacts, SceneFacts
 
-__all__ = ["STYLES", "StrangerScene", "stranger_pictures", "stranger_scene"]
+__all__ = [
+    "STYLES",
+    "StrangerObject",
+    "StrangerScene",
+    "stranger_persons",
+    "stranger_pictures",
+    "stranger_scene",
+]
 
 
 def stranger_pictures(each: int) -> Iterator[Triple]:
@@ -29,6 +37,18 @@ def stranger_pictures(each: int) -> Iterator[Triple]:
         if waiting[scene.style]:
             waiting[scene.style] -= 1
             yield _known(scene)
+
+
+def stranger_figures(count: int, kind: str) -> Iterator[StrangerScene]:
+    """So many pictures with a person or dog, other ones than `stranger_pictures` has."""
+    found = 0
+    for seed in itertools.count(100_000):
+        scene = stranger_scene(seed)
+        if any(one.kind == kind for one in scene.objects):
+            yield scene
+            found += 1
+        if found == count:
+            return
 
 
 def _known(scene: StrangerScene) -> Triple:

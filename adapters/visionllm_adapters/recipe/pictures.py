@@ -25,8 +25,9 @@ STD: Final = (0.229, 0.224, 0.225)
 _EVERYTHING: Final = 0.45
 _ALIKE: Final = 0.3
 _BARE: Final = 0.2
-_FIGURES: Final = 0.18
-_MANNERS: Final = 0.5
+_FIGURES: Final = 0.22
+_MANNERS: Final = 0.6
+_COARSE: Final = 0.06
 _ASPECTS: Final = (1.0, 1.0, 1.0, 4 / 3, 3 / 4, 1.5, 2 / 3, 2.0, 0.5, 3.0, 1 / 3)
 
 
@@ -120,7 +121,8 @@ def draw_batch(rng: Random, seeds: Sequence[int], *, sides: tuple[int, int], are
         scale = rng.choice((1.0, 1.0, 1.0, rng.uniform(0.7, 1.8)))
         canvas = [min(640, max(96, round(v * scale))) for v in (width, height)]
         one = draw(seed, (canvas[0], canvas[1]), options=_family(rng, (canvas[0], canvas[1])))
-        drawn.append(one if scale == 1.0 else _resized(one, (width, height)))
+        one = one if scale == 1.0 else _resized(one, (width, height))
+        drawn.append(_coarse(one, rng) if rng.random() < _COARSE else one)
     return drawn
 
 
@@ -160,6 +162,16 @@ def _resized(one: Drawn, size: tuple[int, int]) -> Drawn:
     masks = [np.asarray(Image.fromarray(m).resize(size, Image.Resampling.NEAREST)) for m in one.masks]
     stacked = np.stack(masks) if masks else np.zeros((0, size[1], size[0]), bool)
     return Drawn(image, stacked, one.facts)
+
+
+def _coarse(one: Drawn, rng: Random) -> Drawn:
+    """In large pixels, as small pictures look when they are enlarged."""
+    height, width = one.image.shape[:2]
+    cell = rng.uniform(1.5, 3.0)
+    small = Image.fromarray(one.image).resize(
+        (round(width / cell), round(height / cell)), Image.Resampling.BOX
+    )
+    return Drawn(np.asarray(small.resize((width, height), Image.Resampling.NEAREST)), one.masks, one.facts)
 
 
 def asked_links(facts: SceneFacts, rng: Random) -> list[Link]:
