@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from random import Random
 
-from visionllm_adapters.recipe.pictures import asked_links, draw_batch
+import numpy as np
+import pytest
+
+from visionllm_adapters.recipe import pictures
+from visionllm_adapters.recipe.pictures import Drawn, asked_links, draw_batch
 from visionllm_sdk.scenes.facts import ObjectFacts, SceneFacts
 from visionllm_sdk.scenes.labels import Label
 
@@ -40,3 +44,18 @@ def test_some_pictures_show_things_alike_and_sizes_are_kept() -> None:
     for one in drawn:
         assert one.image.shape[:2] == one.masks.shape[1:] == (one.image.shape[0], one.image.shape[1])
         assert one.image.shape[0] * one.image.shape[1] <= 112 * 112 * 1.5
+
+
+def test_pictures_in_large_pixels_keep_size_and_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn(share: float) -> list[Drawn]:
+        monkeypatch.setattr(pictures, "_COARSE", share)
+        return draw_batch(Random(5), range(3), sides=(128, 128), area=128 * 128)
+
+    coarse, fine = drawn(1.0)[0], drawn(0.0)[0]  # the first is drawn before anything depends on the share
+    assert coarse.image.shape == fine.image.shape
+    assert np.array_equal(coarse.masks, fine.masks)
+    alike = [float((one.image[:, 1:] == one.image[:, :-1]).all(-1).mean()) for one in (coarse, fine)]
+    assert alike[0] > max(0.3, alike[1])
+    assert len(np.unique(coarse.image.reshape(-1, 3), axis=0)) < len(
+        np.unique(fine.image.reshape(-1, 3), axis=0)
+    )
