@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tests.foreign_scenes import foreign_scene
 from tests.quality.strangers import answered_right, figures_found, posed_right, routed_right, seen_right
+from tests.stranger_pictures import stranger_figures
 from visionllm_sdk.evaluation import BARS, EvaluationReport, SkillReport, held_out_samples, run
 from visionllm_sdk.evaluation.samples import Triple
 from visionllm_sdk.evaluation.skills import SKILLS
@@ -39,7 +40,7 @@ SCENES = {
 TOKENS = ("none", "[DET]", "[GRD]", "[SEG]")
 FOREIGN_SCENES = 30
 EVERY_WORDING, WORDING_SCENES = 3, 12
-STRANGERS_OF_A_STYLE, STRANGER_FIGURES = 5, 24
+STRANGERS_OF_A_STYLE, STRANGER_FIGURES = 4, 24
 FOREIGN_BARS = [
     bar for bar in BARS if bar.skill == "detection" or (bar.skill, bar.figure) == ("vqa", "accuracy")
 ]
@@ -73,7 +74,8 @@ def wording_figures(vlm: VisionLLM) -> dict[str, float]:
 def stranger_report(vlm: VisionLLM) -> dict[str, float]:
     """What is found in pictures by a stranger: of all kinds, and persons and dogs."""
     seen = seen_right(vlm, each=STRANGERS_OF_A_STYLE, skills=["detection"])
-    figures = figures_found(vlm, pictures=STRANGER_FIGURES) | posed_right(vlm, pictures=STRANGER_FIGURES)
+    scenes = stranger_figures(STRANGER_FIGURES)
+    figures = figures_found(vlm, scenes) | posed_right(vlm, scenes)
     return {name: seen[f"detection.{name}"] for name in ("box_ap50", "mask_ap50")} | figures
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from tests.stranger_pictures import StrangerObject, stranger_figures, stranger_pictures
+from tests.stranger_pictures import StrangerObject, StrangerScene, stranger_figures, stranger_pictures
 from visionllm_sdk.evaluation import held_out_samples, run
 from visionllm_sdk.geometry import Mask
 from visionllm_sdk.keypoints import COCO
@@ -109,37 +109,35 @@ def seen_right(vlm: VisionLLM, *, each: int, skills: Sequence[str]) -> dict[str,
     }
 
 
-def figures_found(vlm: VisionLLM, *, pictures: int) -> dict[str, float]:
+def figures_found(vlm: VisionLLM, scenes: Sequence[StrangerScene]) -> dict[str, float]:
     """Share of strangers' persons and dogs that are found (mask IoU above 0.5), and how well their masks fit.
 
     Args:
         vlm: the model.
-        pictures: of each kind.
+        scenes: that show one or both, see `stranger_figures`.
     """
-    found = {}
-    for kind in FIGURES:
-        scenes = list(stranger_figures(pictures, kind))
-        answers = vlm.detect([scene.image for scene in scenes], [kind])
-        fits = [
-            max((hit.mask.iou(Mask.from_numpy(one.mask)) for hit in answer if hit.mask), default=0.0)
-            for scene, answer in zip(scenes, answers, strict=True)
-            for one in scene.objects
-            if one.kind == kind
-        ]
-        found |= {f"{kind}.found": mean(fit > 0.5 for fit in fits), f"{kind}.miou": mean(fits)}
-    return found
+    answers = vlm.detect([scene.image for scene in scenes], list(FIGURES))
+    fits: dict[str, list[float]] = {kind: [] for kind in FIGURES}
+    for scene, answer in zip(scenes, answers, strict=True):
+        for one in scene.objects:
+            if one.kind in FIGURES:
+                mask = Mask.from_numpy(one.mask)
+                hits = [hit.mask.iou(mask) for hit in answer if hit.mask and hit.label == one.kind]
+                fits[one.kind].append(max(hits, default=0.0))
+    found = {f"{kind}.found": mean(fit > 0.5 for fit in own) for kind, own in fits.items()}
+    return found | {f"{kind}.miou": mean(own) for kind, own in fits.items()}
 
 
-def posed_right(vlm: VisionLLM, *, pictures: int) -> dict[str, float]:
+def posed_right(vlm: VisionLLM, scenes: Sequence[StrangerScene]) -> dict[str, float]:
     """Of strangers' persons the share with a pose of OKS above 0.5, of their keypoints the share in place.
 
     A keypoint is in place within a fifth of the person's longer side (PCK@0.2).
 
     Args:
         vlm: the model.
-        pictures: that show a person.
+        scenes: those without a person are left out.
     """
-    scenes = list(stranger_figures(pictures, "person"))
+    scenes = [scene for scene in scenes if any(one.kind == "person" for one in scene.objects)]
     found = vlm.pose([scene.image for scene in scenes], "person", keypoints="coco")
     best = [
         max((_fit(person, pose) for pose in poses), default=(0.0, 0.0))
@@ -179,8 +177,8 @@ def main() -> None:
     vlm = VisionLLM.from_pretrained(arguments.model)
     if arguments.only != "words":
         seen = seen_right(vlm, each=arguments.pictures, skills=_SKILLS)
-        seen |= figures_found(vlm, pictures=4 * arguments.pictures)
-        seen |= posed_right(vlm, pictures=4 * arguments.pictures)
+        scenes = stranger_figures(8 * arguments.pictures)
+        seen |= figures_found(vlm, scenes) | posed_right(vlm, scenes)
         sys.stdout.write(json.dumps({"pictures": seen}, indent=2) + "\n")
     if arguments.only == "pictures":
         return

@@ -15,13 +15,13 @@ import numpy as np
 from tests.stranger_pictures.figures import STYLES
 from tests.stranger_pictures.stage import StrangerObject, StrangerScene, stranger_scene
 from visionllm_sdk.evaluation.samples import Triple
-from visionllm_sdk.scenes.facts import ObjectFacts, SceneFacts
+from visionllm_sdk.scenes.facts import FIGURES, ObjectFacts, SceneFacts
 
 __all__ = [
     "STYLES",
     "StrangerObject",
     "StrangerScene",
-    "stranger_persons",
+    "stranger_figures",
     "stranger_pictures",
     "stranger_scene",
 ]
@@ -39,16 +39,10 @@ def stranger_pictures(each: int) -> Iterator[Triple]:
             yield _known(scene)
 
 
-def stranger_figures(count: int, kind: str) -> Iterator[StrangerScene]:
-    """So many pictures with a person or dog, other ones than `stranger_pictures` has."""
-    found = 0
-    for seed in itertools.count(100_000):
-        scene = stranger_scene(seed)
-        if any(one.kind == kind for one in scene.objects):
-            yield scene
-            found += 1
-        if found == count:
-            return
+def stranger_figures(count: int) -> list[StrangerScene]:
+    """So many pictures with a person or a dog, other ones than `stranger_pictures` has."""
+    scenes = map(stranger_scene, itertools.count(100_000))
+    return list(itertools.islice((s for s in scenes if any(one.kind in FIGURES for one in s.objects)), count))
 
 
 def _known(scene: StrangerScene) -> Triple:
