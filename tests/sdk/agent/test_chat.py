@@ -52,6 +52,15 @@ def called(model: Runnable[Any, AIMessage], *messages: Any) -> tuple[str, dict[s
     return call["name"], call["args"]
 
 
+def roughly(value: Any) -> Any:
+    """`value` with every number in it, however deep, to be compared to rounding."""
+    if isinstance(value, dict):
+        return {key: roughly(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [roughly(one) for one in value]
+    return pytest.approx(value, rel=1e-4) if isinstance(value, float) else value
+
+
 @pytest.mark.parametrize("name", ["detect", "ground", "segment", "count"])
 def test_forced_skills_are_routed(name: str, chat: ChatVisionLLM, random_vlm: VisionLLM) -> None:
     model = chat.bind_tools(random_vlm.tools, tool_choice=name)
@@ -229,7 +238,8 @@ def test_streams_add_up_to_the_reply(chat: ChatVisionLLM, random_vlm: VisionLLM)
         assert [(c["name"], c["args"]) for c in whole.tool_calls] == [
             (c["name"], c["args"]) for c in direct.tool_calls
         ]
-        assert whole.response_metadata.get("routing") == direct.response_metadata.get("routing")
+        # Beside the cached prefix of the first call the second sums in another order: equal to rounding only.
+        assert whole.response_metadata.get("routing") == roughly(direct.response_metadata.get("routing"))
         assert whole.usage_metadata["output_tokens"] == direct.usage_metadata["output_tokens"]  # type: ignore[index]
 
 
