@@ -44,20 +44,30 @@ WANTED: Final = {
     "count": {"[DET]"},
     "caption": set[str](),
     "small_talk": set[str](),
+    "detect_all": {"[DET]"},
+    "segment_all": {"[SEG]"},
+    "pose_all": {"[DET]", "[POSE]"},
+    "bare": {"[DET]"},
+    "pointed": {"[GRD]"},
+    "owned": {"[DET]", "[POSE]"},
+    "hasty_detect": {"[DET]"},
+    "hasty_segment": {"[SEG]"},
+    "hasty_ground": {"[GRD]"},
 }
 """Routing tokens that a kind of request calls for."""
 _AT_ONCE: Final = 16
 _SKILLS: Final = ("detection", "segmentation", "grounding", "counting", "vqa")
 
 
-def routed_right(vlm: VisionLLM, *, every: int = 1) -> dict[str, float]:
+def routed_right(vlm: VisionLLM, *, every: int = 1, manner: str = "requests") -> dict[str, float]:
     """Share of the requests, by kind, that led to the right routing tokens and no other.
 
     Args:
         vlm: the model.
         every: ask only every so manieth sentence.
+        manner: `requests` in whole sentences, or `curt` ones: names alone, of everything at once, misspelt.
     """
-    asked = [(kind, text) for kind, texts in WORDINGS["requests"].items() for text in texts[::every]]
+    asked = [(kind, text) for kind, texts in WORDINGS[manner].items() for text in texts[::every]]
     pictures = cycle([sample.image for sample in held_out_samples(8)])
     right: dict[str, list[bool]] = defaultdict(list)
     for start in range(0, len(asked), _AT_ONCE):
@@ -182,7 +192,11 @@ def main() -> None:
         sys.stdout.write(json.dumps({"pictures": seen}, indent=2) + "\n")
     if arguments.only == "pictures":
         return
-    found = {"routed": routed_right(vlm), "answered": answered_right(vlm)}
+    found = {
+        "routed": routed_right(vlm),
+        "curt": routed_right(vlm, manner="curt"),
+        "answered": answered_right(vlm),
+    }
     means = {name: mean(kinds.values()) for name, kinds in found.items()}
     sys.stdout.write(json.dumps({**found, "mean": means}, indent=2) + "\n")
 

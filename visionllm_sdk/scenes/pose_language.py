@@ -5,7 +5,9 @@ A reply names the kinds of objects first and then the keypoints: `person[DET]. n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Final
 
@@ -24,6 +26,9 @@ _PARTS: Final = (
     "right corner", "center", "tail", "head", "beak", "left wing", "right wing", "mouth", "left hand",
     "right hand", "left foot", "right foot", "chin", "forehead", "left horn", "right horn", "spout", "lid",
 )  # fmt: skip
+_OF: Final = re.compile(r"(?:the )?\{k\} (?:of|on) \{c\}")
+_POSSESSIVE: Final = 0.25
+"""Share of "the nose of the dog" that training words as "the dog's nose"."""
 _FREE: Final = ("car", "bicycle", "bird", "bottle", "cup", "chair", "lamp", "robot", "fish", "boat")
 
 POSE_TRAINING: Final[Phrases] = {
@@ -209,17 +214,22 @@ def pose(scene: SceneFacts, rng: Random, phrases: Phrases = POSE_TRAINING) -> Ex
     kinds = _kinds(scene, rng)
     names = _names(kinds[0], rng)
     wording = draw_wording("pose", phrases, rng, training=POSE_TRAINING)
-    sentence = _said(wording, _written_kinds(kinds, rng), _listed(names, rng), rng)
+    owners = _written_kinds(kinds, rng)
+    if phrases is POSE_TRAINING and len(kinds) == 1 and rng.random() < _POSSESSIVE:
+        owned = _OF.sub("{c} {k}", wording.template)
+        if owned != wording.template:
+            wording = replace(wording, template=owned)
+            owners = f"{rng.choice(('the ', 'the ', 'the ', 'a ', 'each ', ''))}{kinds[0]}'s"
+    sentence = _said(wording, owners, _listed(names, rng), rng)
     return Exchange("pose", sentence, pose_reply(kinds, names))
 
 
 def whole_pose(scene: SceneFacts, rng: Random, phrases: Phrases = POSE_TRAINING) -> Exchange:
     """A request for a pose, without a word about which keypoints: all of the set that fits."""
     kind = _seen_figure(scene, rng) if rng.random() < 0.8 else rng.choice((*_PEOPLE, *_ANIMALS))
-    names = _SETS["dog" if kind == "dog" or kind in _ANIMALS else "person"]
     wording = draw_wording("whole_pose", phrases, rng, training=POSE_TRAINING)
     sentence = _said(wording, _written_kinds([kind], rng), "", rng)
-    return Exchange("whole_pose", sentence, pose_reply([kind], names))
+    return Exchange("whole_pose", sentence, pose_of(kind))
 
 
 POSE_MAKERS: Final[dict[str, Maker]] = {"pose": pose, "whole_pose": whole_pose}
@@ -235,6 +245,11 @@ def pose_reply(kinds: Sequence[str], names: Sequence[str]) -> tuple[str | Link, 
     for index, name in enumerate(names):
         parts += [", " if index else ". ", Link("[POSE]", name, None)]
     return (*parts, ".")
+
+
+def pose_of(kind: str) -> tuple[str | Link, ...]:
+    """The reply that asks for the whole pose of a kind of person or animal."""
+    return pose_reply([kind], _SETS["dog" if kind == "dog" or kind in _ANIMALS else "person"])
 
 
 def _seen_figure(scene: SceneFacts, rng: Random) -> str:

@@ -17,10 +17,12 @@ from visionllm_sdk.scenes.phrases import (
     TRAINING,
     Phrases,
 )
-from visionllm_sdk.scenes.wording import draw_wording
+from visionllm_sdk.scenes.wording import begun, draw_wording
 
 _TELLING: Final = ("superlative", "extreme", "place", "relation")
 """Kinds of expressions that cannot be taken for a label."""
+_BARE: Final = 0.05
+"""Share of requests, in training, that say nothing but what they are about."""
 
 
 def detect(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange:
@@ -48,14 +50,17 @@ def ground(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Excha
 def _ground_freely(scene: SceneFacts, rng: Random, found: tuple[str, int]) -> Exchange:
     """Also in other words for the same thing, and now and then two things in one sentence."""
     chosen = [found]
-    if rng.random() < 0.1:
+    if rng.random() < 0.14:
         # Never a bare "the star and the dog": lists of kinds are for detection.
         pair = [random_expression(scene, rng, _TELLING) for _ in range(2)]
         both = [one for one in pair if one is not None]
         chosen = both if len({index for _, index in both}) == 2 else chosen
     chosen = [(reworded(text, rng) if rng.random() < 0.3 else text, index) for text, index in chosen]
     listed = enumerate_words([text for text, _ in chosen])
-    sentence = draw_wording("ground", TRAINING, rng).said(rng, x=listed)
+    if rng.random() < _BARE:
+        sentence = begun(listed + rng.choice(("", "", ".", "?", " please")), rng)
+    else:
+        sentence = draw_wording("ground", TRAINING, rng).said(rng, x=listed)
     return Exchange("ground", sentence, linked_reply([pointer(*one, scene) for one in chosen]))
 
 
@@ -95,7 +100,7 @@ def caption(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exch
 
 def caption_of(scene: SceneFacts) -> str:
     """What is in the picture, in reading order: `A large red circle, a dog and a small blue star.`"""
-    cells = sorted(scene.objects, key=lambda t: _reading_order(t, scene))
+    cells = sorted(scene.objects, key=lambda t: reading_order(t, scene))
     names = [
         article(" ".join(w for w in ((t.size, t.colour, t.kind) if t.colour else (t.kind,)) if w))
         for t in cells
@@ -104,7 +109,8 @@ def caption_of(scene: SceneFacts) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _reading_order(thing: ObjectFacts, scene: SceneFacts, grid: int = 8) -> tuple[int, int]:
+def reading_order(thing: ObjectFacts, scene: SceneFacts, grid: int = 8) -> tuple[int, int]:
+    """A key to sort things by: row by row of a grid, and from left to right."""
     x, y = thing.centre
     return int(y / scene.height * grid), int(x / scene.width * grid)
 
@@ -142,9 +148,12 @@ def near_miss(scene: SceneFacts, rng: Random) -> Label:
 
 
 def request_labels(
-    scene: SceneFacts, rng: Random, count: int, *, made_up: float = 0.25
+    scene: SceneFacts, rng: Random, count: int, *, made_up: float = 0.25, otherwise: float = 0.06
 ) -> list[tuple[str, Label | None]]:
-    """`count` different labels, present, absent and foreign ones (a share of them `made_up`)."""
+    """`count` different labels, present, absent and foreign ones (a share of them `made_up`).
+
+    A share of them is said `otherwise`, in synonyms.
+    """
     chosen: dict[str, Label | None] = {}
     while len(chosen) < count:
         roll = rng.random()
@@ -155,7 +164,8 @@ def request_labels(
             label = label_of(rng.choice(scene.objects), rng)
         else:
             label = near_miss(scene, rng)
-        text = in_other_words(label.text, rng) if rng.random() < 0.06 else label.text
+        often = 2.5 * otherwise if label.kind == Label().kind and otherwise > 0.1 else otherwise
+        text = in_other_words(label.text, rng) if rng.random() < often else label.text
         chosen.setdefault(text, label)
     return list(chosen.items())
 
@@ -178,7 +188,10 @@ def _request(kind: str, token: RoutingToken, scene: SceneFacts, rng: Random, phr
     count = rng.randint(5, 12) if rng.random() < 0.06 else rng.choice((1, 1, 1, 2, 2, 3, 4))
     # To copy letter by letter is learnt slowly: training meets more made-up words, and more capitals.
     made_up, titled = (0.5, 0.12) if phrases is TRAINING else (0.25, 0.03)
-    labels = request_labels(scene, rng, count, made_up=made_up)
+    otherwise = 0.12 if phrases is TRAINING else 0.06
+    labels = request_labels(scene, rng, count, made_up=made_up, otherwise=otherwise)
+    if kind == "detect" and phrases is TRAINING and rng.random() < _BARE:
+        return _bare(labels, rng)
     wording = draw_wording(kind, phrases, rng)
     texts = [text for text, _ in labels]
     if phrases is TRAINING and len(texts) > 1 and rng.random() < 0.15:
@@ -188,6 +201,14 @@ def _request(kind: str, token: RoutingToken, scene: SceneFacts, rng: Random, phr
         listed = _listed(texts, rng, titled=titled)
     sentence = wording.said(rng, x=listed)
     return Exchange(kind, sentence, linked_reply([Link(token, text, label) for text, label in labels]))
+
+
+def _bare(labels: Sequence[tuple[str, Label | None]], rng: Random) -> Exchange:
+    """Names alone, never "a red circle": that is a picture to be drawn."""
+    many = rng.random() < 0.4
+    listed = enumerate_words([plural(text) if many else text for text, _ in labels])
+    links = [Link("[DET]", text, label) for text, label in labels]
+    return Exchange("detect", begun(listed + rng.choice(("", "", ".", "?")), rng), linked_reply(links))
 
 
 def _written(label: str, rng: Random, *, titled: float) -> str:

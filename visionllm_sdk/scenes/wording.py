@@ -13,6 +13,8 @@ from visionllm_sdk.scenes.phrases.freely import freely
 _FREE: Final = 0.5
 """Share of whole sentences, in training."""
 _AROUND: Final = 0.25
+_SLIPS: Final = 0.08
+"""Share of sentences with a misspelt word, in training."""
 _NO_ORDERS: Final = frozenset(
     ("i", "the", "please", "can", "could", "would", "do", "does", "is", "are", "what", "where", "which",
      "how", "of", "in", "on", "any", "yes", "object")
@@ -56,9 +58,30 @@ def draw_wording(kind: str, phrases: Phrases, rng: Random, *, training: Phrases 
         training: short orders that training uses.
     """
     whole = freely(kind)
-    if whole and phrases is training and rng.random() < _FREE:
-        return Wording(rng.choice(whole), free=True)
-    return Wording(rng.choice(phrases[kind]), free=False)
+    free = bool(whole) and phrases is training and rng.random() < _FREE
+    template = rng.choice(whole if free else phrases[kind])
+    if phrases is training and rng.random() < _SLIPS:
+        template = misspelt(template, rng)
+    return Wording(template, free)
+
+
+def misspelt(template: str, rng: Random) -> str:
+    """One of the longer words as hurried people type it; slots stay as they are.
+
+    Args:
+        template: with slots such as `{x}`; of fewer than three words nothing is misspelt.
+        rng: chooses the word and the slip: two letters swapped, one left out, or one twice.
+    """
+    words = template.split(" ")
+    long = [index for index, word in enumerate(words) if len(word) > 3 and word.isalpha()]
+    if len(words) < 3 or not long:
+        return template
+    index = rng.choice(long)
+    word = words[index]
+    at = rng.randrange(1, len(word) - 1)
+    middle = rng.choice((word[at + 1] + word[at], word[at + 1], word[at] * 2 + word[at + 1]))
+    words[index] = word[:at] + middle + word[at + 2 :]
+    return " ".join(words)
 
 
 def _decorated(sentence: str, rng: Random) -> str:
@@ -68,7 +91,7 @@ def _decorated(sentence: str, rng: Random) -> str:
         text += rng.choice(TAILS)
         if rng.random() < 0.3:
             text += "?" if "can you " in text or "could you " in text else "."
-    return _begun(text, rng)
+    return begun(text, rng)
 
 
 def _surrounded(sentence: str, rng: Random) -> str:
@@ -90,5 +113,6 @@ def _capitalised(text: str) -> str:
     return re.sub(r"(?:^|(?<=\w\w[.?!] ))[a-z]", lambda letter: letter[0].upper(), text)
 
 
-def _begun(text: str, rng: Random) -> str:
+def begun(text: str, rng: Random) -> str:
+    """The text with a capital letter, mostly."""
     return text[0].upper() + text[1:] if rng.random() < 0.6 else text

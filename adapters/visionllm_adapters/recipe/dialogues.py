@@ -14,8 +14,10 @@ from visionllm_sdk.scenes.language import MAKERS, VQA_KINDS, Exchange, Maker, fo
 from visionllm_sdk.scenes.phrases import HELD_OUT, SHORT_ANSWER_HINT, TRAINING, Phrases
 from visionllm_sdk.scenes.pose_language import POSE_HELD_OUT, POSE_MAKERS, POSE_TRAINING
 from visionllm_sdk.scenes.region_language import REGION_HELD_OUT, REGION_MAKERS, REGION_TRAINING
+from visionllm_sdk.scenes.survey import SURVEY_HELD_OUT, SURVEY_TRAINING, survey
 
-ALL_MAKERS: Final[dict[str, Maker]] = {**MAKERS, **POSE_MAKERS, **REGION_MAKERS, **DRAWING_MAKERS}
+_SURVEYS: Final[dict[str, Maker]] = {"survey": survey}
+ALL_MAKERS: Final[dict[str, Maker]] = {**MAKERS, **_SURVEYS, **POSE_MAKERS, **REGION_MAKERS, **DRAWING_MAKERS}
 """Makers of every kind of request."""
 SKILLS: Final[dict[str, dict[str, Maker]]] = {
     "pose": POSE_MAKERS,
@@ -24,12 +26,14 @@ SKILLS: Final[dict[str, dict[str, Maker]]] = {
 }
 """Makers of what can be left out."""
 SPOKEN: Final[dict[str, Phrases]] = {
+    "survey": SURVEY_TRAINING,
     **dict.fromkeys(POSE_MAKERS, POSE_TRAINING),
     **dict.fromkeys(REGION_MAKERS, REGION_TRAINING),
     **dict.fromkeys(DRAWING_MAKERS, DRAWING_TRAINING),
 }
 """Sentences to train with, of the kinds that have their own."""
 SPOKEN_ELSEWHERE: Final[dict[str, Phrases]] = {
+    "survey": SURVEY_HELD_OUT,
     **dict.fromkeys(POSE_MAKERS, POSE_HELD_OUT),
     **dict.fromkeys(REGION_MAKERS, REGION_HELD_OUT),
     **dict.fromkeys(DRAWING_MAKERS, DRAWING_HELD_OUT),
@@ -37,6 +41,7 @@ SPOKEN_ELSEWHERE: Final[dict[str, Phrases]] = {
 """Sentences that training never uses, of the kinds that have their own."""
 _SHARES: Final = {
     **dict.fromkeys(("detect", "segment", "mixed", "small_talk"), 0.7),
+    "survey": 0.6,
     "pose": 0.4,
     "whole_pose": 0.6,
     "describe": 0.5,
@@ -48,7 +53,7 @@ _SHARES: Final = {
     "edit": 0.15,
 }
 """Attention that a kind's errors get: less where words alone decide, or where chance draws the answer."""
-_SHOWN: Final = ("describe", "recognise", "interactive", "in_context", "region_question")
+_SHOWN: Final = ("survey", "describe", "recognise", "interactive", "in_context", "region_question")
 """Kinds that need an image."""
 _ROUTED: Final = ("detect", "segment", "ground", "mixed")
 _IN_WORDS: Final = (*VQA_KINDS, "region_question")
@@ -56,7 +61,7 @@ _IN_WORDS: Final = (*VQA_KINDS, "region_question")
 
 def kinds_of(skills: Iterable[str]) -> list[str]:
     """Kinds of requests of the first skills and of those named."""
-    return [*MAKERS, *(kind for skill in skills for kind in SKILLS[skill])]
+    return [*MAKERS, *_SURVEYS, *(kind for skill in skills for kind in SKILLS[skill])]
 
 
 class Curriculum:
@@ -110,11 +115,13 @@ def dialogue(kind: str, scene: SceneFacts, rng: Random, *, held_out: bool = Fals
     if kind in _IN_WORDS and not routed and rng.random() < 0.35:
         exchange = _short(exchange)
     turns = [exchange]
-    if exchange.final is not None or (kind in _ROUTED and rng.random() < 0.25):
+    # When two things are pointed at, a sentence ends it; when a question needs both, a word does.
+    told = 0.7 if kind == "ground" and len(exchange.links) == 2 else 0.25
+    if exchange.final is not None or (kind in _ROUTED and rng.random() < told):
         turns.append(replace(tool_result(scene, rng, exchange), kind=kind))
-    elif kind in POSE_MAKERS and rng.random() < 0.25:
+    elif kind in (*POSE_MAKERS, *_SURVEYS) and rng.random() < 0.25:
         # Of keypoints nothing is told: only whose they are, and how many.
-        figures = replace(exchange, answer=tuple(link for link in exchange.links if link.token == "[DET]"))
+        figures = replace(exchange, answer=tuple(link for link in exchange.links if link.token != "[POSE]"))
         turns.append(replace(tool_result(scene, rng, figures), kind=kind))
     if kind in ("detect", "segment") and rng.random() < 0.15:
         turns.append(follow_up(scene, rng, exchange))

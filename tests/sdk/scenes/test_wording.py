@@ -5,15 +5,19 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import visionllm_sdk.scenes.phrases.freely as free_texts
 from visionllm_sdk.scenes import render, sample_scene, truth
 from visionllm_sdk.scenes.expressions import reworded
+from visionllm_sdk.scenes.facts import ObjectFacts, SceneFacts
 from visionllm_sdk.scenes.language import MAKERS
 from visionllm_sdk.scenes.phrases import HELD_OUT, TRAINING
 from visionllm_sdk.scenes.phrases.freely import freely
-from visionllm_sdk.scenes.pose_language import POSE_HELD_OUT, POSE_TRAINING
-from visionllm_sdk.scenes.wording import draw_wording
+from visionllm_sdk.scenes.pose_language import POSE_HELD_OUT, POSE_MAKERS, POSE_TRAINING
+from visionllm_sdk.scenes.survey import SURVEY_HELD_OUT, SURVEY_TRAINING
+from visionllm_sdk.scenes.wording import draw_wording, misspelt
 
 AROUND = ("before", "after")
 KINDS = tuple(sorted(file.stem for file in Path(free_texts.__file__).parent.glob("*.txt")))
@@ -35,7 +39,7 @@ def plain(sentence: str) -> str:
 
 
 def test_free_sentences_are_of_known_kinds() -> None:
-    assert set(KINDS) - set(AROUND) <= {*TRAINING, *POSE_TRAINING}
+    assert set(KINDS) - set(AROUND) <= {*TRAINING, *POSE_TRAINING, *SURVEY_TRAINING}
     assert freely("tool_result") == ()
 
 
@@ -57,7 +61,7 @@ def test_free_sentences_fit_their_kind(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in AROUND])
 def test_the_evaluation_asks_with_none_of_them(kind: str) -> None:
-    asked = {**HELD_OUT, **POSE_HELD_OUT}[kind]
+    asked = {**HELD_OUT, **POSE_HELD_OUT, **SURVEY_HELD_OUT}[kind]
     assert not set(map(plain, freely(kind))) & set(map(plain, asked))
 
 
@@ -86,6 +90,42 @@ def test_what_stands_around_leaves_the_sentence_whole() -> None:
     for _ in range(200):
         wording = draw_wording("detect", TRAINING, rng)
         assert wording.template.format(x="red stars").lower() in wording.said(rng, x="red stars").lower()
+
+
+@given(st.lists(st.sampled_from(("{x}", "{c}'s", "find", "a", "boxes,", "every", "picture")), max_size=8))
+def test_one_word_is_misspelt_and_no_slot(words: list[str]) -> None:
+    typed = misspelt(" ".join(words), Random(len(words))).split()
+    changed = [(one, other) for one, other in zip(words, typed, strict=True) if one != other]
+    candidates = [word for word in words if word in ("find", "every", "picture")]
+    assert len(changed) == (1 if candidates and len(words) > 2 else 0)
+    for one, other in changed:
+        assert one in candidates
+        assert one[0] == other[0]
+        assert abs(len(one) - len(other)) <= 1
+
+
+def test_only_training_is_hasty() -> None:
+    scene = SceneFacts(100, 100, (ObjectFacts("star", "red", "small", (5, 5, 15, 15), 10),))
+    for phrases, some in ((TRAINING, True), (HELD_OUT, False)):
+        said = [
+            exchange
+            for seed in range(300)
+            for kind in ("detect", "ground")
+            if (exchange := MAKERS[kind](scene, Random(seed), phrases))
+        ]
+        bare = {one.kind for one in said if one.question.rstrip(".? ").lower() == one.links[0].text.lower()}
+        assert bare == ({"detect", "ground"} if some else set())
+
+
+def test_what_is_whose_is_said_both_ways() -> None:
+    scene = SceneFacts(100, 100, ())
+    owned = {
+        phrases is POSE_TRAINING: sum(
+            "'s " in POSE_MAKERS["pose"](scene, Random(seed), phrases).question for seed in range(200)
+        )
+        for phrases in (POSE_TRAINING, POSE_HELD_OUT)
+    }
+    assert owned[True] > 15 > owned[False]
 
 
 @pytest.mark.parametrize(
@@ -118,5 +158,5 @@ def test_training_never_sees_the_sentences_of_strangers() -> None:
     from tests.quality.strangers import WORDINGS
 
     taught = {plain(text) for kind in KINDS for text in freely(kind)}
-    for texts in (*WORDINGS["requests"].values(), *WORDINGS["questions"].values()):
+    for texts in (text for manner in WORDINGS.values() for text in manner.values()):
         assert not taught & {plain(text) for text in texts}
