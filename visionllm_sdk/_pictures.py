@@ -23,7 +23,7 @@ __all__ = ["EditedImage", "GeneratedImage", "Picture"]
 _RECORD: Final = "visionllm_sdk"  # name of the PNG text that holds the record
 _PRIVATE: Final = {"handle", "source"}  # handles belong to a session, not to a file
 _DESCRIPTION: Final = 0x010E  # EXIF ImageDescription
-_FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 class Picture(Result):
@@ -118,12 +118,12 @@ class Picture(Result):
             InputError: another ending.
         """
         target = Path(path)
-        kind = _FORMATS.get(target.suffix.lower())
+        kind = FORMATS.get(target.suffix.lower())
         if kind is None:
             raise InputError(
                 "a picture cannot be written under this name",
                 value=target.name,
-                limit=", ".join(_FORMATS),
+                limit=", ".join(FORMATS),
                 remedy="Choose one of these endings.",
             )
         target.write_bytes(self._encoded(kind, metadata))

@@ -72,11 +72,29 @@ class Poses(ImageResult):
         """Keep poses of at least this score, 0..1."""
         return self.model_copy(update={"poses": tuple(p for p in self.poses if p.score >= min_score)})
 
-    def to_coco(self, *, image_id: int = 1, file_name: str = "", category_id: int = 1) -> dict[str, Any]:
+    def to_coco(
+        self,
+        *,
+        image_id: int = 1,
+        file_name: str = "",
+        category_id: int = 1,
+        categories: dict[str, int] | None = None,
+    ) -> dict[str, Any]:
         """A COCO keypoint data set of this one image: `images`, `categories`, `annotations` (with `score`).
 
         A keypoint is written as x, y, v with v = 2 where it is visible and 1 where it is covered.
+
+        Args:
+            image_id: id of the image.
+            file_name: name of the image file.
+            category_id: id of the first kind; further kinds are numbered on from it, as they were asked for.
+            categories: id for each kind instead.
+
+        Raises:
+            InputError: the label of a pose has no id in `categories`.
         """
         from visionllm_sdk.coco import poses_to_coco
 
-        return poses_to_coco(self, image_id=image_id, file_name=file_name, category_id=category_id)
+        return poses_to_coco(
+            self, image_id=image_id, file_name=file_name, category_id=category_id, categories=categories
+        )

@@ -26,12 +26,10 @@ def detections_to_coco(
     ids = categories or {name: number for number, name in enumerate(result.class_names(), start=1)}
     annotations = []
     for number, detection in enumerate(result.detections, start=1):
-        if detection.label not in ids:
-            raise InputError("a detected label has no category id", value=detection.label, limit=sorted(ids))
         entry: dict[str, Any] = {
             "id": number,
             "image_id": image_id,
-            "category_id": ids[detection.label],
+            "category_id": _category_id(detection.label, ids),
             "bbox": list(detection.box.xywh),
             "area": detection.box.area,
             "iscrowd": 0,
@@ -47,8 +45,15 @@ def detections_to_coco(
     }
 
 
-def poses_to_coco(result: Poses, *, image_id: int, file_name: str, category_id: int) -> dict[str, Any]:
-    """See `Poses.to_coco`."""
+def poses_to_coco(
+    result: Poses, *, image_id: int, file_name: str, category_id: int, categories: dict[str, int] | None
+) -> dict[str, Any]:
+    """See `Poses.to_coco`.
+
+    Raises:
+        InputError: the label of a pose is not among the categories.
+    """
+    ids = categories or {name: number for number, name in enumerate(_kinds(result), start=category_id)}
     annotations = []
     for number, pose in enumerate(result.poses, start=1):
         triples = [value for k in pose.keypoints for value in (k.x, k.y, 2 if k.visible else 1)]
@@ -56,7 +61,7 @@ def poses_to_coco(result: Poses, *, image_id: int, file_name: str, category_id: 
             {
                 "id": number,
                 "image_id": image_id,
-                "category_id": category_id,
+                "category_id": _category_id(pose.label, ids),
                 "keypoints": triples,
                 "num_keypoints": len(pose.keypoints),
                 "bbox": list(pose.box.xywh),
@@ -67,17 +72,27 @@ def poses_to_coco(result: Poses, *, image_id: int, file_name: str, category_id: 
         )
     order = {name: position for position, name in enumerate(result.names, start=1)}
     bones = [[order[a], order[b]] for a, b in result.skeleton if a in order and b in order]
-    category = {
-        "id": category_id,
-        "name": result.label,
-        "keypoints": list(result.names),
-        "skeleton": bones,
-    }
     return {
         "images": [_image_entry(result, image_id, file_name)],
-        "categories": [category],
+        "categories": [
+            {"id": number, "name": name, "keypoints": list(result.names), "skeleton": bones}
+            for name, number in ids.items()
+        ],
         "annotations": annotations,
     }
+
+
+def _kinds(result: Poses) -> list[str]:
+    """The kinds that were asked for, each once; those of the poses where a kind has a comma in its name."""
+    found = [pose.label for pose in result.poses]
+    asked = result.label.split(", ")
+    return list(dict.fromkeys(asked if set(found) <= set(asked) else found))
+
+
+def _category_id(label: str, ids: dict[str, int]) -> int:
+    if label not in ids:
+        raise InputError("a detected label has no category id", value=label, limit=sorted(ids))
+    return ids[label]
 
 
 def _image_entry(result: Detections | Poses, image_id: int, file_name: str) -> dict[str, Any]:

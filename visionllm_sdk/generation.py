@@ -42,7 +42,8 @@ class GeneratedReply:
         raw_text: with control tokens spelled out, queries left out.
         ids: generated ids, queries left out.
         calls: neighbouring routing tokens grouped, one call each.
-        finish: ``stop``, ``length``, ``calls`` (more routing tokens than allowed) or ``cancelled``.
+        finish: ``stop``, ``stop_string`` (at a stop text), ``length``, ``calls`` (more routing tokens than
+            allowed) or ``cancelled``.
         prompt_tokens: length of the prompt.
         reused_tokens: prompt tokens that the session already knew.
         probability: geometric mean over the generated ids, as the model sees them before any bias or grammar;

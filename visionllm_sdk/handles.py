@@ -5,7 +5,8 @@ session's secret and from what the handle stands for: another session - or a mod
 cannot reach anything by guessing, a handle never comes to mean something else, and whoever has the secret and
 the thing (the same conversation in a new process) arrives at the same tag. The three reasons why a handle
 leads nowhere (foreign, expired, malformed) can be told apart. A store holds a bounded number of bytes: what
-was used least recently goes first, and what nobody used for a while goes too.
+was used least recently goes first, and what nobody used for a while goes too. What one request needs at once
+stays together until it is done, and a single thing is never too large.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, Generic, TypeVar
 
-from visionllm_sdk.errors import ConfigError, HandleError, LimitError
+from visionllm_sdk.errors import ConfigError, HandleError
 from visionllm_sdk.images import LoadedImage
 
 __all__ = ["HandleLimits", "HandleStore", "ImageHandles"]
@@ -36,7 +38,7 @@ class HandleLimits:
 
     Attributes:
         max_items: number of things.
-        max_bytes: their bytes together.
+        max_bytes: their bytes together; a single larger thing is kept alone.
         ttl: seconds after its last use until a thing expires.
     """
 
@@ -86,6 +88,7 @@ class HandleStore(Generic[T]):
         self._gone: OrderedDict[str, str] = OrderedDict()  # tag to handle
         self._count = 0
         self._nbytes = 0
+        self._holds = 0
         self._lock = threading.RLock()
 
     def put(self, value: T, *, nbytes: int, origin: str, key: str | None = None) -> str:
@@ -97,17 +100,7 @@ class HandleStore(Generic[T]):
             origin: where it came from, in words ("uploaded", "crop of img_1").
             key: identity of the content, if known; the same key again gives the handle that it already has
                 (or had, before it expired).
-
-        Raises:
-            LimitError: it is larger than the whole store may be.
         """
-        if nbytes > self.limits.max_bytes:
-            raise LimitError(
-                f"too large to be kept under a {self.kind} handle",
-                value=f"{nbytes} bytes",
-                limit=f"{self.limits.max_bytes} bytes",
-                remedy="Raise HandleLimits.max_bytes, or use a smaller one.",
-            )
         with self._lock:
             self._expire()
             tag = self._tag(secrets.token_hex(16) if key is None else key)
@@ -119,9 +112,20 @@ class HandleStore(Generic[T]):
                 handle = f"{self.kind}_{self._count}_{tag}"
             self._entries[tag] = _Entry(value, nbytes, origin, handle, self._clock())
             self._nbytes += nbytes
-            while self._nbytes > self.limits.max_bytes or len(self._entries) > self.limits.max_items:
-                self._drop(next(iter(self._entries)))
+            self._make_room()
             return handle
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The time of one request: what it needs at once does not push itself out."""
+        with self._lock:
+            self._holds += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holds -= 1
+                self._make_room()
 
     def get(self, handle: str) -> T:
         """The thing under a handle; it counts as used now.
@@ -238,6 +242,14 @@ class HandleStore(Generic[T]):
                 return
             self._drop(tag)
 
+    def _make_room(self) -> None:
+        """Drop what was used least recently; the latest stays, whatever its size."""
+        limits = self.limits
+        while not self._holds and len(self._entries) > 1:
+            if self._nbytes <= limits.max_bytes and len(self._entries) <= limits.max_items:
+                return
+            self._drop(next(iter(self._entries)))
+
     def _drop(self, tag: str) -> None:
         entry = self._entries.pop(tag)
         self._nbytes -= entry.nbytes
@@ -259,10 +271,6 @@ class ImageHandles(HandleStore[LoadedImage]):
         super().__init__("img", limits=limits, secret=secret, clock=clock)
 
     def add(self, image: LoadedImage, *, origin: str | None = None) -> str:
-        """Register an image (its own `source` is the origin if none is given), and return its handle.
-
-        Raises:
-            LimitError: it is larger than the whole store may be.
-        """
+        """Register an image (its own `source` is the origin if none is given), and return its handle."""
         nbytes = image.width * image.height * 3
         return self.put(image, nbytes=nbytes, origin=origin or image.source, key=image.digest)

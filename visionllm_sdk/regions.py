@@ -180,10 +180,7 @@ def _scaled(x: float, y: float, canvas: Canvas, side: int) -> tuple[float, float
 @singledispatch
 def _raster(region: Any, canvas: Canvas, side: int) -> BoolArray:
     """The mask of a checked prompt on the thumbnail of its image's canvas. Masks have the image's size."""
-    spread = np.zeros((canvas.height, canvas.width), dtype=bool)
-    width, height = canvas.image
-    spread[canvas.top : canvas.top + height, canvas.left : canvas.left + width] = region.to_numpy()
-    return thumbnail_mask(spread, side)
+    return thumbnail_mask(region.to_numpy(), side, canvas)
 
 
 @_raster.register

@@ -61,9 +61,12 @@ def check_data(
     """Say what is wrong with labelled data, item by item; exit code 1 if anything is."""
     from visionllm_adapters.data import check, read_data
     from visionllm_adapters.data.check import lines_of, save_report
+    from visionllm_adapters.data.formats import has_own_split
     from visionllm_sdk.cli import show
 
     known = read_data(data, images=images)
+    if val is None and has_own_split(data):  # it will be measured on
+        val = data
     other = None if val is None else read_data(val, images=val_images or images, split="val")
     report = check(known, other, sheet=24 if out is not None else 0, edges=_edges(model))
     if out is not None:
@@ -169,6 +172,8 @@ def evaluate_data(
     skills: list[str] | None,
     adapter: Path | None,
     out: Path | None,
+    split: str = "val",
+    skip_faulty: bool = False,
 ) -> dict[str, Any]:
     """What `visionllm evaluate DATA` prints; several skills are nested by name."""
     import json
@@ -178,7 +183,15 @@ def evaluate_data(
 
     found = {}
     for skill in skills or ["detect"]:
-        score = evaluate(data, images=images, skill=skill, adapter=adapter, model=vlm)
+        score = evaluate(
+            data,
+            images=images,
+            skill=skill,
+            adapter=adapter,
+            model=vlm,
+            split=split,
+            skip_faulty=skip_faulty,
+        )
         found[skill] = score.as_dict()
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)

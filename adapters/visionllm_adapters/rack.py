@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from visionllm_adapters.base import base_fingerprint
+from visionllm_adapters.base import base_fingerprint, same_base
 from visionllm_adapters.folder import Manifest, read_manifest, read_modules
 from visionllm_adapters.library import peft_library
 from visionllm_adapters.places import Place, places_of
@@ -118,7 +118,7 @@ class AdapterRack:
         return chosen
 
     def _check_base(self, manifest: Manifest) -> None:
-        if manifest.base != self.fingerprint:
+        if not same_base(manifest.base, self.fingerprint):
             raise AdapterError(
                 "the adapter was made for another base model",
                 value=f"{manifest.base_name} ({manifest.base})",
@@ -235,12 +235,19 @@ class AdapterRack:
                 value=f"{len(full)} tensors, {full[0]} among them",
                 remedy="Switch between them for each request, or train one adapter on both data sets.",
             )
+        if magnified := [own for own in parts if self._peft.peft_config[own].use_dora]:
+            raise AdapterError(
+                "adapters with magnitudes (DoRA) cannot be added: their sum is no low-rank update",
+                value=magnified,
+                remedy="Switch between them for each request.",
+            )
         try:
             self._peft.base_model.add_weighted_adapter(
                 list(parts), [float(weights[own]) for own in parts], name, combination_type="cat"
             )
         except (ValueError, NotImplementedError, KeyError) as error:
             raise AdapterError(f"these adapters cannot be added: {error}", value=list(parts)) from error
+        self._unscale(name)
         shifts: dict[str, float] = defaultdict(float)
         for own, part in parts.items():
             for tool, shift in part.manifest.score_shift.items():
@@ -249,6 +256,14 @@ class AdapterRack:
         self._loaded[name] = _Loaded(summed, configs=self._shifted(summed))
         self._settle()
         return name
+
+    def _unscale(self, name: str) -> None:
+        """Parts of a sum are scaled already; the library would scale rank-stabilised ones once more."""
+        self._peft.peft_config[name].use_rslora = False
+        for module in self._peft.base_model.modules():
+            scaling = getattr(module, "scaling", None)  # of attention it is a number
+            if isinstance(scaling, dict) and name in scaling:
+                scaling[name] = 1.0
 
     def merge(self, name: str) -> Model:
         """The base with one adapter written into its tensors; this rack is empty afterwards.

@@ -73,6 +73,38 @@ def test_poses() -> None:
     assert (entry["num_keypoints"], entry["category_id"], entry["score"]) == (2, 3, 0.5)
 
 
+def posed(*labels: str, asked: str) -> Poses:
+    poses = tuple(Pose(label, 0.5, Box(0, 0, 5, 6), (Keypoint("nose", 1, 2, 0.9),)) for label in labels)
+    return Poses(width=8, height=8, label=asked, poses=poses, names=("nose", "tail"))
+
+
+@pytest.mark.parametrize(
+    ("found", "asked", "names", "ids"),
+    [
+        (("heart", "dog", "heart"), "dog, heart", ["dog", "heart"], [2, 1, 2]),
+        ((), "dog, heart", ["dog", "heart"], []),
+        (("dog, brown",), "dog, brown", ["dog, brown"], [1]),
+        (("heart", "dog, brown"), "dog, brown, heart", ["heart", "dog, brown"], [1, 2]),
+    ],
+)
+def test_poses_of_several_kinds(found: tuple[str, ...], asked: str, names: list[str], ids: list[int]) -> None:
+    data = posed(*found, asked=asked).to_coco()
+    assert data["categories"] == [
+        {"id": number, "name": name, "keypoints": ["nose", "tail"], "skeleton": []}
+        for number, name in enumerate(names, start=1)
+    ]
+    assert [entry["category_id"] for entry in data["annotations"]] == ids
+
+
+def test_given_categories_of_poses() -> None:
+    poses = posed("heart", "dog", asked="dog, heart")
+    data = poses.to_coco(categories={"cat": 4, "dog": 5, "heart": 6})
+    assert [entry["category_id"] for entry in data["annotations"]] == [6, 5]
+    assert [(one["id"], one["name"]) for one in data["categories"]] == [(4, "cat"), (5, "dog"), (6, "heart")]
+    with pytest.raises(InputError, match="no category id"):
+        poses.to_coco(categories={"dog": 5})
+
+
 def test_supervision() -> None:
     supervision = pytest.importorskip("supervision")
     other = found().to_supervision()

@@ -220,7 +220,9 @@ def test_stop_texts_end_a_reply_and_are_cut_off():
     stop = whole[6:9]
     reply = generator().generate([request(max_new_tokens=30, stop=(stop,))])[0]
     assert reply.text == whole[: whole.index(stop)]
-    assert reply.finish == "stop"
+    assert reply.finish == "stop_string"
+    alone = generator().generate([request(max_new_tokens=30, stop=stop)])[0]
+    assert (alone.text, alone.finish) == (reply.text, reply.finish)
 
 
 def test_end_tokens_end_a_reply():
@@ -298,6 +300,19 @@ BAD_OPTIONS = {
 def test_impossible_options_are_named(name: str):
     with pytest.raises(InputError, match=name):
         GenerationOptions(**{name: BAD_OPTIONS[name]})
+
+
+@pytest.mark.parametrize("stop", ["", ("",), ("END", ""), (3,), [None], None, b"END", 3])
+def test_stop_texts_are_texts(stop: object):
+    with pytest.raises(InputError, match="stop does not hold texts"):
+        GenerationOptions(stop=stop)  # type: ignore[arg-type]
+
+
+def test_stop_texts_come_to_one_form():
+    assert [GenerationOptions(stop=stop).stop for stop in ("END", ["END"], ("END",), ())] == [
+        *[("END",)] * 3,
+        (),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionllm_sdk.errors import ConfigError, HandleError, LimitError
+from visionllm_sdk.errors import ConfigError, HandleError
 from visionllm_sdk.handles import HandleLimits, HandleStore, ImageHandles
 from visionllm_sdk.images import LoadedImage, load_image
 
@@ -161,12 +161,24 @@ def test_bytes_are_bounded(sizes: list[int]) -> None:
         assert len(store) <= 5
 
 
-def test_larger_than_the_store() -> None:
+def test_a_thing_larger_than_the_store_is_kept_alone() -> None:
     handles = ImageHandles(limits=HandleLimits(max_bytes=100))
-    kept = handles.add(image(1))
-    with pytest.raises(LimitError, match="max_bytes"):
-        handles.add(image(2, side=6))
-    assert kept in handles
+    handles.add(image(1))
+    large = handles.add(image(2, side=6))
+    assert list(handles) == [large]
+    assert handles.get(large).width == 6
+    small = handles.add(image(3))
+    assert list(handles) == [small]
+
+
+def test_what_one_request_needs_stays_together() -> None:
+    handles = ImageHandles(limits=HandleLimits(max_bytes=100, max_items=3))
+    with handles.held():
+        with handles.held():
+            several = [handles.add(image(value)) for value in range(5)]
+        assert list(handles) == several
+        handles.get(several[0])
+    assert list(handles) == [several[0], several[4]]
 
 
 def test_discard_and_clear() -> None:

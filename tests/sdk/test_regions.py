@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,18 @@ def test_a_mask_lies_over_what_it_marks_in_the_thumbnail(size: tuple[int, int], 
     assert (found != thumbnail).sum() <= 0.02 * found.size
     box = Box(width // 2, height // 5, width * 4 // 5, height // 2)
     assert (rasterise(box, size, 64, max_stretch=stretch) != found).sum() <= 0.02 * found.size
+
+
+@pytest.mark.parametrize("size", [(24_000, 4), (4, 24_000)])
+def test_a_mask_of_a_long_narrow_image_takes_little_memory(size: tuple[int, int]):
+    """With margins the image has 411 million pixels."""
+    mask = full(*size)
+    tracemalloc.start()
+    found = rasterise(mask, size, 32, max_stretch=1.4)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.any()
+    assert peak < 50_000_000
 
 
 @pytest.mark.parametrize("stretch", [1.0, 1.4])

@@ -128,6 +128,7 @@ def test_a_thousand_labels(random_vlm: VisionLLM, scenes: list[Image.Image]) -> 
         ("", "empty"),
         (["star", " "], "label 1: a label is empty"),
         (["star", 3], "label 1: a label is not text"),
+        (["star", "dog \ud83d"], "label 1: a label does not encode to UTF-8"),
         (3, "labels are text"),
         (["x" * 501], "too long"),
         (["x"] * 10_001, "too many labels"),
@@ -152,6 +153,9 @@ def test_a_bad_image_of_a_list_is_named(random_vlm: VisionLLM, scenes: list[Imag
 def test_bad_words(random_vlm: VisionLLM, scenes: list[Image.Image]) -> None:
     with pytest.raises(InputError, match="a question is empty"):
         random_vlm.ask(scenes[0], "  ")
+    with pytest.raises(InputError, match="does not encode to UTF-8") as caught:
+        random_vlm.ask(scenes[0], "what \ud83d")
+    assert str(caught.value).encode()  # it can be shown
     with pytest.raises(InputError, match="an expression is not text"):
         random_vlm.ground(scenes[0], None)  # type: ignore[call-overload]
     with pytest.raises(LimitError, match="longer than the language model can read"):

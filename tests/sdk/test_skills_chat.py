@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_type
 
 import pytest
@@ -72,6 +73,12 @@ def test_words_without_tools(random_vlm: VisionLLM) -> None:
     assert reply.calls == ()
     assert reply.finish_reason == "stop"
     assert random_vlm.chat("Hello", options=BRIEF).finish_reason == "length"
+
+
+def test_a_reply_cut_at_a_stop_text_says_so(random_vlm: VisionLLM) -> None:
+    options = replace(scripted(random_vlm, "Hello! How are you?"), stop="How")
+    reply = random_vlm.chat("Hello", options=options)
+    assert (reply.text, reply.finish_reason) == ("Hello!", "stop_string")
 
 
 def test_the_model_is_told_what_was_found(

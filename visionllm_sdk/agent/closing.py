@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
-from langchain_core.messages import ToolMessage
+from langchain_core.messages.tool import ToolCall
 
 from visionllm_sdk.agent.grammar import Grammar, Literal, choice, row
 
-__all__ = ["closing_grammar", "merged_report", "texts_of"]
+__all__ = ["Report", "closing_grammar", "merged_report", "passed_on", "report_of"]
 
 _COUNTED: Final = re.compile(r"(no|\d{1,6}) ([^,;:.!?\n]{1,200})")
 _PLACED: Final = re.compile(
@@ -24,37 +24,66 @@ _PLACED: Final = re.compile(
     r"(?: \([a-z ]{1,20}(?:, [a-z ]{1,20}){0,2}\))?"
 )
 _NEXT: Final = re.compile(r", (?![a-z ,]*\))")
-_MAX_TEXT: Final = 600
+_MAX_TEXT: Final = 600  # characters of a report that are written under a grammar
 
 
-def merged_report(texts: Sequence[str]) -> str:
-    """What the tools reported as one text: findings in one list, as the model was taught, then the rest."""
-    findings, others = _sorted(texts)
-    listed = [f"{', '.join(findings)}."] if findings else []
+class Report(NamedTuple):
+    """What a tool has reported.
+
+    Attributes:
+        text: as the tool wrote it.
+        about: the image that was looked at; the call itself where it names none.
+    """
+
+    text: str
+    about: str = ""
+
+
+def report_of(text: str, call: ToolCall) -> Report:
+    """The report that answers a call."""
+    image = call["args"].get("image")
+    return Report(text, image if isinstance(image, str) else repr((call["name"], call["args"])))
+
+
+def merged_report(reports: Sequence[Report]) -> str:
+    """What the tools reported as one line: findings in one list, as the model was taught, then the rest."""
+    findings, others = _sorted(reports)
+    listed = [f"{', '.join(one.text for one in findings)}."] if findings else []
     return " ".join([*listed, *others])
 
 
-def closing_grammar(texts: Sequence[str], *, short: bool = True) -> Grammar | None:
-    """Answers from reports, a `Literal` if there is but one; None if the reports say nothing.
+def passed_on(reports: Sequence[Report]) -> str:
+    """What the tools reported, word for word."""
+    texts = [text for report in reports if (text := report.text.strip())]
+    return ("\n" if any("\n" in text for text in texts) else " ").join(texts)
+
+
+def closing_grammar(reports: Sequence[Report], *, short: bool = True) -> Grammar | None:
+    """Answers from reports; None if they say nothing.
+
+    A `Literal` stands for reports that hold no findings: they are to be passed on.
 
     Args:
-        texts: the reports, see `texts_of`.
-        short: the request may have been a question that wants a word or a number.
+        reports: in their order.
+        short: the request may have been a question that wants a word or a number; one word does not answer it
+            for several images.
     """
-    findings, others = _sorted(texts)
+    findings, others = _sorted(reports)
     parts: list[Grammar] = []
     if findings:
-        told = row(Literal("I found "), *_listed([one.partition(" (")[0] for one in findings]), Literal("."))
-        answers = _short_answers(findings) if short else []
+        told = row(
+            Literal("I found "), *_listed([one.text.partition(" (")[0] for one in findings]), Literal(".")
+        )
+        alone = len({one.about for one in findings}) == 1
+        answers = _short_answers([one.text for one in findings]) if short and alone else []
         parts.append(choice([told, *(Literal(answer) for answer in answers)]) if answers else told)
     if others:
-        parts.append(Literal(" ".join([*([""] if findings else []), *others])))
+        parts.append(Literal(" ".join([*([""] if findings else []), *map(_bounded, others)])))
     return row(*parts) if parts else None
 
 
-def texts_of(reports: Sequence[ToolMessage]) -> list[str]:
-    """The texts of tool messages, one line each, of bounded length."""
-    return [" ".join(report.text.split())[:_MAX_TEXT] for report in reports]
+def _bounded(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT - 1].rstrip()}…"
 
 
 def _listed(items: Sequence[str]) -> list[Grammar]:
@@ -76,14 +105,16 @@ def _short_answers(findings: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(answers))
 
 
-def _sorted(texts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Findings, each once, and texts that are something else."""
-    findings: list[str] = []
+def _sorted(reports: Sequence[Report]) -> tuple[list[Report], list[str]]:
+    """Findings, each once about the same thing, and texts that are something else, one line each."""
+    findings: list[Report] = []
     others: list[str] = []
-    for text in texts:
+    for report in reports:
+        text = " ".join(report.text.split())
         items = _NEXT.split(text.removesuffix("."))
-        if text.endswith(".") and all(_COUNTED.fullmatch(item) or _PLACED.fullmatch(item) for item in items):
-            findings += items
+        found = text.endswith(".") and len(text) <= _MAX_TEXT
+        if found and all(_COUNTED.fullmatch(item) or _PLACED.fullmatch(item) for item in items):
+            findings += [Report(item, report.about) for item in items]
         elif text:
             others.append(text)
     return list(dict.fromkeys(findings)), others

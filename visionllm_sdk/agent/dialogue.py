@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages.tool import ToolCall
 
-from visionllm_sdk.agent.closing import merged_report
+from visionllm_sdk.agent.closing import Report, merged_report, report_of
 from visionllm_sdk.agent.recipes import Recipe
 from visionllm_sdk.agent.sessions import VisionSession
 from visionllm_sdk.agent.skills import forced_calls
@@ -59,6 +60,8 @@ class Dialogue:
         focus: handles of the images that a routed call looks at: those that the request names, else those of
             the latest message with images.
         reports: the tool messages that wait for an answer.
+        calls: all tool calls, by their ids.
+        called: names of the tools that were called since the user spoke last.
     """
 
     turns: list[Turn] = field(default_factory=list)
@@ -70,6 +73,8 @@ class Dialogue:
     said: list[str] = field(default_factory=list)
     focus: list[str] = field(default_factory=list)
     reports: list[ToolMessage] = field(default_factory=list)
+    calls: dict[str, ToolCall] = field(default_factory=dict)
+    called: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -79,12 +84,13 @@ class _Open:
     role: str
     images: int = 0
     texts: list[str] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
 
     def turn(self, answer: Parts | None) -> tuple[Turn, list[Mark]]:
         """The turn, and its region prompts in the order of their tokens."""
         is_report = self.role == "tool"
-        text = merged_report(self.texts) if is_report else "\n".join(text for text in self.texts if text)
+        text = merged_report(self.reports) if is_report else "\n".join(text for text in self.texts if text)
         parts, order = question_with_regions(text, len(self.marks))
         turn = Turn((*image_parts(self.images), *parts), answer, role="tool" if is_report else "user")
         return turn, [self.marks[number] for number in order]
@@ -107,12 +113,13 @@ def read_dialogue(
         HandleError: a `file_id` that is no handle of this session.
     """
     reader = _Reader(session, engine, rules)
-    for number, message in enumerate(messages):
-        try:
-            reader.read(message)
-        except InputError as error:
-            raise error.at(f"message {number} ({message.type})") from error
-    return reader.finish()
+    with session.images.held():
+        for number, message in enumerate(messages):
+            try:
+                reader.read(message)
+            except InputError as error:
+                raise error.at(f"message {number} ({message.type})") from error
+        return reader.finish()
 
 
 def images_of(messages: Sequence[BaseMessage], session: VisionSession, rules: ImageRules) -> list[str]:
@@ -172,6 +179,7 @@ class _Reader:
         if self._open is not None and self._open.role == "tool":
             self._answer(("",))
         self._dialogue.reports = []
+        self._dialogue.called = []
         fresh = self._open is None
         self._open = self._open or _Open("human")
         self._open.images += made + len(handles)
@@ -191,7 +199,10 @@ class _Reader:
         return count
 
     def _read_ai(self, message: AIMessage) -> None:
-        self._called = {call["id"] for call in message.tool_calls if call["id"]}
+        calls = {call["id"]: call for call in message.tool_calls if call["id"]}
+        self._called = set(calls)
+        self._dialogue.calls |= calls
+        self._dialogue.called += [call["name"] for call in message.tool_calls]
         if self._made and self._open is None and not message.tool_calls:
             self._dialogue.reports = []
             return  # "Here it is": the reply that called has said so
@@ -219,7 +230,9 @@ class _Reader:
         if self._open is None:
             self._open = _Open("tool")
         self._open.images += len(handles)
-        self._open.texts.append(" ".join(" ".join(texts).split()))
+        text = " ".join(" ".join(texts).split())
+        self._open.texts.append(text)
+        self._open.reports.append(report_of(text, self._dialogue.calls[message.tool_call_id]))
 
     def _answer(self, answer: Parts) -> None:
         assert self._open is not None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from visionllm_sdk.agent.grammar import Grammar, Literal, choice
-from visionllm_sdk.agent.schema import Leaf, leaves_of, schema_grammar
+from visionllm_sdk.agent.schema import Leaf, fits, leaves_of, schema_grammar
 from visionllm_sdk.agent.wordplay import name_words, numbers_in, phrases_in, relevance
 
 __all__ = ["Function", "Question", "arguments_grammar", "choose_function", "questions_of"]
@@ -89,16 +89,13 @@ class Question:
         return json.loads(answer) if self.schema.get("type") in ("integer", "number") else answer
 
 
-def choose_function(
-    request: str, functions: Sequence[Function], *, rivals: bool, needed: bool
-) -> Function | None:
-    """The tool that a request speaks of most.
+def choose_function(request: str, functions: Sequence[Function], *, rivals: bool) -> Function | None:
+    """The tool that a request speaks of most; None if it speaks of none.
 
     Args:
         request: what the user said.
         functions: the tools.
         rivals: the model's own skills could answer too.
-        needed: one must be chosen.
     """
     if not functions:
         return None
@@ -108,7 +105,7 @@ def choose_function(
     ]
     best = max(range(len(functions)), key=lambda number: scores[number])  # the first of equals
     enough = scores[best] >= (_SPOKEN if rivals else _HINTED)
-    return functions[best] if enough or needed else None
+    return functions[best] if enough else None
 
 
 def questions_of(parameters: Mapping[str, Any]) -> list[Question]:
@@ -134,11 +131,11 @@ def arguments_grammar(
     Raises:
         ConfigError: a schema that cannot be written by.
     """
+    leaves = leaves_of(function.parameters)
+    known = {leaf.path for leaf in leaves if leaf.path in answers and fits(answers[leaf.path], leaf.schema)}
     phrases = phrases_in(request, avoid=name_words(function.name)) if copy else []
     numbers = numbers_in(request) if copy else []
-    counted = [
-        leaf.path for leaf in leaves_of(function.parameters) if _is_number(leaf) and leaf.path not in answers
-    ]
+    counted = [leaf.path for leaf in leaves if _is_number(leaf) and leaf.path not in answers]
     in_order = dict(zip(counted, numbers, strict=True)) if len(counted) == len(numbers) else {}
 
     def offer(leaf: Leaf) -> Sequence[Any]:
@@ -151,7 +148,7 @@ def arguments_grammar(
             return [in_order[leaf.path]] if leaf.path in in_order else numbers
         return phrases
 
-    return schema_grammar({"type": "object", **function.parameters}, offer=offer)
+    return schema_grammar({"type": "object", **function.parameters}, offer=offer, known=known)
 
 
 def _is_number(leaf: Leaf) -> bool:

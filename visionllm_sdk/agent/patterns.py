@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
+import ipaddress
 import json
+import re
+import uuid
+from collections.abc import Callable
 from typing import Final
+from urllib.parse import urlsplit
 
 from visionllm_sdk.agent.grammar import EMPTY, Characters, Grammar, Literal, choice, repeat, row
 from visionllm_sdk.errors import ConfigError
 
-__all__ = ["FORMATS", "PLAIN", "pattern_grammar"]
+__all__ = ["FORMATS", "PLAIN", "has_format", "pattern_grammar"]
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -36,7 +42,43 @@ FORMATS: Final = {
     "binary": r"\w{1,16}",
     "password": r"\w{8,16}",
 }
-"""Texts of a format: fewer than the format allows, and every one of them valid."""
+"""Texts of a format that are made up: fewer than the format allows, and every one of them valid."""
+
+_ATOM = r"[\w!#$%&'*+/=?^`{|}~-]+"
+_EMAIL: Final = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(\.{_ATOM})*@([^\W_](-*[^\W_])*\.)+[^\W\d_](-*[^\W_])+")
+_DURATION: Final = re.compile(
+    r"P(?=[\dT])(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?", re.ASCII
+)
+_IN_URIS: Final = re.compile(r"[^\s<>\"{}|\\^`]+")
+_HOSTLESS: Final = ("data", "file", "mailto", "tel", "urn")  # schemes of addresses that name no host
+
+
+def has_format(value: str, name: str) -> bool:
+    """Whether a text is of a format; any text is of one that is unknown."""
+    readers: dict[str, Callable[[str], object]] = {
+        "date": datetime.date.fromisoformat,
+        "date-time": datetime.datetime.fromisoformat,
+        "time": datetime.time.fromisoformat,
+        "duration": _DURATION.fullmatch,
+        "uuid": uuid.UUID,
+        "email": _EMAIL.fullmatch,
+        "uri": _is_uri,
+        "ipv4": ipaddress.IPv4Address,
+    }
+    if name not in readers:
+        return True
+    try:
+        return readers[name](value) not in (None, False)
+    except ValueError:
+        return False
+
+
+def _is_uri(value: str) -> bool:
+    """Whether a text is an address with its scheme; raises ValueError for a host or port that can be none."""
+    parts = urlsplit(value)
+    named = bool(parts.scheme and parts.hostname) and (parts.port is None or parts.port >= 0)
+    whole = named or (parts.scheme in _HOSTLESS and bool(parts.path))
+    return whole and _IN_URIS.fullmatch(value) is not None
 
 
 def pattern_grammar(pattern: str) -> Grammar:

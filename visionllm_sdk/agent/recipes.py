@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import torch
 from torch import Tensor
 
-from visionllm_sdk.agent.sessions import VisionSession, call_key
+from visionllm_sdk.agent.sessions import CallKey, VisionSession, call_key
 from visionllm_sdk.errors import HandleError, InputError
 from visionllm_sdk.generation import GenerationOptions, GenerationRequest
 from visionllm_sdk.images import LoadedImage
@@ -107,10 +107,11 @@ class Recipe:
             ]
         return data
 
-    def key(self, digests: Sequence[str], number: int) -> str:
-        """Identity of one call of the reply."""
+    def key(self, digests: Sequence[str], number: int) -> CallKey:
+        """What one call of the reply was computed from."""
         marked = [f"{one.image} {one.region.model_dump_json()}" for one in self.marks]
-        return call_key(self.prompt, [*digests, *marked], self.reply, number)
+        identity = call_key(self.prompt, [*digests, *marked], self.reply, number)
+        return CallKey(identity=identity, images=tuple(digests), request=self.request)
 
     def reply_parts(self, engine: Engine) -> Parts:
         """The reply for a prompt. Only routing tokens and label tags become control tokens."""

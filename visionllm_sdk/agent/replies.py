@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.messages.tool import ToolCall, tool_call
 
 from visionllm_sdk.agent.asking import Asker
-from visionllm_sdk.agent.closing import closing_grammar, merged_report, texts_of
+from visionllm_sdk.agent.closing import closing_grammar, passed_on, report_of
 from visionllm_sdk.agent.dialogue import PRODUCED, marks_block
 from visionllm_sdk.agent.functions import Function, arguments_grammar, choose_function, questions_of
 from visionllm_sdk.agent.grammar import Literal
@@ -66,11 +66,17 @@ class Replier(Requests):
         return self._talk()
 
     def _function(self, *, needed: bool) -> Function | None:
-        functions = [
-            one for one in self.binding.functions if self.binding.choice in ("auto", "any", one.name)
-        ]
-        rivals = bool(self.binding.tokens)
-        return choose_function(self.dialogue.request, functions, rivals=rivals, needed=needed)
+        """The function that is due, if any.
+
+        Where any tool must be called turn after turn, those called already come after the others: agents
+        bind the tool that ends their work last.
+        """
+        choice = self.binding.choice
+        functions = [one for one in self.binding.functions if choice in ("auto", "any", one.name)]
+        fresh = [one for one in functions if choice != "any" or one.name not in self.dialogue.called]
+        rivals = bool(self.binding.tokens) and not needed
+        spoken_of = choose_function(self.dialogue.request, fresh, rivals=rivals)
+        return spoken_of or (functions[-1] if needed and functions else None)
 
     # -- talking and routing -------------------------------------------------------------------------------
 
@@ -99,7 +105,9 @@ class Replier(Requests):
             again = must and tokens and not reply.calls
             return self._routed(tokens[:1]) if again else self._talked(prompt, reply)
 
-        return self.job(prompt, options, talked, streams=not must)
+        # Words that a call or an answer may take the place of are not shown.
+        streams = binding.choice != "any" and binding.answer is None
+        return self.job(prompt, options, talked, streams=streams)
 
     def _routed(self, tokens: Sequence[str], before: Sequence[str] = ()) -> Job:
         """A reply that uses one of the tokens, after those that open its answer."""
@@ -121,7 +129,8 @@ class Replier(Requests):
             processors=(*processors, *self._spelling(prompt, everything)),
             max_new_tokens=max(self.options.max_new_tokens, _POSED_TOKENS if before else _ROUTED_TOKENS),
         )
-        return self.job(prompt, options, lambda reply: self._talked(prompt, reply), streams=True)
+        streams = self.binding.answer is None
+        return self.job(prompt, options, lambda reply: self._talked(prompt, reply), streams=streams)
 
     def _spelling(self, prompt: Prompt, tokens: Sequence[str]) -> tuple[Any, ...]:
         """Labels in the user's words, where the checkpoint says which words are labels."""
@@ -240,14 +249,15 @@ class Replier(Requests):
 
     def _close(self) -> Outcome:
         """The turn after the tools: under a grammar of what they reported, unless there is more to see."""
-        texts = texts_of(self.dialogue.reports)
+        calls = self.dialogue.calls
+        reports = [report_of(one.text, calls[one.tool_call_id]) for one in self.dialogue.reports]
         more_to_see = any(_shows_more(one) for one in self.dialogue.reports)
         posed = any(self._posed(one) for one in self.dialogue.reports)
         grounded = self.binding.grounded and not more_to_see
-        grammar = closing_grammar(texts, short=not posed) if grounded else None
+        grammar = closing_grammar(reports, short=not posed) if grounded else None
         prompt = self.prompt(self.dialogue.turns)
         if isinstance(grammar, Literal):  # one way to say it: there is nothing to generate
-            return self.message(prompt, None, text=merged_report(texts), calls=[])
+            return self.message(prompt, None, text=passed_on(reports), calls=[])
         if grammar is None:
             start = len(prompt.ids)
             options = replace(

@@ -132,6 +132,7 @@ class Requests:
         patches = sum(image.tiles for image in prompt.images) * core.tokens_per_tile if prompt else 0
         known = reply.reused_tokens if reply else 0
         finish = "tool_calls" if calls else reply.finish if reply else "stop"
+        finish = "stop" if finish == "stop_string" else finish  # agents know one word for both
         details: dict[str, int] = {"image": patches, "cache_read": known}
         return AIMessage(
             content=text,

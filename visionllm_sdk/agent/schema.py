@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import math
 import re
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final, TypeAlias
@@ -23,7 +21,7 @@ from visionllm_sdk.agent.grammar import (
     repeat,
     row,
 )
-from visionllm_sdk.agent.patterns import FORMATS, PLAIN, pattern_grammar
+from visionllm_sdk.agent.patterns import FORMATS, PLAIN, has_format, pattern_grammar
 from visionllm_sdk.errors import ConfigError
 
 __all__ = ["Leaf", "fits", "leaves_of", "resolved", "schema_grammar"]
@@ -61,17 +59,20 @@ def _no_offer(_: Leaf) -> Sequence[Any]:
     return ()
 
 
-def schema_grammar(schema: Schema, *, offer: Offer = _no_offer) -> Grammar:
+def schema_grammar(
+    schema: Schema, *, offer: Offer = _no_offer, known: Collection[tuple[str, ...]] = ()
+) -> Grammar:
     """The JSON texts, on one line, that a schema allows.
 
     Args:
         schema: JSON schema of an object or a value, with its own `$defs`.
         offer: candidate values of leaves; those that do not fit the schema are passed over.
+        known: paths of leaves whose values are known: they are neither left out nor null.
 
     Raises:
         ConfigError: a keyword that cannot be written by, or a schema that no finite text fulfils.
     """
-    grammar = _Builder(schema.get("$defs", schema.get("definitions", {})), offer).value(schema, (), 0)
+    grammar = _Builder(schema.get("$defs", schema.get("definitions", {})), offer, known).value(schema, (), 0)
     if grammar is None:
         raise ConfigError(
             "no text of bounded depth fulfils the schema",
@@ -120,32 +121,18 @@ def resolved(schema: Schema, definitions: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fits(value: Any, schema: Schema) -> bool:
-    """Whether a text or a number keeps the limits of a leaf."""
+    """Whether a value keeps the limits of a leaf."""
+    if "enum" in schema:
+        return value in schema["enum"]
     if isinstance(value, bool):
-        return False
+        return schema.get("type") == "boolean"
     if isinstance(value, str):
         long_enough = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", _MAX_TEXT)
         matches = re.search(schema.get("pattern", ""), value) is not None
-        return long_enough and matches and _has_format(value, schema.get("format", ""))
+        return long_enough and matches and has_format(value, schema.get("format", ""))
     low, high, step = _bounds(schema, value=True)
     whole = schema.get("type") != "integer" or float(value).is_integer()
     return whole and low <= Fraction(value) <= high and (not step or Fraction(value) % step == 0)
-
-
-def _has_format(value: str, name: str) -> bool:
-    parsers: dict[str, Callable[[str], object]] = {
-        "date": datetime.date.fromisoformat,
-        "date-time": datetime.datetime.fromisoformat,
-        "time": datetime.time.fromisoformat,
-        "uuid": uuid.UUID,
-    }
-    if name not in parsers:
-        return name not in FORMATS or re.fullmatch(FORMATS[name], value) is not None
-    try:
-        parsers[name](value)
-    except ValueError:
-        return False
-    return True
 
 
 def _bounds(schema: Schema, *, value: bool = False) -> tuple[Fraction, Fraction, Fraction]:
@@ -172,9 +159,12 @@ def _beyond(bound: float, unit: Fraction, direction: int) -> Fraction:
 
 
 class _Builder:
-    def __init__(self, definitions: Mapping[str, Any], offer: Offer) -> None:
+    def __init__(
+        self, definitions: Mapping[str, Any], offer: Offer, known: Collection[tuple[str, ...]]
+    ) -> None:
         self._definitions = definitions
         self._offer = offer
+        self._filled = {path[:size] for path in known for size in range(len(path) + 1)}
 
     def value(self, schema: Schema, path: tuple[str, ...], depth: int) -> Grammar | None:
         """Texts of one value; None if there is none of bounded depth."""
@@ -195,9 +185,11 @@ class _Builder:
             return choice([_literal(one) for one in schema["enum"] if one in offered or not offered])
         kinds = self._alternatives(schema)
         if len(kinds) > 1 or kinds[0] is not schema:
-            options = [self.value(kind, path, depth + 1) for kind in kinds]
-            possible = [option for option in options if option is not None]
-            return choice(possible) if possible else None
+            options = [(kind, self.value(kind, path, depth + 1)) for kind in kinds]
+            possible = [(kind.get("type"), option) for kind, option in options if option is not None]
+            said = [option for name, option in possible if path not in self._filled or name != "null"]
+            left = said or [option for _, option in possible]
+            return choice(left) if left else None
         return self._typed(schema, path, depth)
 
     def _alternatives(self, schema: Schema) -> list[Schema]:
@@ -300,7 +292,7 @@ class _Builder:
                 return None
             if value is not None:
                 entry = row(Literal(json.dumps(name, ensure_ascii=False) + ": "), value)
-                fields.append((name, entry, name in required))
+                fields.append((name, entry, name in required or (*path, name) in self._filled))
         lacking = required - {name for name, _, _ in fields}
         if lacking:
             raise ConfigError("the schema requires fields that it does not describe", value=sorted(lacking))

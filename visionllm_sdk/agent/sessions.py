@@ -8,24 +8,51 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from itertools import islice
+from typing import Final
 
 from visionllm_sdk.errors import ImageError
 from visionllm_sdk.geometry import Box
 from visionllm_sdk.handles import HandleLimits, HandleStore, ImageHandles
 from visionllm_sdk.images import LoadedImage
+from visionllm_sdk.model.reply import RoutedCall
 
-if TYPE_CHECKING:
-    from visionllm_sdk.generation import RoutedCall
-
-__all__ = ["Sessions", "VisionSession", "call_key"]
+__all__ = ["CallKey", "KeptCall", "Sessions", "VisionSession", "call_key"]
 
 _SOURCES: Final = 512
 _SESSIONS: Final = 256
 LIMITS: Final = HandleLimits(max_items=128, max_bytes=128 * 2**20, ttl=3600.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallKey:
+    """What a routed call was computed from.
+
+    Attributes:
+        identity: of all of it; see `call_key`.
+        images: digests.
+        request: what the user said.
+    """
+
+    identity: str
+    images: tuple[str, ...]
+    request: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KeptCall(RoutedCall):
+    """A routed call that a session keeps.
+
+    Attributes:
+        key: what it was computed from.
+    """
+
+    key: CallKey
 
 
 class VisionSession:
@@ -39,7 +66,7 @@ class VisionSession:
     def __init__(self, *, secret: bytes | None = None, limits: HandleLimits = LIMITS) -> None:
         key = secret or secrets.token_bytes(32)
         self.images = ImageHandles(limits=limits, secret=key)
-        self.links: HandleStore[RoutedCall] = HandleStore("link", limits=limits, secret=key)
+        self.links: HandleStore[KeptCall] = HandleStore("link", limits=limits, secret=key)
         self._sources: OrderedDict[str, str] = OrderedDict()  # fingerprint of a source to handle
         self._lock = threading.Lock()
 
@@ -85,11 +112,12 @@ class VisionSession:
         piece = LoadedImage(whole.image.crop((left, top, right, bottom)), f"crop of {handle} at {box.xyxy}")
         return self.images.add(piece)
 
-    def keep(self, call: RoutedCall, *, key: str) -> str:
-        """Keep a routed call with its super-links; `key` is the identity of what it was computed from."""
+    def keep(self, call: RoutedCall, *, key: CallKey) -> str:
+        """Keep a routed call with its super-links; `key` is what it was computed from."""
         nbytes = sum(link.states.nbytes for link in call.super_links)
         labels = ", ".join(call.labels)
-        return self.links.put(call, nbytes=nbytes, origin=f"{call.token} {labels}", key=key)
+        kept = KeptCall(token=call.token, links=call.links, context=call.context, key=key)
+        return self.links.put(kept, nbytes=nbytes, origin=f"{call.token} {labels}", key=key.identity)
 
 
 class Sessions:
@@ -99,7 +127,7 @@ class Sessions:
         secret: mixed into the handles. Processes that continue each other's threads need the same one; the
             default, none, makes handles depend on the thread's name and on what they stand for.
         limits: of every session.
-        max_sessions: how many are kept.
+        max_sessions: how many are kept, beside those of running threads.
     """
 
     def __init__(
@@ -109,6 +137,7 @@ class Sessions:
         self._limits = limits
         self._max = max_sessions
         self._sessions: OrderedDict[str, VisionSession] = OrderedDict()
+        self._running: Counter[str | None] = Counter()
         self._alone = VisionSession(limits=limits)
         self._lock = threading.Lock()
 
@@ -122,9 +151,28 @@ class Sessions:
                 secret = blake2b(thread.encode(), key=self._secret, digest_size=32).digest()
                 session = self._sessions[thread] = VisionSession(secret=secret, limits=self._limits)
             self._sessions.move_to_end(thread)
-            while len(self._sessions) > self._max:
-                self._sessions.popitem(last=False)
+            self._make_room()
             return session
+
+    @contextmanager
+    def running(self, thread: str | None) -> Iterator[None]:
+        """The time in which a thread runs: its session stays, and so do the images in it."""
+        with self._lock:
+            self._running[thread] += 1
+        try:
+            with self.of(thread).images.held():
+                yield
+        finally:
+            with self._lock:
+                self._running -= Counter([thread])  # names that do not run are left out
+                self._make_room()
+
+    def _make_room(self) -> None:
+        """Forget the sessions used least recently, but for the latest and those of running threads."""
+        spare = len(self._sessions) - self._max
+        idle = (thread for thread in [*self._sessions][:-1] if thread not in self._running)
+        for thread in [*islice(idle, max(spare, 0))]:
+            del self._sessions[thread]
 
 
 def call_key(prompt: Sequence[int], images: Sequence[str], reply: Sequence[int], number: int) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from visionllm_sdk.skills import VisionLLM
     from visionllm_sdk.skills.engine import Engine
 
-__all__ = ["Skill", "forced_calls", "skills_of"]
+__all__ = ["BUILT_IN", "Skill", "forced_calls", "skills_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +183,8 @@ _BUILT_IN: Final = (
     _skill("caption", "Say in a sentence what an image shows."),
 )
 _BY_NAME: Final[Mapping[str, Skill]] = {skill.name: skill for skill in _BUILT_IN}
+BUILT_IN: Final = frozenset(_BY_NAME)
+"""Names of the skills that this SDK brings."""
 
 
 def skills_of(vlm: VisionLLM) -> list[Skill]:

@@ -18,7 +18,7 @@ from pydantic import PrivateAttr, ValidationError
 from visionllm_sdk.agent.arguments import SkillArguments
 from visionllm_sdk.agent.dialogue import OVERLAY, PRODUCED, images_of
 from visionllm_sdk.agent.recipes import Recipe
-from visionllm_sdk.agent.sessions import VisionSession
+from visionllm_sdk.agent.sessions import KeptCall, VisionSession
 from visionllm_sdk.agent.skills import Skill
 from visionllm_sdk.agent.telling import Outcome, details, say
 from visionllm_sdk.agent.workspace import Workspace, thread_of
@@ -50,7 +50,8 @@ class _Order:
         session: of the conversation.
         images: to look at, in the order of the skill's arguments; the last one is what the result is about.
         handles: of the images.
-        call: the routed call whose super-links the vision model passed on; None routes by the labels.
+        call: the routed call whose super-links the vision model passed on, if it was made for what is asked;
+            None routes by the labels.
         marked: regions of the message that its labels stand for: each has its detection.
     """
 
@@ -133,12 +134,10 @@ class VisionTool(BaseTool):
         self, runtime: Annotated[Any, InjectedToolArg()] = None, **arguments: Any
     ) -> tuple[_Content, Outcome]:
         try:
-            at_hand = self._at_hand(arguments, runtime)
-            order = (
-                self._order(arguments, runtime)
-                if at_hand
-                else await asyncio.to_thread(self._order, arguments, runtime)
-            )
+            if self._at_hand(arguments, runtime):
+                order = self._order(arguments, runtime)
+            else:
+                order = await asyncio.to_thread(self._order, arguments, runtime)
             result = await self._carry_out_together(order)
             if not self.overlay and not isinstance(result, Picture):  # nothing to draw or to encode
                 return self._report(order, result)
@@ -163,9 +162,10 @@ class VisionTool(BaseTool):
         typed = self._skill.arguments(**arguments)
         session = self._session(runtime)
         messages = _messages(runtime)
-        handles, images = self._images(typed, messages, session) if self._skill.images else ((), ())
         link = getattr(typed, "superlink", None)
-        call = None if link is None else self._recall(link, messages, session)
+        with session.images.held():
+            handles, images = self._images(typed, messages, session) if self._skill.images else ((), ())
+            call = None if link is None else self._recall(link, messages, session)
         if call is not None and call.token != self._skill.token:
             raise HandleError(
                 "the super-link belongs to another skill",
@@ -173,10 +173,19 @@ class VisionTool(BaseTool):
                 limit=self._skill.token,
                 remedy="Call the tool with labels and image only.",
             )
+        if call is not None and not self._made_for(call, typed, images):
+            call = None  # a person has changed what the vision model asked for
         marked = {} if call is None or link is None else self._marked(link, call, typed, messages)
         return _Order(
             arguments=typed, session=session, images=images, handles=handles, call=call, marked=marked
         )
+
+    def _made_for(self, call: KeptCall, arguments: SkillArguments, images: Sequence[LoadedImage]) -> bool:
+        """Whether a call is about what the arguments say, and was computed from the images they name."""
+        phrased = self._skill.phrased(call, call.key.request)
+        given = arguments.model_fields_set & phrased.keys()
+        same = all(getattr(arguments, name) == phrased[name] for name in given)
+        return same and all(image.digest in call.key.images for image in images)
 
     def _marked(
         self, link: str, call: RoutedCall, arguments: SkillArguments, messages: Sequence[BaseMessage]
@@ -226,7 +235,7 @@ class VisionTool(BaseTool):
             error.remedy = f"Images of this conversation: {known}.{latest}"
             raise error.at(f"argument `{name}`") from error
 
-    def _recall(self, link: str, messages: Sequence[BaseMessage], session: VisionSession) -> RoutedCall:
+    def _recall(self, link: str, messages: Sequence[BaseMessage], session: VisionSession) -> KeptCall:
         """The routed call under a handle; if it is gone, computed again from the message that made it."""
         if link not in session.links:
             recipe = Recipe.behind(link, messages)
@@ -322,7 +331,7 @@ class VisionTool(BaseTool):
         """An image block for a model that can see it: a picture that was made, or a result drawn over its
         image."""
         if isinstance(result, Picture):
-            seen = self.overlay or order.call is not None
+            seen = self.overlay or getattr(order.arguments, "superlink", None) is not None
             data = result.to_png(metadata=False) if seen and result.refused is None else None
             return None if data is None else _block(data, {PRODUCED: result.handle})
         if not self.overlay or not isinstance(result, ImageResult):
@@ -373,11 +382,8 @@ def _messages(runtime: Any) -> Sequence[BaseMessage]:
     """The conversation in the state of a graph."""
     state = getattr(runtime, "state", None)
     found = state.get("messages", ()) if isinstance(state, Mapping) else getattr(state, "messages", state)
-    return (
-        [one for one in found or () if isinstance(one, BaseMessage)]
-        if isinstance(found, list | tuple)
-        else []
-    )
+    given = found if isinstance(found, list | tuple) else ()
+    return [one for one in given if isinstance(one, BaseMessage)]
 
 
 def _as_tool_error(error: VisionLLMError) -> ToolException:

@@ -7,6 +7,7 @@ import base64
 import io
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from langchain.agents import create_agent
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from visionllm_sdk._result import Probability
 from visionllm_sdk.agent.requests import PROVIDER
+from visionllm_sdk.agent.skills import BUILT_IN
 from visionllm_sdk.agent.workspace import thread_of
 from visionllm_sdk.errors import ArtifactError, InputError
 from visionllm_sdk.images import ImageSource, LoadedImage
@@ -103,8 +105,9 @@ class VisionAgent(Runnable[AgentInput, Reply]):
             InputError: an empty message, something that is no region, or images and regions beside messages.
         """
         named = _named(config)
-        messages = self._messages(input, images, regions, named)
-        state = self.graph.invoke({"messages": messages}, named, **kwargs)
+        with self._running(named):
+            messages = self._messages(input, images, regions, named)
+            state = self.graph.invoke({"messages": messages}, named, **kwargs)
         return reply_of(state["messages"])
 
     async def ainvoke(
@@ -118,7 +121,7 @@ class VisionAgent(Runnable[AgentInput, Reply]):
     ) -> Reply:
         """As :meth:`invoke`; calls that wait at the same time share the model's batches."""
         named = _named(config)
-        with self.vlm.workspace.conversation():
+        with self.vlm.workspace.conversation(), self._running(named):
             messages = await asyncio.to_thread(self._messages, input, images, regions, named)
             state = await self.graph.ainvoke({"messages": messages}, named, **kwargs)
         return reply_of(state["messages"])
@@ -134,10 +137,15 @@ class VisionAgent(Runnable[AgentInput, Reply]):
     ) -> Iterator[Reply]:
         """The reply as it grows: after every call, and when it is finished. As :meth:`invoke`."""
         named = _named(config)
-        messages = self._messages(input, images, regions, named)
-        for state in self.graph.stream({"messages": messages}, named, stream_mode="values", **kwargs):
-            if isinstance(state["messages"][-1], AIMessage | ToolMessage):
-                yield reply_of(state["messages"])
+        with self._running(named):
+            messages = self._messages(input, images, regions, named)
+            for state in self.graph.stream({"messages": messages}, named, stream_mode="values", **kwargs):
+                if isinstance(state["messages"][-1], AIMessage | ToolMessage):
+                    yield reply_of(state["messages"])
+
+    def _running(self, config: RunnableConfig) -> AbstractContextManager[None]:
+        """The time of one run, in which nothing else pushes its images out."""
+        return self.vlm.workspace.sessions.running(thread_of(config))
 
     def _messages(
         self, given: AgentInput, images: Any, regions: Any, config: RunnableConfig
@@ -198,7 +206,8 @@ def reply_of(messages: Sequence[BaseMessage]) -> Reply:
     """The last turn of an agent's conversation as a typed reply.
 
     Args:
-        messages: of the conversation; artifacts may be typed results or the data of such.
+        messages: of the conversation; artifacts of this SDK's tools may be typed results or the data of
+            such, those of other people's stay in their messages.
 
     Raises:
         ArtifactError: an artifact was changed or damaged.
@@ -218,9 +227,13 @@ def reply_of(messages: Sequence[BaseMessage]) -> Reply:
 
 
 def _calls(message: AIMessage, reports: Mapping[str, ToolMessage]) -> Iterator[RoutedCall]:
-    """The tool calls of one message with their results."""
+    """The tool calls of one message with their results; of other people's tools only the names."""
     audit = {(entry.tool, entry.labels): entry for entry in _kept(message).routing}
+    own = BUILT_IN | {tool for tool, _ in audit}
     for call in message.tool_calls:
+        if call["name"] not in own:
+            yield RoutedCall(token="", tool=call["name"], probability=1.0)
+            continue
         report = reports.get(call["id"] or "")
         labels = _labels(call["args"])
         entry = audit.get((call["name"], labels)) or audit.get((call["name"], ("",)))
@@ -232,8 +245,8 @@ def _calls(message: AIMessage, reports: Mapping[str, ToolMessage]) -> Iterator[R
                 probability=entry.probability if entry else 1.0,
                 alternatives=entry.alternatives if entry else (),
                 result=result,
-                image=call["args"].get("image"),
-                superlink=call["args"].get("superlink"),
+                image=_handle(call["args"].get("image")),
+                superlink=_handle(call["args"].get("superlink")),
             )
 
 
@@ -271,8 +284,7 @@ def _kept(message: AIMessage) -> _Kept:
 
 
 def _results_of(report: ToolMessage | None) -> Sequence[Any]:
-    """The typed results of a tool of this SDK, one for each region where it was asked about regions; other
-    tools' artifacts stay in their messages."""
+    """The typed results of a tool of this SDK, one for each region where it was asked about regions."""
     artifact = report.artifact if report is not None else None
     if artifact is None or (isinstance(artifact, Mapping) and "type" not in artifact):
         return (None,)
@@ -281,13 +293,18 @@ def _results_of(report: ToolMessage | None) -> Sequence[Any]:
 
 
 def _labels(arguments: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a call looks for, as the reply names it."""
+    """What a call looks for, as the reply names it; nothing where a planner wrote something else."""
     keypoints = arguments.get("keypoints")
-    if isinstance(keypoints, list):
-        return tuple(keypoints)
     names = ("labels", "expression", "label", "prompt", "instruction")
     given = next((arguments[name] for name in names if name in arguments), ())
-    return (given,) if isinstance(given, str) else tuple(given)
+    given = keypoints if isinstance(keypoints, list) else [given] if isinstance(given, str) else given
+    fits = isinstance(given, list | tuple) and all(isinstance(one, str) for one in given)
+    return tuple(given) if fits else ()
+
+
+def _handle(given: Any) -> str | None:
+    """A handle among the arguments, which a planner may have written badly."""
+    return given if isinstance(given, str) else None
 
 
 def _finish(message: AIMessage) -> Any:

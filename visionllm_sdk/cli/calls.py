@@ -135,7 +135,7 @@ def look(call: ImageCall, names: Sequence[str], work: Work) -> None:
 
     Raises:
         ImageError: an image that cannot be used.
-        InputError: the picture's name tells no format that can be written.
+        InputError: pictures cannot be written to the place that was named.
         CheckpointError: no such checkpoint.
         AdapterError: no such adapter, or one that was made for another model.
     """
@@ -143,7 +143,7 @@ def look(call: ImageCall, names: Sequence[str], work: Work) -> None:
 
     save = call.save if isinstance(call, DrawnCall) else None
     if save is not None:
-        show.check_target(save, len(names))
+        show.check_targets(save, len(names))
     images = load_images(names, call.allow_urls)
     vlm, adapter = call.load_adapted()
     results = show.with_progress(images, lambda part: work(vlm, part, adapter))

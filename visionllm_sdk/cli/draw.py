@@ -100,7 +100,7 @@ def parse_size(text: str) -> tuple[int, int]:
 def _check_target(save: Path) -> None:
     from visionllm_sdk.cli import show
 
-    show.check_target(save, 1)
+    show.check_target(save, made=True)
 
 
 def _write(pictures: Sequence[Picture], save: Path, *, metadata: bool, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     0: done; 1: a fault of this program, or an evaluation that misses a bar; 2: a request that cannot be
     fulfilled as it is; 130: interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # A letter that the output's encoding cannot hold must not end the work.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -9,6 +9,14 @@ import typer
 
 from visionllm_sdk.cli.calls import ModelCall, takes
 
+SplitOption = Annotated[str, typer.Option("--split", help="Part of DATA, where it has several.")]
+SkipOption = Annotated[
+    bool, typer.Option("--skip-faulty", help="Leave faulty items of DATA out instead of refusing it.")
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="FOLDER", help="Write report.json and a contact sheet there.")
+]
+
 
 @takes(ModelCall)
 def evaluate(
@@ -24,15 +32,14 @@ def evaluate(
     adapter: Annotated[
         Path | None, typer.Option("--adapter", metavar="FOLDER", help="Adapter to answer with.")
     ] = None,
+    split: SplitOption = "val",
+    skip_faulty: SkipOption = False,
     scenes: Annotated[int, typer.Option("--scenes", "-n", min=1, help="How many held-out scenes.")] = 500,
     start: Annotated[int, typer.Option("--start", min=0, help="Which held-out scene is the first.")] = 0,
     skill: Annotated[
         list[str] | None, typer.Option("--skill", help="Measure only this skill; may be repeated.")
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FOLDER", help="Write report.json and a contact sheet there."),
-    ] = None,
+    out: OutOption = None,
     *,
     call: ModelCall,
 ) -> None:
@@ -46,7 +53,14 @@ def evaluate(
 
     if data is not None:
         measured = load_extension("evaluate")(
-            call.load(), data, images=images, skills=skill, adapter=adapter, out=out
+            call.load(),
+            data,
+            images=images,
+            skills=skill,
+            adapter=adapter,
+            out=out,
+            split=split,
+            skip_faulty=skip_faulty,
         )
         show.print_figures(measured, as_json=call.as_json)
         return

@@ -54,7 +54,7 @@ def _tell(
     from visionllm_sdk.regions import check_regions
 
     if call.save is not None:
-        show.check_target(call.save, 1)
+        show.check_target(call.save)
     (source,) = load_images([image], call.allow_urls)
     regions = check_regions(read_regions(written), (source.width, source.height))
     vlm, adapter = call.load_adapted()

@@ -13,9 +13,20 @@ from rich.console import Console, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
+from visionllm_sdk._pictures import FORMATS
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.images import LoadedImage
-from visionllm_sdk.results import Answer, Count, Detections, ImageResult, Poses, Reply, Result, SemanticMap
+from visionllm_sdk.results import (
+    Answer,
+    Count,
+    Detections,
+    ImageResult,
+    Picture,
+    Poses,
+    Reply,
+    Result,
+    SemanticMap,
+)
 
 
 def messages() -> Console:
@@ -24,8 +35,13 @@ def messages() -> Console:
 
 
 def print_json(value: Any) -> None:
-    """Data as JSON, alone on standard output."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    """Data as JSON, alone on standard output; escaped where its encoding cannot hold the text."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value)
+    sys.stdout.write(text + "\n")
 
 
 def print_figures(figures: dict[str, Any], *, as_json: bool) -> None:
@@ -122,21 +138,53 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def check_target(to: Path, images: int) -> None:
-    """Refuse a picture that could not be written, before any work is done for it.
+def check_targets(to: Path, images: int) -> None:
+    """Refuse a place where `save_pictures` could not write, before any work is done for it.
 
     Raises:
-        InputError: the name tells no format that can be written.
+        InputError: a file stands where a folder is needed, or the name tells no format that can be written.
+    """
+    if images == 1 and not to.is_dir():
+        check_target(to)
+    else:
+        _check_folder(to)
+
+
+def check_target(to: Path, *, made: bool = False) -> None:
+    """Refuse one picture that could not be written, before any work is done for it.
+
+    Args:
+        to: the file.
+        made: the picture may be one that the model makes; these are written in fewer formats.
+
+    Raises:
+        InputError: a folder, a place in a file, or a name that tells no format that can be written.
     """
     from PIL import Image
 
-    if images > 1 or to.is_dir():
-        return
-    formats = Image.registered_extensions()  # by suffix
-    if formats.get(to.suffix.lower()) not in Image.SAVE:
+    if to.is_dir():
+        raise InputError(
+            "one picture is written, and this is a folder",
+            value=str(to),
+            remedy=f"Name a file in it, such as {to / 'picture.png'}.",
+        )
+    _check_folder(to.parent)
+    suffix = to.suffix.lower()
+    kind = Image.registered_extensions().get(suffix)
+    if kind not in Image.SAVE or (made and suffix not in FORMATS):
         raise InputError(
             "the picture's format is unknown", value=to.name, limit=".png, .jpg, .webp", remedy="Rename it."
         )
+
+
+def _check_folder(folder: Path) -> None:
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(
+                "a folder is needed here, and this is a file",
+                value=str(place),
+                remedy="Name another folder; one that does not exist is created.",
+            )
 
 
 def save_pictures(
@@ -152,12 +200,21 @@ def save_pictures(
 
 
 def save_picture(result: Result, image: LoadedImage, to: Path) -> None:
-    """Draw a result, or all results of a reply, over its image and write the file."""
+    """Draw a result, or all results of a reply, over its image and write the file.
+
+    A picture that the model made is itself what is written; with it a reply's other results, which lie in the
+    image that it was made from, are not drawn.
+    """
+    parts = result.results if isinstance(result, Reply) else (result,)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    made = [part for part in parts if isinstance(part, Picture)]
+    if made:
+        made[-1].save(to)
+        return
     picture = image.image
-    for part in result.results if isinstance(result, Reply) else (result,):
+    for part in parts:
         if isinstance(part, ImageResult):
             picture = part.draw(picture)
-    to.parent.mkdir(parents=True, exist_ok=True)
     picture.save(to)
 
 

@@ -19,7 +19,12 @@ _HELP = "/image PATH adds an image, /new starts over, /quit leaves."
 
 
 def converse(
-    vlm: VisionLLM, images: Sequence[LoadedImage], *, adapter: str | None = None, save: Path | None
+    vlm: VisionLLM,
+    images: Sequence[LoadedImage],
+    *,
+    adapter: str | None = None,
+    allow_urls: bool = False,
+    save: Path | None,
 ) -> None:
     """Read messages and answer them until the input ends or says /quit.
 
@@ -27,9 +32,11 @@ def converse(
         vlm: the model.
         images: what the conversation is about at first.
         adapter: name of the one that answers.
+        allow_urls: http(s) URLs are fetched.
         save: picture that is written anew after every reply with results.
     """
     from visionllm_sdk.skills import PastTurn
+    from visionllm_sdk.skills.history import conversation
 
     console = Console()
     show.messages().print(_HELP, style="dim")
@@ -37,7 +44,7 @@ def converse(
     for line in _lines(console):
         try:
             if line.startswith("/image "):
-                fresh.append(load_image(line.removeprefix("/image ").strip()))
+                fresh.append(load_image(line.removeprefix("/image ").strip(), allow_urls=allow_urls))
                 latest = fresh[-1:]
                 continue
             if line == "/new":
@@ -45,15 +52,15 @@ def converse(
                 continue
             if line.startswith("/"):
                 raise InputError("unknown command", value=line.split()[0], limit=_HELP)
+            seen = conversation(line, fresh, history, vlm.rules).image
             reply = vlm.chat(line, images=fresh, history=history, adapter=adapter)
-        except VisionLLMError as error:
+            history.append(PastTurn(line, reply, images=tuple(fresh)))
+            fresh = []
+            console.print(show.table_of(reply))
+            if save is not None and reply.results and seen is not None:
+                show.save_picture(reply, seen, save)
+        except (VisionLLMError, OSError) as error:
             show.messages().print(f"Error: {error}", style="red", markup=False)
-            continue
-        history.append(PastTurn(line, reply, images=tuple(fresh)))
-        fresh = []
-        console.print(show.table_of(reply))
-        if save is not None and reply.results and latest:
-            show.save_picture(reply, latest[-1], save)
 
 
 def _lines(console: Console) -> Iterator[str]:

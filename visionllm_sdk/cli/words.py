@@ -55,11 +55,11 @@ def chat(
     if save is not None and not image:
         raise InputError("--save needs an image to draw on", remedy="Name one with --image.")
     if save is not None:
-        show.check_target(save, 1)
+        show.check_target(save, made=True)
     images = load_images(image or [], call.allow_urls)
     vlm, adapter = call.load_adapted()
     if text is None:
-        talk.converse(vlm, images, adapter=adapter, save=save)
+        talk.converse(vlm, images, adapter=adapter, allow_urls=call.allow_urls, save=save)
         return
     reply = vlm.chat(text, images=images, adapter=adapter)
     show.print_results([reply], [""], as_json=call.as_json)

@@ -311,5 +311,5 @@ def _end_after(row: DecodedRow) -> str:
     """Why the reply ends with the token just written; empty if it does not."""
     options = row.request.options
     if options.stop and any(text in row.reply.text for text in options.stop):
-        return "stop"
+        return "stop_string"
     return "length" if len(row.reply.ids) >= options.max_new_tokens else ""

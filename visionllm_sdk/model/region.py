@@ -178,17 +178,20 @@ def mask_weights(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     """How much each cell of a coarse map counts in the mean of samples at all mask pixels.
 
     Bilinear sampling is separable, so the sum over pixels is a weighting of the map's cells: W = Ay^T M Ax.
+    Sums are float32: float16 counts no more than 65,504 pixels, bfloat16 no more than 256 exactly.
 
     Args:
         masks: 1 inside, at a finer resolution. (R, H, W)
         grid: height and width of the map.
 
     Returns:
-        (R, h, w)
+        In the format of the masks. (R, h, w)
     """
-    down = _sampling_matrix(masks.shape[1], grid[0], masks)  # (H, h)
-    across = _sampling_matrix(masks.shape[2], grid[1], masks)  # (W, w)
-    return (down.T @ (masks @ across)) / masks.sum((1, 2))[:, None, None]
+    inside = masks.float()
+    down = _sampling_matrix(inside.shape[1], grid[0], inside)  # (H, h)
+    across = _sampling_matrix(inside.shape[2], grid[1], inside)  # (W, w)
+    weights = (down.T @ (inside @ across)) / inside.sum((1, 2))[:, None, None]
+    return weights.to(masks.dtype)
 
 
 def _pool(maps: Tensor, weights: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class GenerationOptions:
         top_p: sample among the most probable tokens that hold this share; 1 among all.
         repetition_penalty: above 1 makes tokens that stood before less likely.
         seed: of sampling; None draws one.
-        stop: the reply ends before any of these texts.
+        stop: the reply ends before any of these texts; one text may stand for itself.
         tokens: routing tokens the reply may use; None all of the checkpoint.
         require: routing token without which the reply may not end.
         routing_bias: added to the scores of routing tokens.
@@ -54,7 +54,7 @@ class GenerationOptions:
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     seed: int | None = None
-    stop: tuple[str, ...] = ()
+    stop: Sequence[str] = ()
     tokens: tuple[str, ...] | None = None
     require: str | None = None
     routing_bias: Mapping[str, float] = field(default_factory=dict)
@@ -73,6 +73,19 @@ class GenerationOptions:
                 raise InputError(
                     f"{name} is out of range", value=value, limit=allowed, remedy=f"Correct {name}."
                 )
+        object.__setattr__(self, "stop", _stop_texts(self.stop))
+
+
+def _stop_texts(given: object) -> tuple[str, ...]:
+    texts = (given,) if isinstance(given, str) else given
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) and text for text in texts):
+        raise InputError(
+            "stop does not hold texts",
+            value=given,
+            limit="a string, or several, none of them empty",
+            remedy="Correct stop, such as stop=('END',).",
+        )
+    return tuple(texts)
 
 
 class TokenChooser:

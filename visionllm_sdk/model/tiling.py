@@ -23,6 +23,8 @@ Frame = tuple[float, float, float, float]
 WHOLE: Frame = (0.0, 0.0, 1.0, 1.0)
 _LARGEST_GRID = 64
 _HALF = 0.5 - 1e-4  # a little less than half, for rounding
+_LARGE = 16_000_000
+"""Pixels up to which a canvas is always laid out in full."""
 
 
 @functools.lru_cache(maxsize=16)
@@ -115,6 +117,28 @@ class Canvas:
         spread.paste(image, (self.left, self.top))
         return spread
 
+    def resized(self, image: Image.Image, fill: tuple[int, int, int], width: int, height: int) -> Image.Image:
+        """The image on its canvas, resized as by :func:`resize_bicubic`.
+
+        Margins lie along one axis only, so that the pass along the other may come before them: the canvas of
+        a long, narrow image has hundreds of times its pixels, and never stands in full.
+
+        Args:
+            image: RGB.
+            fill: colour of the margins, 0..255.
+            width: of the result in pixels.
+            height: of the result in pixels.
+        """
+        if self.width * self.height <= max(_LARGE, 4 * image.width * image.height):
+            return resize_bicubic(self.spread(image, fill), width, height)
+        if self.width == image.width:
+            shrunk = image.resize((width, image.height), Image.Resampling.BICUBIC)
+            canvas = Canvas(width, self.height, 0, self.top, shrunk.size)
+        else:
+            shrunk = image.resize((image.width, height), Image.Resampling.BICUBIC)
+            canvas = Canvas(self.width, height, self.left, 0, shrunk.size)
+        return canvas.spread(shrunk, fill).resize((width, height), Image.Resampling.BICUBIC)
+
 
 def canvas_of(width: int, height: int, *, grid: Grid = (1, 1), max_stretch: float | None = None) -> Canvas:
     """The canvas of an image: the image itself, or so much more that the grid stretches it no further.
@@ -176,11 +200,11 @@ def cut_tiles(
     """
     columns, rows = choose_grid(*image.size, max_tiles=max_tiles, tile_size=tile_size)
     whole = canvas_of(*image.size, max_stretch=max_stretch)
-    thumbnail = resize_bicubic(whole.spread(image, fill), tile_size, tile_size)
+    thumbnail = whole.resized(image, fill, tile_size, tile_size)
     if (columns, rows) == (1, 1):
         return [thumbnail]
     canvas = canvas_of(*image.size, grid=(columns, rows), max_stretch=max_stretch)
-    resized = resize_bicubic(canvas.spread(image, fill), columns * tile_size, rows * tile_size)
+    resized = canvas.resized(image, fill, columns * tile_size, rows * tile_size)
     tiles = [
         resized.crop((x, y, x + tile_size, y + tile_size))
         for y in range(0, rows * tile_size, tile_size)
@@ -223,7 +247,9 @@ def tile_array(
     return values
 
 
-def thumbnail_mask(mask: NDArray[np.bool_], tile_size: int) -> NDArray[np.bool_]:
+def thumbnail_mask(
+    mask: NDArray[np.bool_], tile_size: int, canvas: Canvas | None = None
+) -> NDArray[np.bool_]:
     """A region mask at image resolution, brought to the thumbnail's resolution.
 
     A pixel is inside if the region covers at least half of it. A region that covers no pixel so far keeps
@@ -232,23 +258,28 @@ def thumbnail_mask(mask: NDArray[np.bool_], tile_size: int) -> NDArray[np.bool_]
     Args:
         mask: (height, width), bool.
         tile_size: side of the thumbnail in pixels.
+        canvas: what the thumbnail shows; None: the image without margins.
 
     Returns:
         (tile_size, tile_size), bool.
     """
-    share = _mean_of_spans(_mean_of_spans(mask.astype(np.float32), tile_size).T, tile_size).T
+    canvas = canvas or canvas_of(mask.shape[1], mask.shape[0])
+    down = _mean_of_spans(mask.astype(np.float32), tile_size, canvas.top, canvas.height)
+    share = _mean_of_spans(down.T, tile_size, canvas.left, canvas.width).T
     if share.max() <= 0:
         return np.zeros_like(share, dtype=bool)
     small: NDArray[np.bool_] = share >= min(_HALF, share.max() * (1 - 1e-4))
     return small
 
 
-def _mean_of_spans(values: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """The mean of each of `count` equal spans of rows, fractions of rows included. (n, m) -> (count, m)"""
-    length = len(values)
-    before = np.zeros((length + 1, values.shape[1]))
+def _mean_of_spans(values: NDArray[np.float32], count: int, start: int, length: int) -> NDArray[np.float32]:
+    """The mean of each of `count` equal spans of rows, fractions of rows included. (n, m) -> (count, m)
+
+    The spans divide `length` rows, zeros but for the n values from `start` on.
+    """
+    before = np.zeros((len(values) + 1, values.shape[1]))
     np.cumsum(values, axis=0, out=before[1:])
-    border = np.arange(count + 1) * (length / count)
-    row = np.minimum(border.astype(np.int64), length - 1)
+    border = np.clip(np.arange(count + 1) * (length / count) - start, 0, len(values))
+    row = np.minimum(border.astype(np.int64), len(values) - 1)
     integral = before[row] + (border - row)[:, None] * values[row]
     return (np.diff(integral, axis=0) * (count / length)).astype(np.float32)

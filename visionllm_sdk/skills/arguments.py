@@ -207,7 +207,7 @@ def check_phrase(text: object, word: str) -> str:
     """One short piece of text on one line, with blanks squeezed.
 
     Raises:
-        InputError: not text, or empty.
+        InputError: not text, empty, or with half a surrogate pair.
         LimitError: longer than a label or an expression can be.
     """
     squeezed = " ".join(_text(text, word).split())
@@ -234,7 +234,7 @@ def check_message(text: object, word: str = "the text") -> str:
     """A message to the model, as it was written but for blanks at its ends.
 
     Raises:
-        InputError: not text, or empty.
+        InputError: not text, empty, or with half a surrogate pair.
     """
     return _text(text, word).strip()
 
@@ -244,6 +244,15 @@ def _text(text: object, word: str) -> str:
         raise InputError(f"{word} is not text", value=text, limit="a string")
     if not text.strip():
         raise InputError(f"{word} is empty", value=text, remedy="Write at least one word.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{word} does not encode to UTF-8: character {error.start} is half a surrogate pair",
+            value=text.encode(errors="backslashreplace").decode(),
+            limit="characters of Unicode",
+            remedy="Decode it again from its bytes, or leave that character out.",
+        ) from error
     return text
 
 

@@ -24,8 +24,9 @@ from visionllm_sdk.skills.wording import report
 
 _CLOSING_TOKENS: Final = 96
 _REPORT: Final = "I found"
-_FINISH: Final[Mapping[str, Literal["stop", "length", "cancelled"]]] = {
+_FINISH: Final[Mapping[str, Literal["stop", "stop_string", "length", "cancelled"]]] = {
     "stop": "stop",
+    "stop_string": "stop_string",
     "length": "length",
     "calls": "length",
     "cancelled": "cancelled",

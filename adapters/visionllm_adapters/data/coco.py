@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from visionllm_adapters.data.faults import Faults
-from visionllm_adapters.data.reading import box_inside, mask_of, numbers, open_picture, read_json
+from visionllm_adapters.data.reading import (
+    area_of,
+    box_inside,
+    mask_of,
+    numbers,
+    open_picture,
+    points_inside,
+    read_json,
+)
 from visionllm_adapters.data.records import DataSet, Record, Reference, Thing, Triple
 from visionllm_sdk.errors import DataError
 
@@ -21,16 +29,18 @@ def is_coco(data: Any) -> bool:
     return isinstance(data, Mapping) and {"images", "annotations"} <= data.keys()
 
 
-def read_coco(path: Path, images: Path | None = None, *, data: Any = None) -> DataSet:
+def read_coco(path: Path, images: Path | None = None, *, data: Any = None, split: str = "train") -> DataSet:
     """Read a COCO file.
 
     Expressions are taken from annotations (`expression`, `sentences`), from the list `refs` of RefCOCO
-    (`ann_id`, `sentences`), or from the captions of images that have one annotation.
+    (`ann_id`, `sentences`, `split`), or from the captions of images that have one annotation. Annotations
+    of a caption and no box describe their image.
 
     Args:
         path: the JSON file.
         images: where the pictures lie; the file's own folder if not given.
         data: its content, if already parsed.
+        split: which refs, where they name one.
 
     Raises:
         DataError: the file is not COCO JSON.
@@ -44,7 +54,7 @@ def read_coco(path: Path, images: Path | None = None, *, data: Any = None) -> Da
         entries = content.get(part)
         if part in {"images", "annotations"} or entries is not None:
             _check_entries(entries, part, path)
-    return _CocoReader(content, path, images or path.parent).read()
+    return _CocoReader(content, path, images or path.parent, split).read()
 
 
 def _check_entries(entries: Any, part: str, path: Path) -> None:
@@ -59,23 +69,38 @@ def _check_entries(entries: Any, part: str, path: Path) -> None:
 
 
 class _CocoReader:
-    def __init__(self, content: Mapping[str, Any], path: Path, images: Path) -> None:
+    def __init__(self, content: Mapping[str, Any], path: Path, images: Path, split: str) -> None:
         self.content = content
         self.path = path
         self.images = images
         self.faults = Faults()
         categories = content.get("categories") or [{"id": 1, "name": "object"}]
         self.faults.repeated(((f"category {c.get('id')}", c.get("id")) for c in categories), "duplicate id")
-        self.names = {c["id"]: str(c["name"]) for c in categories if "id" in c and "name" in c}
+        nameless = [c for c in categories if not {"id", "name"} <= c.keys()]
+        for c in nameless:
+            self.faults.error(
+                f"category {c.get('id', '?')}", "category unnamed", f"its keys are {', '.join(c)}"
+            )
+        categories = [c for c in categories if c not in nameless]
+        self.names = {c["id"]: str(c["name"]) for c in categories}
         self.keypoints = {
             str(c["name"]): tuple(map(str, c["keypoints"])) for c in categories if c.get("keypoints")
         }
         self.skeletons = {
             str(c["name"]): _bones(c) for c in categories if c.get("keypoints") and c.get("skeleton")
         }
-        self.refs: dict[Any, list[str]] = defaultdict(list)
-        for ref in content.get("refs", ()):
-            self.refs[ref.get("ann_id")] += _expressions_of(ref)
+        self.refs = self._referred(content.get("refs") or [], split)
+
+    def _referred(self, refs: list[Mapping[str, Any]], split: str) -> dict[Any, list[str]]:
+        """Expressions of the split by annotation."""
+        found: dict[Any, list[str]] = defaultdict(list)
+        own = [ref for ref in refs if ref.get("split", split) == split]
+        if refs and not own:
+            others = ", ".join(sorted({str(ref["split"]) for ref in refs}))
+            self.faults.warning(self.path.name, "split empty", f"no ref is of {split!r}, but of {others}")
+        for ref in own:
+            found[ref.get("ann_id")] += _expressions_of(ref)
+        return found
 
     def read(self) -> DataSet:
         entries = self.content["images"]
@@ -125,25 +150,31 @@ class _CocoReader:
                 f"the file says {said[0]} x {said[1]}, the picture is {size[0]} x {size[1]}",
             )
             return None
-        found = [(a, thing) for a in annotations if (thing := self._thing(a, size)) is not None]
+        said_of_all = [a for a in annotations if _describes(a)]
+        boxed = [a for a in annotations if not _describes(a)]
+        found = [(a, thing) for a in boxed if (thing := self._thing(a, size)) is not None]
         references = [Reference(text, thing) for a, thing in found for text in self._expressions(a)]
         captions = _expressions_of(entry)
         if captions and len(found) == 1:  # one expression an image, as in the MDETR files
             references += [Reference(text, found[0][1]) for text in captions]
             captions = []
+        captions += [text for a in said_of_all for text in _expressions_of(a)]
         return Record(
             key=str(entry.get("file_name")),
             source=self.images / str(entry["file_name"]),
             width=size[0],
             height=size[1],
-            things=tuple(thing for _, thing in found),
+            things=None if said_of_all and not boxed else tuple(thing for _, thing in found),
             references=tuple(references),
             captions=tuple(captions),
         )
 
     def _thing(self, entry: Mapping[str, Any], size: tuple[int, int]) -> Thing | None:
         item = _name(entry)
-        category = entry.get("category_id", next(iter(self.names)))
+        if "category_id" not in entry and len(self.names) > 1:
+            self.faults.error(item, "category missing", f"one of {', '.join(self.names.values())}")
+            return None
+        category = entry.get("category_id", next(iter(self.names), None))
         if category not in self.names:
             self.faults.error(item, "category unknown", f"no category has id {category!r}")
             return None
@@ -160,14 +191,16 @@ class _CocoReader:
         points = self._points(entry, label, size)
         if box is None or points is None:
             return None
-        area = entry.get("area")
+        area = area_of(entry.get("area"), float(mask.area if mask else box.area), item, self.faults)
+        if area is None:
+            return None
         return Thing(
             label=label,
             box=box,
             mask=mask,
             keypoints=points,
             crowd=bool(entry.get("iscrowd", 0)),
-            area=float(area) if area is not None else float(mask.area if mask else box.area),
+            area=area,
         )
 
     def _points(
@@ -181,19 +214,15 @@ class _CocoReader:
         flat = numbers(values, 3 * len(names), item, "keypoints", self.faults)
         if flat is None:
             return None
-        points = tuple((flat[i], flat[i + 1], int(flat[i + 2])) for i in range(0, len(flat), 3))
-        outside = [n for n, (x, y, v) in zip(names, points, strict=True) if v and not _within(x, y, size)]
-        if outside:
-            self.faults.error(item, "keypoint outside", f"{', '.join(outside)} of {label}")
-            return None
-        return points
+        return points_inside(flat, names, size, item, self.faults)
 
     def _expressions(self, entry: Mapping[str, Any]) -> list[str]:
         return _expressions_of(entry) + self.refs.get(entry.get("id"), [])
 
 
-def _within(x: float, y: float, size: tuple[int, int]) -> bool:
-    return -1 <= x <= size[0] + 1 and -1 <= y <= size[1] + 1
+def _describes(entry: Mapping[str, Any]) -> bool:
+    """Whether an annotation is about its whole image, as in COCO's caption files."""
+    return not {"bbox", "segmentation", "category_id"} & entry.keys() and bool(_expressions_of(entry))
 
 
 def _expressions_of(entry: Mapping[str, Any]) -> list[str]:

@@ -31,7 +31,7 @@ def read_data(
     Args:
         source: see `Source`.
         images: folder of the pictures, where the annotations do not lie beside them.
-        split: which part of a set that has several (YOLO, `datasets`).
+        split: which part of a set that has several (YOLO, `datasets`, refs of COCO).
 
     Raises:
         DataError: no such file, or one of no known format.
@@ -41,7 +41,7 @@ def read_data(
     if isinstance(source, str) and source.startswith(hub.PREFIX):
         return hub.read_hub(source, split=split)
     if not isinstance(source, str | os.PathLike):
-        return hub.from_rows(source)
+        return hub.from_rows(source, images=None if images is None else Path(images))
     path, pictures = Path(source), None if images is None else Path(images)
     if pictures is not None and not pictures.is_dir():
         raise DataError("the folder of pictures does not exist", value=str(pictures))
@@ -53,14 +53,16 @@ def read_data(
         return yolo.read_yolo(path, split=split)
     if path.suffix == ".jsonl":
         return lines.read_entries(path, pictures)
-    return _read_json_file(path, pictures)
+    return _read_json_file(path, pictures, split)
 
 
 def has_own_split(source: str | os.PathLike[str], split: str = "val") -> bool:
     """Whether a set holds a part to be validated on beside the one to be learnt."""
     path = Path(source)
+    if path.is_dir() and hub.is_saved(path):
+        return hub.has_split(path, split)
     described = path.suffix in {".yaml", ".yml"} and path.is_file()
-    return (described or (path.is_dir() and not hub.is_saved(path))) and yolo.has_split(path, split)
+    return (described or path.is_dir()) and yolo.has_split(path, split)
 
 
 def _read_folder(path: Path, split: str) -> DataSet:
@@ -76,10 +78,10 @@ def _read_folder(path: Path, split: str) -> DataSet:
     raise DataError("the folder holds no known kind of labels", value=str(path), limit=_KNOWN)
 
 
-def _read_json_file(path: Path, images: Path | None) -> DataSet:
+def _read_json_file(path: Path, images: Path | None, split: str) -> DataSet:
     data = read_json(path)
     if coco.is_coco(data):
-        return coco.read_coco(path, images, data=data)
+        return coco.read_coco(path, images, data=data, split=split)
     if isinstance(data, list) and (not data or any(lines.is_lines(entry) for entry in data)):
         return lines.read_entries(path, images)
     raise DataError("the annotations are of no known format", value=str(path), limit=_KNOWN)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from visionllm_adapters.data.faults import Faults
 from visionllm_adapters.data.folders import CLASS_QUESTION
-from visionllm_adapters.data.lines import from_entries
+from visionllm_adapters.data.lines import IMAGE, first_of, from_entries, picture_in
 from visionllm_adapters.data.reading import box_inside, numbers, open_picture
 from visionllm_adapters.data.records import DataSet, Record, Thing
 from visionllm_sdk.errors import DataError
@@ -32,13 +33,52 @@ def read_hub(source: str | Path, *, split: str = "train") -> DataSet:
     name = str(source)
     try:
         if name.startswith(PREFIX):
-            rows = library.load_dataset(name.removeprefix(PREFIX), split=split)
+            rows = _from_hub(library, name.removeprefix(PREFIX), split)
         else:
-            loaded = library.load_from_disk(name)
-            rows = loaded[split] if isinstance(loaded, Mapping) else loaded
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"the data set cannot be loaded: {error}", value=name) from error
+            rows = part_of(library.load_from_disk(name), split, name)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"the data set cannot be loaded: {error}", value=name, remedy="Correct the name or the split."
+        ) from error
     return from_rows(rows, name=name)
+
+
+def _from_hub(library: Any, name: str, split: str) -> Any:
+    *others, last = _spellings(split)
+    for spelling in others:
+        try:
+            return library.load_dataset(name, split=spelling)
+        except ValueError as error:
+            if "split" not in str(error):
+                raise
+    return library.load_dataset(name, split=last)
+
+
+def part_of(loaded: Any, split: str, name: str) -> Any:
+    """The split of a saved set; a set without splits is taken whole."""
+    if not isinstance(loaded, Mapping):
+        return loaded
+    found = next((loaded[spelling] for spelling in _spellings(split) if spelling in loaded), None)
+    if found is None:
+        raise DataError(
+            f"the data set has no split {split!r}",
+            value=name,
+            limit=", ".join(loaded),
+            remedy="Name one of these.",
+        )
+    return found
+
+
+def _spellings(split: str) -> tuple[str, ...]:
+    """What sets of the library call it: most of them say `validation`."""
+    return (split, "validation") if split == "val" else (split,)
+
+
+def has_split(folder: Path, split: str) -> bool:
+    """Whether a saved set has a split."""
+    path = folder / "dataset_dict.json"
+    names = json.loads(path.read_text(encoding="utf-8")).get("splits", ()) if path.is_file() else ()
+    return any(spelling in names for spelling in _spellings(split))
 
 
 def is_saved(source: Path) -> bool:
@@ -46,11 +86,18 @@ def is_saved(source: Path) -> bool:
     return any((source / name).is_file() for name in ("dataset_dict.json", "dataset_info.json"))
 
 
-def from_rows(rows: Iterable[Mapping[str, Any]], *, name: str = "rows") -> DataSet:
+def from_rows(
+    rows: Iterable[Mapping[str, Any]], *, name: str = "rows", images: Path | None = None
+) -> DataSet:
     """A set from rows in memory, such as a `datasets.Dataset`.
 
-    Rows hold `image` and one of: `objects` (`bbox` as x, y, width, height; `category` or `categories`),
-    `question` and `answers`, `caption` or `text`, `label` (a class).
+    Rows hold `image` and one of: `objects` (`bbox` as x, y, width, height; `category` or `categories`; or a
+    list of such, one of each), `question` and `answers`, `caption` or `text`, `label` (a class).
+
+    Args:
+        rows: one mapping a picture.
+        name: of the set, for messages.
+        images: folder of the pictures that rows name.
 
     Raises:
         DataError: no row, or columns of no known form.
@@ -60,14 +107,14 @@ def from_rows(rows: Iterable[Mapping[str, Any]], *, name: str = "rows") -> DataS
     if not listed:
         raise DataError("the data set holds no row", value=name)
     if "objects" in listed[0][1]:
-        return _detections(listed, classes.get("objects", ()), name)
+        return _detections(listed, classes.get("objects", ()), name, images or Path())
     if "label" in listed[0][1] and not {"caption", "question"} & listed[0][1].keys():
         names = classes.get("label", ())
         listed = [
-            (item, {"image": row["image"], "question": CLASS_QUESTION, "answer": _named(row["label"], names)})
+            (item, {**row, "question": CLASS_QUESTION, "answer": _named(row["label"], names)})
             for item, row in listed
         ]
-    return from_entries(listed, name=name, images=Path())
+    return from_entries(listed, name=name, images=images or Path())
 
 
 def _class_names(rows: Any) -> dict[str, Sequence[str]]:
@@ -90,11 +137,12 @@ def _named(value: Any, names: Sequence[str]) -> str:
     return str(names[value]) if isinstance(value, int) and 0 <= value < len(names) else str(value)
 
 
-def _detections(rows: list[tuple[str, Mapping[str, Any]]], names: Sequence[str], name: str) -> DataSet:
+def _detections(
+    rows: list[tuple[str, Mapping[str, Any]]], names: Sequence[str], name: str, images: Path
+) -> DataSet:
     faults, records = Faults(), []
     for item, row in rows:
-        image = row.get("image")
-        source = image.get("bytes") or Path(str(image.get("path"))) if isinstance(image, Mapping) else image
+        source = picture_in(first_of(row, IMAGE), images)
         if source is None:
             faults.error(item, "file missing", "the row has no image")
             continue
@@ -115,8 +163,11 @@ def _detections(rows: list[tuple[str, Mapping[str, Any]]], names: Sequence[str],
 
 
 def _things(
-    objects: Mapping[str, Any], size: tuple[int, int], item: str, names: Sequence[str], faults: Faults
+    objects: Any, size: tuple[int, int], item: str, names: Sequence[str], faults: Faults
 ) -> list[Thing]:
+    if isinstance(objects, list):  # one mapping an object instead of one list a column
+        objects = {key: [one.get(key) for one in objects] for key in (objects[0] if objects else {})}
+        objects = objects or {"bbox": [], "category": []}
     labels = next((objects[key] for key in ("category", "categories", "label") if key in objects), None)
     boxes = objects.get("bbox", [])
     if labels is None or len(labels) != len(boxes):

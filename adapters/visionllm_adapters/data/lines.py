@@ -24,7 +24,8 @@ from visionllm_sdk.errors import DataError
 from visionllm_sdk.images import LoadedImage
 
 Entry: TypeAlias = Mapping[str, Any]
-_IMAGE: Final = ("image", "file_name", "image_path", "img", "before", "input_image", "original_image")
+IMAGE: Final = ("image", "file_name", "image_path", "img", "before", "input_image", "original_image")
+"""Keys under which an entry's picture may stand."""
 _CAPTION: Final = ("caption", "text")
 _ANSWER: Final = ("answers", "answer")
 _EXPRESSION: Final = ("expressions", "expression", "sentences")
@@ -88,8 +89,8 @@ def _form(entry: Entry) -> str | None:
 
 
 def _record(item: str, entry: Entry, form: str, images: Path, faults: Faults) -> Record | None:
-    name = _first(entry, _IMAGE)
-    source = images / name if isinstance(name, str) else _picture_in(name)
+    name = first_of(entry, IMAGE)
+    source = picture_in(name, images)
     if source is None:
         faults.error(item, "file missing", f"no picture among the keys {', '.join(map(str, entry))}")
         return None
@@ -101,14 +102,18 @@ def _record(item: str, entry: Entry, form: str, images: Path, faults: Faults) ->
     return _FORMS[form][2](blank, entry, picture, images, faults)
 
 
-def _picture_in(value: Any) -> Any:
-    """Content of rows of the `datasets` library: a PIL image, or its bytes or path in a dict."""
+def picture_in(value: Any, images: Path) -> Any:
+    """What an entry says of a picture; None: nothing.
+
+    Its name in a folder, or, in rows of the `datasets` library, a PIL image, or bytes or path in a dict.
+    """
     if isinstance(value, Mapping):
         return value.get("bytes") or (Path(value["path"]) if value.get("path") else None)
-    return value
+    return images / value if isinstance(value, str) else value
 
 
-def _first(entry: Entry, names: Iterable[str]) -> Any:
+def first_of(entry: Entry, names: Iterable[str]) -> Any:
+    """The value of the first of several keys that an entry has; None without any."""
     return next((entry[name] for name in names if entry.get(name) is not None), None)
 
 
@@ -139,17 +144,21 @@ def _conversation(record: Record, entry: Entry, _: LoadedImage, __: Path, faults
 
 def _question(record: Record, entry: Entry, _: LoadedImage, __: Path, faults: Faults) -> Record | None:
     question = text_of(entry["question"], record.key, "question", faults)
-    given = [a.get("answer") if isinstance(a, Mapping) else a for a in _many(_first(entry, _ANSWER))]
+    given = [a.get("answer") if isinstance(a, Mapping) else a for a in _many(first_of(entry, _ANSWER))]
     answers = [text_of(str(a), record.key, "answer", faults) if a is not None else None for a in given]
     kept = tuple(answer for answer in answers if answer is not None)
+    if not kept:
+        faults.error(record.key, "answer missing", f"got {first_of(entry, _ANSWER)!r}")
     if question is None or not kept:
         return None
     return replace(record, exchanges=(Exchange(question, kept),))
 
 
 def _caption(record: Record, entry: Entry, _: LoadedImage, __: Path, faults: Faults) -> Record | None:
-    texts = [text_of(one, record.key, "caption", faults) for one in _many(_first(entry, _CAPTION))]
+    texts = [text_of(one, record.key, "caption", faults) for one in _many(first_of(entry, _CAPTION))]
     kept = tuple(text for text in texts if text is not None)
+    if not texts:
+        faults.error(record.key, "caption missing", "an empty list")
     return replace(record, captions=kept) if kept else None
 
 
@@ -162,11 +171,13 @@ def _expression(record: Record, entry: Entry, picture: LoadedImage, _: Path, fau
     box = box_inside((x, y, x + width, y + height), size, record.key, faults)
     segmentation = entry.get("segmentation")
     mask = mask_of(segmentation, size, record.key, faults) if segmentation else None
-    raw = _many(_first(entry, _EXPRESSION))
+    raw = _many(first_of(entry, _EXPRESSION))
     texts = [
         text_of(one.get("sent") if isinstance(one, Mapping) else one, record.key, "expression", faults)
         for one in raw
     ]
+    if not texts:
+        faults.error(record.key, "expression missing", "an empty list")
     if box is None or (segmentation and mask is None) or None in texts or not texts:
         return None
     label = str(entry.get("label") or entry.get("category") or "object")
@@ -175,13 +186,15 @@ def _expression(record: Record, entry: Entry, picture: LoadedImage, _: Path, fau
 
 
 def _edit(record: Record, entry: Entry, _: LoadedImage, images: Path, faults: Faults) -> Record | None:
-    instruction = text_of(_first(entry, _INSTRUCTION), record.key, "instruction", faults)
-    after = _first(entry, _AFTER)
-    if instruction is None or not isinstance(after, str):
+    instruction = text_of(first_of(entry, _INSTRUCTION), record.key, "instruction", faults)
+    after = picture_in(first_of(entry, _AFTER), images)
+    if after is None:
+        faults.error(record.key, "file missing", "no picture to be reached")
+    if instruction is None or after is None:
         return None
-    if open_picture(images / after, f"{record.key}, after", faults) is None:
+    if open_picture(after, f"{record.key}, after", faults) is None:
         return None
-    return replace(record, changes=(Change(instruction, images / after),))
+    return replace(record, changes=(Change(instruction, after),))
 
 
 _Read: TypeAlias = Callable[[Record, Entry, LoadedImage, Path, Faults], Record | None]
@@ -193,19 +206,19 @@ _FORMS: Final[Mapping[str, tuple[str, Callable[[Entry], bool], _Read]]] = {
     ),
     "edit": (
         "edit triples",
-        lambda e: _first(e, _INSTRUCTION) is not None and _first(e, _AFTER) is not None,
+        lambda e: first_of(e, _INSTRUCTION) is not None and first_of(e, _AFTER) is not None,
         _edit,
     ),
     "question": (
         "questions",
-        lambda e: "question" in e and _first(e, _ANSWER) is not None,
+        lambda e: "question" in e and first_of(e, _ANSWER) is not None,
         _question,
     ),
     "expression": (
         "expressions",
-        lambda e: "bbox" in e and _first(e, _EXPRESSION) is not None,
+        lambda e: "bbox" in e and first_of(e, _EXPRESSION) is not None,
         _expression,
     ),
-    "caption": ("captions", lambda e: _first(e, _CAPTION) is not None, _caption),
+    "caption": ("captions", lambda e: first_of(e, _CAPTION) is not None, _caption),
 }
 """Form -> its name, whether an entry has it, and its reader; the first that fits."""

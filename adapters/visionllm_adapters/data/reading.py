@@ -11,6 +11,7 @@ from typing import Any, Final
 from PIL import Image
 
 from visionllm_adapters.data.faults import Faults
+from visionllm_adapters.data.records import Triple
 from visionllm_sdk.errors import DataError, ImageError, InputError
 from visionllm_sdk.geometry import Box, Mask
 from visionllm_sdk.images import LoadedImage, load_image
@@ -68,6 +69,38 @@ def numbers(value: Any, count: int | None, item: str, word: str, faults: Faults)
         faults.error(item, f"{word} malformed", f"{str(value)[:80]} is not a list of {count or ''} numbers")
         return None
     return [float(one) for one in value]
+
+
+def points_inside(
+    flat: Sequence[float], names: Sequence[str], size: tuple[int, int], item: str, faults: Faults
+) -> tuple[Triple, ...] | None:
+    """x, y (pixels) and visibility of every keypoint; None, with a fault, if they are not of the picture."""
+    if not all(math.isfinite(value) for value in flat):
+        faults.error(item, "keypoint not finite", f"{list(flat)[:12]}")
+        return None
+    points = tuple((flat[i], flat[i + 1], int(flat[i + 2])) for i in range(0, len(flat), 3))
+    outside = [name for name, (x, y, v) in zip(names, points, strict=True) if v and not _within(x, y, size)]
+    if outside:
+        faults.error(item, "keypoint outside", f"{', '.join(outside)} of a picture of {size[0]} x {size[1]}")
+        return None
+    return points
+
+
+def _within(x: float, y: float, size: tuple[int, int]) -> bool:
+    return -ROUNDING <= x <= size[0] + ROUNDING and -ROUNDING <= y <= size[1] + ROUNDING
+
+
+def area_of(value: Any, known: float, item: str, faults: Faults) -> float | None:
+    """The area that a file tells, or `known` where it tells none; None, with a fault, if it is none.
+
+    Many converters write 0 for "not measured".
+    """
+    if value is None or value == 0:
+        return known
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        faults.error(item, "area malformed", f"{str(value)[:80]} is not a number above 0")
+        return None
+    return float(value)
 
 
 def mask_of(segmentation: Any, size: tuple[int, int], item: str, faults: Faults) -> Mask | None:
@@ -137,7 +170,7 @@ def read_lines(path: Path) -> list[tuple[str, Any]]:
             raise DataError("the annotation file holds no list", value=type(values).__name__)
         return [(f"entry {number}", value) for number, value in enumerate(values)]
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # strings may hold other separators of lines
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the annotation file cannot be read: {error}", value=str(path)) from error
     found = []
@@ -151,6 +184,7 @@ def read_lines(path: Path) -> list[tuple[str, Any]]:
     return found
 
 
-def listed_pictures(folder: Path) -> list[Path]:
-    """Pictures directly in a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES and path.is_file())
+def listed_pictures(folder: Path, *, deep: bool = False) -> list[Path]:
+    """Pictures in a folder, by name; `deep`: in the folders inside it, too."""
+    paths = folder.rglob("*") if deep else folder.iterdir()
+    return sorted(path for path in paths if path.suffix.lower() in PICTURES and path.is_file())

@@ -61,10 +61,10 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An instruction and the picture that it leads to."""
+    """An instruction and the picture that it leads to: a path, content of a file, or picture."""
 
     instruction: str
-    after: Path
+    after: Path | bytes | Image.Image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,10 @@ class Record:
             "references": [[one.expression, list(one.thing.box.xyxy)] for one in self.references],
             "exchanges": [[one.question, list(one.answers)] for one in self.exchanges],
             "captions": list(self.captions),
-            "changes": [[one.instruction, one.after.name] for one in self.changes],
+            "changes": [
+                [one.instruction, one.after.name if isinstance(one.after, Path) else None]
+                for one in self.changes
+            ],
         }
 
 

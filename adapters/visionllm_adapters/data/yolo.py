@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from visionllm_adapters.data.faults import Faults
-from visionllm_adapters.data.reading import box_inside, listed_pictures, mask_of, open_picture
+from visionllm_adapters.data.reading import (
+    box_inside,
+    listed_pictures,
+    mask_of,
+    open_picture,
+    points_inside,
+)
 from visionllm_adapters.data.records import DataSet, Record, Thing, Triple
 from visionllm_sdk.errors import DataError
 from visionllm_sdk.extras import import_extra
@@ -33,20 +39,37 @@ def read_yolo(source: Path, *, split: str = "train") -> DataSet:
     shape = description.get("kpt_shape")
     records = []
     for folder in _folders(description, root, split):
-        for path in listed_pictures(folder):
+        for path in _pictures(folder):
             record = _record(path, root, names, shape, faults)
             records += [record] if record is not None else []
     labels = tuple(dict.fromkeys(names.values()))
-    points = tuple(f"keypoint {number}" for number in range(shape[0])) if shape else ()
-    points = tuple(map(str, description.get("kpt_names", points)))
     return DataSet(
         name=f"{source.name} ({split})",
         form="YOLO folder",
         records=tuple(records),
         labels=labels,
-        keypoints=dict.fromkeys(labels, points) if shape else {},
+        keypoints=_keypoints(description, names, shape, root) if shape else {},
         faults=tuple(faults.found),
     )
+
+
+def _keypoints(
+    description: Mapping[str, Any], names: Mapping[int, str], shape: list[int], root: Path
+) -> dict[str, tuple[str, ...]]:
+    """Names of each class's keypoints: one list for all, or `kpt_names` by number or name of the class."""
+    said = description.get("kpt_names") or [f"keypoint {number}" for number in range(shape[0])]
+    found = {}
+    for number, label in names.items():
+        own = said.get(number, said.get(label)) if isinstance(said, Mapping) else said
+        if not isinstance(own, list) or len(own) != shape[0]:
+            raise DataError(
+                f"`kpt_names` does not name the keypoints of {label!r}",
+                value=f"{own}"[:80],
+                limit=f"{shape[0]} names, as `kpt_shape` says",
+                remedy=f"Correct the description in {root}.",
+            )
+        found[label] = tuple(map(str, own))
+    return found
 
 
 def has_split(source: Path, split: str) -> bool:
@@ -94,10 +117,11 @@ def _names(description: Mapping[str, Any], root: Path) -> dict[int, str]:
 def _folders(description: Mapping[str, Any], root: Path, split: str) -> list[Path]:
     said = description.get(split)
     places = [said] if isinstance(said, str) else list(said or [])
-    candidates = [root / place for place in places] or [root / "images" / split, root / split / "images"]
+    candidates = [_place(root, place) for place in places]
+    candidates = candidates or [root / "images" / split, root / split / "images"]
     if not places and split == "train":
         candidates.append(root / "images")
-    folders = [folder for folder in candidates if folder.is_dir() and listed_pictures(folder)]
+    folders = [folder for folder in candidates if _pictures(folder)]
     if not folders:
         raise DataError(
             f"the YOLO set has no pictures of the split {split!r}",
@@ -105,6 +129,22 @@ def _folders(description: Mapping[str, Any], root: Path, split: str) -> list[Pat
             limit=", ".join(str(folder) for folder in candidates),
         )
     return folders[:1] if not places else folders
+
+
+def _place(root: Path, place: str) -> Path:
+    """Where a description says that pictures are; many exports say `../train/images` and mean no `../`."""
+    path = root / place
+    return path if path.exists() or not place.startswith("../") else root / place.removeprefix("../")
+
+
+def _pictures(place: Path) -> list[Path]:
+    """Pictures of a folder and those inside it, or those that a text file lists, relative to itself."""
+    if place.is_dir():
+        return listed_pictures(place, deep=True)
+    if place.suffix != ".txt" or not place.is_file():
+        return []
+    lines = place.read_text(encoding="utf-8").splitlines()
+    return [place.parent / line.strip() for line in lines if line.strip()]
 
 
 def _label_file(picture: Path) -> Path:
@@ -148,7 +188,7 @@ class _LineReader:
             except ValueError:
                 self.faults.error(item, "line malformed", line[:80])
                 continue
-            if int(first) not in self.names:
+            if first not in self.names:  # nor any fraction or infinity
                 self.faults.error(item, "category unknown", f"class {first:g}")
                 continue
             thing = self._thing(self.names[int(first)], rest, item)
@@ -171,14 +211,17 @@ class _LineReader:
         box = box_inside(corners, self.size, item, self.faults)
         if box is None:
             return None
-        points: tuple[Triple, ...] = ()
+        points: tuple[Triple, ...] | None = ()
         if self.shape:
             step, flat = self.shape[1], values[4:]
-            points = tuple(
-                (flat[i] * wide, flat[i + 1] * high, int(flat[i + 2]) if step == 3 else 2)
+            scaled = [
+                value
                 for i in range(0, len(flat), step)
-            )
-        return Thing(label=label, box=box, keypoints=points, area=box.area)
+                for value in (flat[i] * wide, flat[i + 1] * high, flat[i + 2] if step == 3 else 2.0)
+            ]
+            order = [f"keypoint {number}" for number in range(self.shape[0])]
+            points = points_inside(scaled, order, self.size, item, self.faults)
+        return None if points is None else Thing(label=label, box=box, keypoints=points, area=box.area)
 
     def _outlined(self, label: str, values: list[float], item: str) -> Thing | None:
         wide, high = self.size

@@ -25,13 +25,15 @@ class CocoJudge:
     Args:
         data: what is true.
         kind: what is compared.
+        points: names of the keypoints, where these are.
 
     Raises:
         MissingExtraError: `pycocotools` is not installed.
     """
 
-    def __init__(self, data: DataSet, kind: Kind) -> None:
+    def __init__(self, data: DataSet, kind: Kind, points: Sequence[str] = ()) -> None:
         self.data = data
+        self.points = points
         self.kind: Kind = kind
         self.numbers = {label: number for number, label in enumerate(data.labels, start=1)}
 
@@ -112,6 +114,7 @@ class CocoJudge:
             {"image_id": n, **self._entry(thing)}
             for n, record in enumerate(self.data.records, start=1)
             for thing in record.things or ()
+            if self.kind != "keypoints" or len(thing.keypoints) in (0, len(self.points))
         ]
         return self._data_set(entries)
 
@@ -126,6 +129,9 @@ class CocoJudge:
         }
         if thing.mask is not None:
             entry["segmentation"] = thing.mask.to_coco()
+        elif self.kind == "segm":  # a crowd without an outline
+            x1, y1, x2, y2 = thing.box.xyxy
+            entry["segmentation"] = [[x1, y1, x2, y1, x2, y2, x1, y2]]
         if self.kind == "keypoints":
             entry |= {"keypoints": triples, "num_keypoints": known, "ignore": int(known == 0)}
         return entry
@@ -146,8 +152,7 @@ class CocoJudge:
         return data
 
     def _spreads(self) -> Any:
-        names = [spoken(name) for name in next(iter(self.data.keypoints.values()))]
-        return np.array(sigmas_of(names))
+        return np.array(sigmas_of([spoken(name) for name in self.points]))
 
 
 def spoken(name: str) -> str:

@@ -198,7 +198,7 @@ def pose(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch: int) -> S
             value=", ".join(names),
             remedy="Give classes with other keypoints a file of their own.",
         )
-    judge = CocoJudge(data, "keypoints")
+    judge = CocoJudge(data, "keypoints", next(iter(names.values())))
     found: list[list[dict[str, Any]]] = [[] for _ in data.records]
     drawings: dict[str, Image.Image] = {}
     for label, points in names.items():

@@ -22,12 +22,14 @@ from visionllm_adapters.training.settings import FinetuneSettings
 from visionllm_adapters.training.sizes import InputSizes
 from visionllm_adapters.training.state import Progress, RunFolder
 from visionllm_adapters.training.trainee import Trainee
-from visionllm_sdk.errors import InputError
+from visionllm_sdk.errors import AdapterError, InputError
 from visionllm_sdk.extras import import_extra
 
 Say = Callable[[str], None]
 _MEMORY_WORDS: Final = ("out of memory", "can't allocate memory", "not enough memory")
 _LEAST_RATE: Final = 0.05
+_MOST_LOST: Final = 4
+"""Steps in a row without a finite gradient that end a run."""
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -102,6 +104,7 @@ class Loop:
         self.trainee, self._stepper = self.accelerator.prepare(parts.trainee, self.optimiser)
         self._started = time.monotonic() - self.progress.elapsed
         self._saved = time.monotonic()
+        self._lost = 0
 
     def _planned(self) -> int:
         """Optimiser steps; 0: the clock alone decides."""
@@ -179,10 +182,32 @@ class Loop:
         own = list(enumerate(portions))[self.accelerator.process_index :: self.world]
         with self.parts.sizes.at(step, self.fraction):
             sums = self._accumulate(step, own)
-        self.accelerator.clip_grad_norm_(list(self.parameters.values()), settings.clip)
-        self._stepper.step()
+        norm = self.accelerator.clip_grad_norm_(list(self.parameters.values()), settings.clip)
+        if norm is None or math.isfinite(float(norm)):
+            self._lost = 0
+            self._stepper.step()
+        else:
+            self._leave_out(step, sums)
         self._stepper.zero_grad(set_to_none=True)
         return self._averaged(sums)
+
+    def _leave_out(self, step: int, terms: dict[str, float]) -> None:
+        """Learn nothing from a step: its gradient would make a NaN of every weight.
+
+        Raises:
+            AdapterError: several steps in a row are like that.
+        """
+        told = ", ".join(f"{name} {number:.3g}" for name, number in terms.items())
+        note = f"step {step}: left out, its gradient is not finite ({told})"
+        self.progress.notes.append(note)
+        self.parts.say(note)
+        self._lost += 1
+        if self._lost >= _MOST_LOST:
+            raise AdapterError(
+                f"the gradients of {self._lost} steps in a row are not finite",
+                value=told,
+                remedy="Look for extreme labels with `visionllm data check`, or lower the rates.",
+            )
 
     def _accumulate(self, step: int, own: Sequence[tuple[int, Sequence[Example]]]) -> dict[str, float]:
         """Gradients of this process's portions, and the mean of their losses."""

@@ -93,6 +93,35 @@ def test_out_of_memory_halves_the_portion(
     assert report.by_heart
 
 
+@pytest.mark.parametrize("lost", [1, 9])
+def test_gradients_that_are_no_numbers_are_not_learnt(
+    lost: int, tiny_checkpoint: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accumulate = loops.Loop._accumulate
+
+    def broken(self: loops.Loop, step: int, own: Any) -> dict[str, float]:
+        terms = accumulate(self, step, own)
+        if step < lost:
+            next(p for p in self.parameters.values() if p.grad is not None).grad.fill_(float("nan"))
+        return terms
+
+    monkeypatch.setattr(loops.Loop, "_accumulate", broken)
+    arguments: dict[str, Any] = {
+        "output": tmp_path / "out",
+        "model": tiny_checkpoint,
+        **QUICK,
+        "preset": "light",
+    }
+    if lost > 1:
+        monkeypatch.setattr(loops, "_MOST_LOST", 2)
+        with pytest.raises(AdapterError, match="2 steps in a row"):
+            finetune(labels, **arguments)
+        return
+    report = finetune(labels, **arguments)
+    assert any("left out" in note for note in report.progress.notes)
+    assert all(value.isfinite().all() for value in weights(report.path).values())
+
+
 def test_a_full_disk_leaves_nothing_behind(
     tiny_checkpoint: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,12 +11,15 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
+from pydantic import BaseModel
 
 from tests.sdk.agent.conftest import asking, drawn
 from visionllm_sdk import Detections, Reply, VisionAgent, VisionLLM, revive
 from visionllm_sdk.agent import Workspace, tools_of
+from visionllm_sdk.agent.sessions import Sessions
 from visionllm_sdk.agent.vision_agent import image_block, reply_of
 from visionllm_sdk.errors import ArtifactError, GenerationCancelled, ImageError, InputError, RegionError
+from visionllm_sdk.handles import HandleLimits
 from visionllm_sdk.images import load_image
 from visionllm_sdk.regions import Box, Point, RegionBlock
 
@@ -205,6 +208,67 @@ def test_tools_of_others_in_the_agent(random_vlm: VisionLLM) -> None:
     reply = VisionAgent(random_vlm, tools=[get_weather], max_tokens=20).invoke("What is the weather in Rome?")
     assert reply.text == "It is sunny in Rome."
     assert [(call.tool, call.result) for call in reply.calls] == [("get_weather", None)]
+
+
+def test_agents_with_a_response_format_come_to_their_end(random_vlm: VisionLLM) -> None:
+    class Weather(BaseModel):
+        """The weather in a city."""
+
+        city: str
+        degrees: int
+
+    @tool
+    def get_weather(city: str) -> str:
+        """Get the weather in a city."""
+        return f"It is 21 degrees in {city}."
+
+    agent: Any = create_agent(
+        random_vlm.as_chat_model(max_tokens=20), tools=[get_weather], response_format=Weather
+    )
+    question = {"messages": [HumanMessage("What is the weather in Paris?")]}
+    state = agent.invoke(question, {"recursion_limit": 6})
+    assert state["structured_response"].city == "Paris"
+    calls = [call for one in state["messages"] if isinstance(one, AIMessage) for call in one.tool_calls]
+    assert [call["name"] for call in calls] == ["get_weather", "Weather"]
+
+
+def test_what_tools_of_others_pass_on_is_theirs() -> None:
+    """Their artifacts stay in their messages, and their arguments mean what they say."""
+    foreign: list[tuple[dict[str, Any], Any]] = [
+        ({"labels": ["star"], "image": "cover.png"}, {"type": "stock"}),
+        ({"label": 7}, [{"item": 1}]),
+        ({"image": 7, "superlink": 7, "prompt": {}}, None),
+    ]
+    for arguments, artifact in foreign:
+        told = AIMessage("", tool_calls=[{"name": "archive", "args": arguments, "id": "1"}])
+        report = ToolMessage("done", tool_call_id="1", artifact=artifact)
+        (call,) = reply_of([HumanMessage("x"), told, report, AIMessage("ok")]).calls
+        assert (call.tool, call.labels, call.image, call.result) == ("archive", (), None, None)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"labels": 5}, {"labels": [5], "image": 7}, {"superlink": [], "label": {}}]
+)
+def test_own_tools_that_a_planner_called_badly(arguments: dict[str, Any]) -> None:
+    told = AIMessage("", tool_calls=[{"name": "detect", "args": arguments, "id": "1"}])
+    report = ToolMessage("The arguments do not fit.", tool_call_id="1", status="error")
+    (call,) = reply_of([HumanMessage("x"), told, report]).calls
+    assert (call.tool, call.labels, call.image, call.superlink) == ("detect", (), None, None)
+
+
+async def test_runs_do_not_push_one_another_out(
+    random_vlm: VisionLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More conversations at once than there are sessions, of more images than a session keeps."""
+    sessions = Sessions(max_sessions=1, limits=HandleLimits(max_bytes=72 * 56 * 3))
+    monkeypatch.setattr(random_vlm.workspace, "sessions", sessions)
+    agent = VisionAgent(random_vlm, **FORCED)
+    images = [drawn(1), drawn(2)]
+    replies = await asyncio.gather(*(agent.ainvoke("star", images=images) for _ in range(2)))
+    *_, last = agent.stream("star", images=images)
+    for reply in (*replies, last, agent.invoke("star", images=images)):
+        assert len({call.image for call in reply.calls}) == 2
+        assert all(isinstance(result, Detections) for result in reply.results)
 
 
 # -- stores ------------------------------------------------------------------------------------------------

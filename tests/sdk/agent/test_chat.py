@@ -193,6 +193,27 @@ def test_the_closing_turn_says_what_the_tools_said(chat: ChatVisionLLM, random_v
     assert message.tool_calls == []
 
 
+def test_what_other_tools_report_is_passed_on_whole(chat: ChatVisionLLM) -> None:
+    page = "The forecast:\n" + "\n".join(f"- day {number}: sun" for number in range(60))
+    history = [
+        HumanMessage("What is the weather in Rome?"),
+        AIMessage("", tool_calls=[{"name": "get_weather", "args": {"location": "Rome"}, "id": "1"}]),
+        ToolMessage(page, tool_call_id="1"),
+    ]
+    assert chat.bind_tools([get_weather]).invoke(history).content == page
+
+
+def test_findings_about_two_images_are_both_told(chat: ChatVisionLLM, random_vlm: VisionLLM) -> None:
+    question = asking("How many stars are there?", drawn(0), drawn(1))
+    calls = [
+        {"name": "detect", "args": {"labels": ["star"], "image": f"img_{number}"}, "id": str(number)}
+        for number in range(2)
+    ]
+    told = [ToolMessage("4 stars.", tool_call_id=str(number)) for number in range(2)]
+    message = chat.bind_tools(random_vlm.tools).invoke([question, AIMessage("", tool_calls=calls), *told])
+    assert message.content in ("I found 4 stars, 4 stars.", "I found 4 stars and 4 stars.")
+
+
 def test_a_tool_must_be_called_even_after_tools(chat: ChatVisionLLM, random_vlm: VisionLLM) -> None:
     """As agents with a response format ask for it."""
     model = chat.bind_tools([*random_vlm.tools, Inspection], tool_choice="any")
@@ -201,6 +222,38 @@ def test_a_tool_must_be_called_even_after_tools(chat: ChatVisionLLM, random_vlm:
     name, arguments = called(model, *history, ToolMessage("1 star.", tool_call_id="1"))
     assert name == "Inspection"
     assert Inspection(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("email", "john.doe@example.com"), ("uri", "https://www.python.org/about")]
+)
+def test_addresses_are_those_that_the_user_said(name: str, text: str, chat: ChatVisionLLM) -> None:
+    schema = {"type": "object", "properties": {"to": {"type": "string", "format": name}}, "required": ["to"]}
+    function = {"name": "send", "description": "Send it.", "parameters": schema}
+    model = chat.bind_tools([function], tool_choice="send")
+    assert called(model, HumanMessage(f"Please send the page to {text}.")) == ("send", {"to": text})
+
+
+def test_what_must_be_called_turn_after_turn_is_called_once(chat: ChatVisionLLM) -> None:
+    """As agents with a response format ask for it: the tool that ends the work is bound last."""
+
+    class Finish(BaseModel):
+        done: bool
+
+    model = chat.bind_tools([get_weather, add, Finish], tool_choice="any")
+    history: list[Any] = [HumanMessage("What is the weather in Rome? Then add the first 2 and the second 3.")]
+    names = []
+    for number in range(4):
+        (call,) = model.invoke(history).tool_calls
+        names.append(call["name"])
+        history += [AIMessage("", tool_calls=[{**call, "id": str(number)}])]
+        history += [ToolMessage("It is sunny.", tool_call_id=str(number))]
+    assert names == ["add", "get_weather", "Finish", "Finish"]
+    assert called(model, *history, AIMessage("Done."), HumanMessage("And the weather in Oslo?")) == (
+        "get_weather",
+        {"location": "Oslo"},
+    )
+    assert called(model, HumanMessage("Hello"))[0] == "Finish"  # nothing fits
 
 
 def test_usage_counts_tiles_and_patches(chat: ChatVisionLLM, random_vlm: VisionLLM) -> None:
@@ -223,10 +276,14 @@ def test_system_messages_replace_the_system_prompt(chat: ChatVisionLLM) -> None:
 
 
 def test_streams_add_up_to_the_reply(chat: ChatVisionLLM, random_vlm: VisionLLM) -> None:
+    formatted = {"type": "json_schema", "json_schema": {"schema": {"properties": {"n": {"type": "integer"}}}}}
+    tools = [*random_vlm.tools, get_weather]
     for model, request in (
         (chat, HumanMessage("hello")),
         (chat.bind_tools(random_vlm.tools, tool_choice="detect"), asking("find the star", drawn())),
         (chat.bind_tools([add]), HumanMessage("add 1 and 2")),
+        (chat.bind(response_format=formatted), HumanMessage("hello")),
+        (chat.bind_tools(tools, tool_choice="any", forbid=["detect"]), HumanMessage("hello")),
     ):
         chunks = list(model.stream([request]))
         whole = chunks[0]
@@ -241,6 +298,13 @@ def test_streams_add_up_to_the_reply(chat: ChatVisionLLM, random_vlm: VisionLLM)
         # Beside the cached prefix of the first call the second sums in another order: equal to rounding only.
         assert whole.response_metadata.get("routing") == roughly(direct.response_metadata.get("routing"))
         assert whole.usage_metadata["output_tokens"] == direct.usage_metadata["output_tokens"]  # type: ignore[index]
+
+
+def test_a_streaming_model_answers_as_any_other(random_vlm: VisionLLM) -> None:
+    model = random_vlm.as_chat_model(max_tokens=8, streaming=True)
+    schema = {"type": "object", "properties": {"n": {"const": 4}}, "required": ["n"]}
+    answer = model.invoke("hello", response_format={"json_schema": {"schema": schema}})
+    assert answer.content == '{"n": 4}'
 
 
 def test_stop_texts_and_seeds(random_vlm: VisionLLM) -> None:

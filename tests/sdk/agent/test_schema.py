@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import AnyUrl, BaseModel, Field, TypeAdapter
 
+from visionllm_sdk.agent.functions import Function, arguments_grammar
 from visionllm_sdk.agent.grammar import Grammar
 from visionllm_sdk.agent.schema import Leaf, fits, leaves_of, schema_grammar
 from visionllm_sdk.errors import ConfigError
@@ -172,10 +173,109 @@ def test_offers_that_do_not_fit_leave_the_schema() -> None:
         ("2024-02-29", {"format": "date"}, True),
         ("anything", {"format": "colour"}, True),
         (True, {"type": "integer"}, False),
+        (True, {"type": "boolean"}, True),
+        ("red", {"enum": ["red", None]}, True),
+        ("green", {"enum": ["red", None]}, False),
+        ("john.doe@example.com", {"format": "email"}, True),
+        ("j+o-h_n%7@mail.my-site.co.uk", {"format": "email"}, True),
+        ("John Doe", {"format": "email"}, False),
+        ("john..doe@example.com", {"format": "email"}, False),
+        ("john@example", {"format": "email"}, False),
+        ("john@-example.com", {"format": "email"}, False),
+        ("255.255.255.0", {"format": "ipv4"}, True),
+        ("256.1.1.1", {"format": "ipv4"}, False),
+        ("P1DT2H", {"format": "duration"}, True),
+        ("PT", {"format": "duration"}, False),
+        ("p@ss word", {"format": "password"}, True),
     ],
 )
 def test_fits(value: Any, schema: dict[str, Any], verdict: bool) -> None:
     assert fits(value, schema) is verdict
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("https://www.python.org/about", True),
+        ("http://localhost:8080/a?b=%20c#d", True),
+        ("ftp://user:word@example.com/file.txt", True),
+        ("mailto:john.doe@example.com", True),
+        ("www.python.org", False),
+        ("Python: the page", False),
+        ("https://", False),
+        ("https://exa mple.com", False),
+        ("https://example.com:99999", False),
+    ],
+)
+def test_addresses(text: str, verdict: bool) -> None:
+    assert fits(text, {"format": "uri"}) is verdict
+    if verdict:
+        TypeAdapter(AnyUrl).validate_python(text)
+
+
+class Place(BaseModel):
+    row: int = 0
+    name: str | None = None
+
+
+class Findings(BaseModel):
+    hearts: int = 0
+    colour: str | None = None
+    shade: Literal["light", "dark"] | None = None
+    shown: bool | None = None
+    place: Place | None = None
+    note: str = ""
+
+
+def test_what_is_known_is_neither_left_out_nor_null() -> None:
+    values: dict[tuple[str, ...], Any] = {
+        ("hearts",): 4,
+        ("colour",): "red",
+        ("shade",): "dark",
+        ("shown",): False,
+        ("place", "row"): 2,
+    }
+
+    def offer(leaf: Leaf) -> list[Any]:
+        return [values[leaf.path]] if leaf.path in values else []
+
+    grammar = schema_grammar(Findings.model_json_schema(), offer=offer, known=values)
+    dice = random.Random(0)
+    for _ in range(6):
+        found = Findings.model_validate_json(written(grammar, dice))
+        assert (found.hearts, found.colour, found.shade, found.shown) == (4, "red", "dark", False)
+        assert found.place is not None
+        assert found.place.row == 2
+    known = '"hearts": 4, "colour": "red", "shade": "dark", "shown": false, "place": {"row": 2}'
+    assert grammar.accepts(f"{{{known}}}")
+    assert grammar.accepts(f'{{{known}, "note": "x"}}')
+
+
+def test_answers_from_the_image_are_the_only_arguments_where_they_fit() -> None:
+    class Look(BaseModel):
+        hearts: int = Field(default=0, le=9, description="How many hearts are there?")
+        colour: str | None = Field(default=None, description="What colour is the heart?")
+
+    function = Function(name="look", parameters=Look.model_json_schema())
+
+    def grammar(hearts: int) -> Grammar:
+        answers: dict[tuple[str, ...], Any] = {("hearts",): hearts, ("colour",): "red"}
+        return arguments_grammar(function, "Look.", answers=answers, copy=True)
+
+    assert written(grammar(4), random.Random(0)) == '{"hearts": 4, "colour": "red"}'
+    assert grammar(4).shortest == len('{"hearts": 4, "colour": "red"}')
+    assert grammar(12).accepts('{"colour": "red"}')  # an answer that does not fit is no answer
+
+
+def test_what_is_known_of_a_recursion_does_not_make_it_endless() -> None:
+    schema = Branch.model_json_schema()
+    assert schema_grammar(schema, known=[("name",)]).accepts('{"name": "a"}')
+    chain: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    chain["properties"]["next"] = {"anyOf": [{"$ref": "#/$defs/Chain"}, {"type": "null"}]}
+    schema = {"$defs": {"Chain": chain}, "$ref": "#/$defs/Chain"}
+    paths = [leaf.path for leaf in leaves_of(schema)]
+    text = written(schema_grammar(schema, offer=lambda leaf: [1], known=paths), random.Random(0))
+    assert json.loads(text)["next"]["n"] == 1
 
 
 def test_leaves() -> None:

@@ -49,6 +49,27 @@ def test_sessions_are_bounded() -> None:
     assert fresh.images.add(picture()) == handle  # the same thread, the same handle
 
 
+def test_sessions_of_running_threads_stay() -> None:
+    sessions = Sessions(max_sessions=2, limits=HandleLimits(max_items=1))
+    with sessions.running("a"), sessions.running("a"):
+        with sessions.running("a"):
+            first = sessions.of("a")
+            handles = [first.images.add(picture(value)) for value in range(3)]
+        for name in "bcde":
+            sessions.of(name)
+        assert sessions.of("a") is first
+        assert list(first.images) == handles
+    assert list(first.images) == handles[-1:]
+    sessions.of("f"), sessions.of("g")
+    assert sessions.of("a") is not first
+
+
+def test_a_session_serves_though_running_ones_take_all_places() -> None:
+    sessions = Sessions(max_sessions=1)
+    with sessions.running("a"), sessions.running("b"):
+        assert sessions.of("c") is sessions.of("c")
+
+
 def test_crops() -> None:
     session = VisionSession()
     pixels = np.zeros((20, 30, 3), dtype=np.uint8)

@@ -13,6 +13,8 @@ from tests.sdk.agent.conftest import asking, drawn
 from visionllm_sdk import Answer, Count, Detections, Grounding, SemanticMap, VisionLLM, load_image
 from visionllm_sdk.agent import Workspace, tools_of
 from visionllm_sdk.agent.dialogue import OVERLAY
+from visionllm_sdk.agent.sessions import Sessions
+from visionllm_sdk.handles import HandleLimits
 from visionllm_sdk.regions import Box, Point
 
 
@@ -244,3 +246,60 @@ def test_the_latest_image_is_meant_where_none_is_named(random_vlm: VisionLLM, wo
     ]
     state = graph.invoke({"messages": messages}, {"configurable": {"thread_id": "a"}})
     assert state["messages"][-1].artifact == random_vlm.count(drawn(2), "star")
+
+
+def test_photos_larger_than_a_session_are_read_together(random_vlm: VisionLLM) -> None:
+    """One of them is gone when the tool is called, and reading it again must not cost the other."""
+    sessions = Sessions(limits=HandleLimits(max_bytes=3 * 72 * 56 - 1))
+    graph = graph_of(tools_of(random_vlm, workspace=Workspace(random_vlm, sessions=sessions)))
+    images = sessions.of("a").images
+    handles = [images.add(load_image(drawn(seed))) for seed in (1, 2)]
+    assert list(images) == handles[1:]
+    counting = planned({"name": "count", "label": "star", "image": handles[0]})
+    messages = [asking("look", drawn(1), drawn(2)), counting]
+    state = graph.invoke({"messages": messages}, {"configurable": {"thread_id": "a"}})
+    assert state["messages"][-1].artifact == random_vlm.count(drawn(1), "star")
+    assert len(images) == 1
+
+
+# -- calls that a person has changed -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def routed(random_vlm: VisionLLM) -> dict[str, dict[str, Any]]:
+    """Arguments of calls that the vision model made, by skill."""
+    made = {}
+    for name in ("detect", "ground"):
+        model = random_vlm.as_chat_model(max_tokens=24, force=name)
+        made[name] = model.invoke([asking("find the star", drawn(1))]).tool_calls[0]["args"]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "change"), [("detect", {"labels": ["dog"]}), ("ground", {"expression": "the dog"})]
+)
+def test_changed_words_are_looked_for(
+    name: str, change: dict[str, Any], routed: dict[str, dict[str, Any]], random_vlm: VisionLLM
+) -> None:
+    tool = next(one for one in random_vlm.tools if one.name == name)
+    report = call(tool, **{**routed[name], **change, "threshold": 0.0})
+    assert report.artifact == getattr(random_vlm, name)(drawn(1), **change, threshold=0.0)
+
+
+def test_a_changed_image_is_looked_at(routed: dict[str, dict[str, Any]], random_vlm: VisionLLM) -> None:
+    detect = random_vlm.tools[0]
+    other = random_vlm.workspace.session().images.add(load_image(drawn(2)))
+    arguments = {**routed["detect"], "threshold": 0.0}
+    report = call(detect, **{**arguments, "image": other})
+    direct = random_vlm.detect(drawn(2), arguments["labels"], threshold=0.0)
+    assert report.artifact == direct
+
+
+def test_unchanged_calls_pass_on_their_superlink(
+    routed: dict[str, dict[str, Any]], random_vlm: VisionLLM
+) -> None:
+    arguments = {**routed["detect"], "threshold": 0.0}
+    report = call(random_vlm.tools[0], **arguments)
+    direct = random_vlm.detect(drawn(1), arguments["labels"], threshold=0.0)
+    assert report.artifact.labels == direct.labels
+    assert [one.score for one in report.artifact] != pytest.approx([one.score for one in direct], rel=1e-3)

@@ -290,6 +290,18 @@ def test_a_picture_is_what_the_next_turn_is_about(
     assert [turn.role for turn in dialogue.turns].count("tool") == 1  # only that of the detection
 
 
+def test_a_changed_caption_is_what_is_drawn(whole_vlm: VisionLLM, workspace: Workspace) -> None:
+    """It is still the vision model's call: the picture is shown to it."""
+    bound = tools_of(whole_vlm, workspace=workspace)
+    generate = next(tool for tool in bound if tool.name == "generate")
+    message = whole_vlm.as_chat_model(force="generate").bind_tools(bound).invoke("Draw a star.")
+    (made,) = [one["args"] for one in message.tool_calls if one["name"] == "generate"]
+    changed = call(generate, **{**made, "prompt": "a red dog", "seed": 7})
+    direct = whole_vlm.generate("a red dog", seed=7)
+    assert changed.artifact.image.tobytes() == direct.image.tobytes()
+    assert [block["type"] for block in changed.content_blocks] == ["text", "image"]
+
+
 def test_mixed_calls_of_pictures_and_things(whole_vlm: VisionLLM, writing: Any, workspace: Workspace) -> None:
     from langchain.agents import create_agent
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from visionllm_sdk.cli.entry import run
+from visionllm_sdk.cli.entry import main, run
+from visionllm_sdk.cli.show import print_json
 from visionllm_sdk.results import Answer, Count, Detections, Grounding, Reply, SemanticMap, revive
 
 Captured = pytest.CaptureFixture[str]
@@ -175,6 +176,34 @@ def test_faults_are_one_message(
     assert shown.out == ""
     assert message in " ".join(shown.err.split())
     assert "Traceback" not in shown.err
+
+
+def narrow_output(monkeypatch: pytest.MonkeyPatch) -> io.BytesIO:
+    """What reaches a standard output that knows only Western letters, from now on."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252", write_through=True))
+    return written
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [("звезда 😀 é", rb'"\u0437\u0432\u0435\u0437\u0434\u0430 \ud83d\ude00 \u00e9"'), ("é", b'"\xe9"')],
+)
+def test_json_is_escaped_where_it_must_be(text: str, written: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = narrow_output(monkeypatch)
+    print_json(text)
+    assert found.getvalue() == written + b"\n"
+    assert json.loads(found.getvalue().decode("cp1252")) == text
+
+
+def test_people_on_an_output_of_few_letters(
+    random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "é звезда").symlink_to(random_checkpoint)
+    found = narrow_output(monkeypatch)
+    with pytest.raises(SystemExit, match="0"):
+        main(["info", "--model", str(tmp_path / "é звезда")])
+    assert r"é \u0437\u0432\u0435\u0437\u0434\u0430" in found.getvalue().decode("cp1252")
 
 
 def test_debug_shows_where(capsys: Captured) -> None:

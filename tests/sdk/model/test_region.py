@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from visionllm_sdk.model.region import RegionEncoder, mask_boxes
+from visionllm_sdk.model.region import RegionEncoder, mask_boxes, mask_weights
 from visionllm_sdk.model.tiling import canvas_of
 
 
@@ -35,3 +35,21 @@ def test_frames_matter_only_to_an_encoder_that_tells_the_place():
         filled = encoder(pixels, mask, levels, frames=torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
         assert torch.equal(without, filled)
         assert torch.equal(without, encoder(pixels, mask, levels, frames=frame)) != place
+
+
+def test_half_precision_counts_every_pixel_of_a_large_mask():
+    """200,704 pixels are more than float16 can count."""
+    masks = torch.ones(1, 448, 448)
+    masks[:, :5, :7] = 0
+    found = mask_weights(masks.half(), (32, 32))
+    assert torch.equal(found, mask_weights(masks, (32, 32)).half())
+
+
+def test_a_large_region_is_told_in_half_precision():
+    torch.manual_seed(0)
+    encoder = RegionEncoder(
+        level_widths=(6,) * 3, stem_width=6, width=8, kernels=(4, 2), stem_widths=(4, 6)
+    ).half()
+    pixels, levels = torch.zeros(1, 3, 320, 320).half(), (torch.randn(1, 6, 40, 40).half(),) * 3
+    found = encoder(pixels, torch.ones(1, 320, 320), levels)
+    assert (found - encoder.up_dim.bias).abs().max() > 0.01  # what is left where nothing is averaged

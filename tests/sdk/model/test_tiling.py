@@ -127,6 +127,47 @@ def test_margins_are_as_wide_as_needed_and_of_their_colour(size: tuple[int, int]
     assert inside.any() == (ratio > 1.5)
 
 
+@pytest.mark.parametrize("size", [(700, 3), (3, 700), (300, 1), (1, 300), (90, 30), (30, 90), (50, 49)])
+@pytest.mark.parametrize("most", [1, 4])
+def test_long_narrow_images_are_shrunk_before_they_get_margins(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], most: int
+):
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    settings = {"max_tiles": most, "tile_size": 56, "max_stretch": 1.4, "fill": (1, 2, 3)}
+    image = Image.fromarray(noise)
+    whole = cut_tiles(image, **settings)
+    monkeypatch.setattr("visionllm_sdk.model.tiling._LARGE", 0)
+    narrow = cut_tiles(image, **settings)
+    assert [tile.tobytes() for tile in whole] == [tile.tobytes() for tile in narrow]
+
+
+@pytest.mark.parametrize("size", [(24_000, 100), (100, 24_000), (32_768, 1), (1, 32_768)])
+def test_no_canvas_of_a_long_narrow_image_stands_in_full(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+):
+    laid_out = []
+
+    def new(mode: str, size: tuple[int, int], fill: tuple[int, int, int]) -> Image.Image:
+        laid_out.append(size[0] * size[1])
+        return image_new(mode, size, fill)
+
+    image_new = Image.new
+    image = Image.new("RGB", size, (200, 10, 20))
+    monkeypatch.setattr(Image, "new", new)
+    (tile,) = cut_tiles(image, max_tiles=1, tile_size=56, max_stretch=1.4)
+    assert tile.size == (56, 56)
+    assert max(laid_out) < 4_000_000
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from([None, 1.0, 1.4]), st.integers(0, 2**16))
+def test_margins_around_a_mask_are_zeros(width: int, height: int, most: float | None, seed: int):
+    canvas = canvas_of(width, height, max_stretch=most)
+    mask = np.random.default_rng(seed).random((height, width)) < 0.4
+    spread = np.zeros((canvas.height, canvas.width), dtype=bool)
+    spread[canvas.top : canvas.top + height, canvas.left : canvas.left + width] = mask
+    assert (thumbnail_mask(mask, 16, canvas) == thumbnail_mask(spread, 16)).all()
+
+
 def test_tiles_of_a_grid_get_margins_of_their_own():
     tiles = cut_tiles(Image.new("RGB", (300, 100), (200, 10, 20)), max_tiles=2, tile_size=32, max_stretch=1.2)
     assert len(tiles) == 3

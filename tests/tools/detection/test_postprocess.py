@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from visionllm_tools.blocks.boxes import overlap
 from visionllm_tools.detection.postprocess import (
@@ -147,12 +149,39 @@ def test_semantic_map_by_definition() -> None:
         for label in range(3):
             shares[label] += scores[query, label] * large[query, : size[0], : size[1]].sigmoid()
     expected = F.interpolate(shares[None], size=original, mode="bilinear", align_corners=False)[0]
-    found = label_shares(scores, embeddings, features, size, original)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    assert torch.equal(semantic_map(found), expected.argmax(0))
+    found = label_shares(scores, embeddings, features, size)
+    torch.testing.assert_close(found, shares, rtol=1e-4, atol=1e-4)
+    assert torch.equal(semantic_map([found], original), expected.argmax(0))
+    assert torch.equal(semantic_map([found], size), shares.argmax(0))
+
+
+class Largest(TorchDispatchMode):
+    """Sees how many values the largest tensor holds that is made."""
+
+    values = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Look at what an operation returns."""
+        made = func(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple | list) else (made,):
+            self.values = max(self.values, one.numel())
+        return made
+
+
+def test_a_semantic_map_holds_one_label_at_full_size() -> None:
+    generator = torch.Generator().manual_seed(2)
+    original = (90, 120)
+    groups = [torch.rand(count, 20, 30, generator=generator) for count in (7, 5)]
+    groups[1][0] = groups[0][2]  # of equals the first counts
+    whole = F.interpolate(torch.cat(groups)[None], size=original, mode="bilinear", align_corners=False)[0]
+    best, label = whole.max(0)
+    with Largest() as seen:
+        found = semantic_map(iter(groups), original, floor=0.8)
+    assert torch.equal(found, label.masked_fill(best < 0.8, -1))
+    assert seen.values == 90 * 120
 
 
 def test_pixels_without_evidence_stay_unlabelled() -> None:
     shares = torch.tensor([[[0.9, 0.2]], [[0.1, 0.3]]])
-    assert semantic_map(shares).tolist() == [[0, 1]]
-    assert semantic_map(shares, floor=0.5).tolist() == [[0, -1]]
+    assert semantic_map([shares], (1, 2)).tolist() == [[0, 1]]
+    assert semantic_map([shares], (1, 2), floor=0.5).tolist() == [[0, -1]]

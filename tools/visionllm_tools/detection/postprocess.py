@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -97,10 +99,14 @@ def drop_duplicates(
 def full_size(logits: Tensor, size: Size, original: Size) -> Tensor:
     """Mask logits (K, h, w) at stride 4 of the padded input -> (K, *original), padding cropped, bilinear."""
     large = F.interpolate(logits[None], scale_factor=_STRIDE, mode="bilinear", align_corners=False)
-    image = large[..., : size[0], : size[1]]
-    if size == original:
-        return image[0]
-    return F.interpolate(image, size=original, mode="bilinear", align_corners=False)[0]
+    return _resized(large[0, :, : size[0], : size[1]], original)
+
+
+def _resized(maps: Tensor, size: Size) -> Tensor:
+    """Bilinear (K, h, w) -> (K, *size)."""
+    if maps.shape[1:] == size:
+        return maps
+    return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
 
 
 def binary_masks(embeddings: Tensor, features: Tensor, size: Size, original: Size) -> Tensor:
@@ -123,18 +129,17 @@ def binary_masks(embeddings: Tensor, features: Tensor, size: Size, original: Siz
     return found
 
 
-def label_shares(scores: Tensor, embeddings: Tensor, features: Tensor, size: Size, original: Size) -> Tensor:
-    """Evidence for every label at every pixel: sum over queries of label times mask probability.
+def label_shares(scores: Tensor, embeddings: Tensor, features: Tensor, size: Size) -> Tensor:
+    """Evidence for every label at every pixel of the input: sum over queries of label times mask probability.
 
     Args:
         scores: (Q, N) label probabilities.
         embeddings: (Q, M) mask embeddings.
         features: (M, H / 4, W / 4) mask features.
         size: height and width of the resized image without padding.
-        original: height and width of the image as given.
 
     Returns:
-        (N, *original) float.
+        (N, *size) float.
     """
     total = features.new_zeros((scores.shape[1], *size), dtype=torch.float32)
     step = max(1, _CHUNK // (features[0].numel() * _STRIDE**2))
@@ -143,14 +148,30 @@ def label_shares(scores: Tensor, embeddings: Tensor, features: Tensor, size: Siz
         logits = mask_logits(embeddings[None, part], features[None])[0].float()
         shares = full_size(logits, size, size).sigmoid()
         total += (scores[part].float().T @ shares.flatten(1)).unflatten(1, size)
-    if size == original:
-        return total
-    return F.interpolate(total[None], size=original, mode="bilinear", align_corners=False)[0]
+    return total
 
 
-def semantic_map(shares: Tensor, *, floor: float = 0.0) -> Tensor:
-    """The label of every pixel, (N, H, W) evidence -> (H, W) long; -1 where all evidence is below `floor`."""
-    best, label = shares.max(0)
+def semantic_map(shares: Iterable[Tensor], original: Size, *, floor: float = 0.0) -> Tensor:
+    """The label of every pixel; -1 where all evidence is below `floor`.
+
+    One label at a time is brought to the size of the image: all labels of a large one would fill the memory.
+
+    Args:
+        shares: evidence for the labels of each group, (N, *size) float.
+        original: height and width of the image as given.
+        floor: least evidence of a labelled pixel.
+
+    Returns:
+        Position of the label among those of all groups, (*original) long.
+    """
+    best, label = torch.empty(0), torch.empty(0)
+    for number, one in enumerate(chain.from_iterable(shares)):
+        evidence = _resized(one[None], original)[0]
+        if number == 0:
+            best = torch.full_like(evidence, -torch.inf)
+            label = torch.zeros_like(evidence, dtype=torch.long)
+        label.masked_fill_(evidence > best, number)  # of equals the first counts
+        torch.maximum(best, evidence, out=best)
     return label.masked_fill(best < floor, -1)
 
 

@@ -279,18 +279,12 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
     def _semantic(
         self, request: Request, labels: list[str], found: list[Found], size: Size, original: Size
     ) -> SemanticMap:
-        shares = [
-            label_shares(
-                part.logits.sigmoid(),
-                self.decoder.mask_embed[0](part.queries),
-                part.features,
-                size,
-                original,
-            )
+        shares = (
+            label_shares(part.logits.sigmoid(), self.decoder.mask_embed[0](part.queries), part.features, size)
             for part in found
             if part.features is not None
-        ]
-        pixels = semantic_map(torch.cat(shares), floor=self.decoder.config.semantic_floor)
+        )
+        pixels = semantic_map(shares, original, floor=self.decoder.config.semantic_floor)
         return SemanticMap.from_numpy(pixels.cpu().numpy(), labels)
 
     _BUILD: ClassVar[Mapping[str, Callable[..., ImageResult]]] = {
