@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from visionllm_adapters.data.faults import Faults
 from visionllm_adapters.data.reading import (
@@ -18,6 +18,8 @@ from visionllm_adapters.data.records import DataSet, Record, Thing, Triple
 from visionllm_sdk.errors import DataError
 from visionllm_sdk.extras import import_extra
 from visionllm_sdk.geometry import Box, Mask
+
+_SPLITS: Final = ("train", "val", "test")
 
 
 def read_yolo(source: Path, *, split: str = "train") -> DataSet:
@@ -138,9 +140,13 @@ def _place(root: Path, place: str) -> Path:
 
 
 def _pictures(place: Path) -> list[Path]:
-    """Pictures of a folder and those inside it, or those that a text file lists, relative to itself."""
+    """Pictures of a folder and those inside it, or those that a text file lists, relative to itself.
+
+    A folder inside it that bears the name of a split is a part of its own.
+    """
     if place.is_dir():
-        return listed_pictures(place, deep=True)
+        found = listed_pictures(place, deep=True)
+        return [path for path in found if path.relative_to(place).parts[0] not in _SPLITS]
     if place.suffix != ".txt" or not place.is_file():
         return []
     lines = place.read_text(encoding="utf-8").splitlines()

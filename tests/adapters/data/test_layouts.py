@@ -117,6 +117,13 @@ def test_lists_of_pictures_and_folders_in_folders(tmp_path: Path, pictures: Path
     assert len(record.things or ()) == 1
 
 
+def test_folders_of_other_splits_are_no_part_of_this_one(tmp_path: Path, pictures: Path) -> None:
+    places = {"images/a.png": LINE, "images/val/b.png": LINE}
+    root = yolo(tmp_path / "set", pictures, places, "names: [cup]\n")
+    assert [record.key for record in read_data(root).usable().records] == ["images/a.png"]
+    assert [record.key for record in read_data(root, split="val").records] == ["images/val/b.png"]
+
+
 def pointed(tmp_path: Path, pictures: Path, names: str, line: str = f"{LINE.strip()} 0.5 0.5 2\n") -> Any:
     description = f"names: [cup]\ntrain: images\nkpt_shape: [1, 3]\nkpt_names: {names}\n"
     return read_data(yolo(tmp_path / "set", pictures, {"images/a.png": line}, description))
