@@ -7,7 +7,11 @@ looks to the picture's left.
 
 A person wears skin, hair, shirt, trousers and shoes, and may wear a skirt, shorts, cuffs (long sleeves) or a
 mane (long hair); a dog wears coat, ears and collar, and may wear a patch or pointed ears. Of both, "line" is
-drawn around every part, and "silhouette" is the one colour of all.
+drawn around every part, "contour" around them all together, and "silhouette" is the one colour of all.
+
+A dog's build may name half the thickness of its trunk and muzzle (shares of the head's radius), of its paws
+and tail (shares of half a limb's width), the size of its ear, how far its tail curls (degrees), and whether its
+eye is a mere dot.
 """
 
 from __future__ import annotations
@@ -73,6 +77,7 @@ def moved(figure: Figure, *, scale: float, turn: float, offset: Point) -> Figure
         limb=round(figure.limb * scale, 3),
         tail=None if figure.tail is None else at(figure.tail),
         colours=figure.colours,
+        build=figure.build,
     )
 
 
@@ -148,38 +153,61 @@ def _skirt(figure: Figure) -> list[Part]:
 
 def _dog_parts(figure: Figure) -> list[Part]:
     at, wear, limb = figure.joints, figure.colours, figure.limb / 2
-    coat, radius = wear["coat"], figure.head_radius
-    assert figure.tail is not None, "a dog has a tail"
+    coat, radius, build = wear["coat"], figure.head_radius, figure.build
     near_is_left = at["nose"][0] < at["neck"][0]
     near, far = ("left", "right") if near_is_left else ("right", "left")
     shade = shifted(coat, -0.14 if max(coat) > 90 else 0.14)
-    painted = _dog_legs(at, far, limb, shade)
-    painted.append(Part((at["root_of_tail"], figure.tail), limb * 0.6, shade))
+    paw = limb * build.get("paw", 1.05)
+    painted = _dog_legs(at, far, limb, paw, shade)
+    painted.append(Part(_dog_tail(figure), limb * build.get("tail", 0.6), shade))
     front, back = (_middle(at[f"left_{name}"], at[f"right_{name}"]) for name in ("shoulder", "hip"))
     trunk = tuple(_towards(end, at[to], 0.3) for end, to in ((front, "neck"), (back, "root_of_tail")))
-    painted.append(Part(trunk, radius * 1.05, coat))
+    thick = radius * build.get("trunk", 1.05)
+    painted.append(Part(trunk, thick, coat))
     if "patch" in wear:
-        painted.append(Part((_towards(trunk[0], trunk[1], 0.6),), radius * 0.75, wear["patch"]))
-    painted += _dog_legs(at, near, limb, coat)
+        painted.append(Part((_towards(trunk[0], trunk[1], 0.6),), thick * 0.7, wear["patch"]))
+    painted += _dog_legs(at, near, limb, paw, coat)
     painted.append(Part((_towards(at["neck"], front, 0.35), at["neck"], figure.head), radius * 0.62, coat))
     painted.append(Part((_towards(at["neck"], figure.head, 0.15),), radius * 0.66, wear["collar"]))
-    painted.append(Part((figure.head, _towards(at["nose"], figure.head, 0.12)), radius * 0.52, coat))
+    muzzle = radius * build.get("muzzle", 0.52)
+    painted.append(Part((figure.head, _towards(at["nose"], figure.head, 0.12)), muzzle, coat))
     painted.append(Part((figure.head,), radius, coat))
     painted.append(_dog_ear(figure))
-    return painted + _eyes(at, radius) + [Part((at["nose"],), radius * 0.26, _contrary(coat))]
+    eyes = _eyes(at, radius)
+    if "dots" in build:
+        eyes = [Part((at[f"{near}_eye"],), radius * 0.14, _contrary(coat))]
+    return painted + eyes + [Part((at["nose"],), radius * 0.26, _contrary(coat))]
+
+
+def _dog_tail(figure: Figure) -> tuple[Point, ...]:
+    """From its root to its tip, straight or along an arc."""
+    assert figure.tail is not None, "a dog has a tail"
+    start, tip, curl = figure.joints["root_of_tail"], figure.tail, math.radians(figure.build.get("curl", 0.0))
+    if not curl:
+        return start, tip
+    # A chord of the arc whose ends' directions differ by `curl`.
+    across, down = tip[0] - start[0], tip[1] - start[1]
+    half, points = 1 / (2 * math.tan(curl / 2)), 12
+    centre = ((start[0] + tip[0]) / 2 - down * half, (start[1] + tip[1]) / 2 + across * half)
+    out = (start[0] - centre[0], start[1] - centre[1])
+
+    def at(turn: float) -> Point:
+        cosine, sine = math.cos(turn), math.sin(turn)
+        return centre[0] + cosine * out[0] - sine * out[1], centre[1] + sine * out[0] + cosine * out[1]
+
+    return tuple(at(curl * index / points) for index in range(points + 1))
 
 
 def _dog_ear(figure: Figure) -> Part:
     """It hangs down at the back of the head, or stands up from it."""
     head, nose, radius = figure.head, figure.joints["nose"], figure.head_radius
-    length = math.dist(head, nose)
+    length, size = math.dist(head, nose), figure.build.get("ear", 1.0)
     ahead = ((nose[0] - head[0]) / length, (nose[1] - head[1]) / length)
     if "pointed" not in figure.colours:
         away = (2 * head[0] - nose[0], 2 * head[1] - nose[1])
         hang = _towards(head, away, 0.45)
-        return Part(
-            (hang, _towards(hang, figure.joints["neck"], 0.75)), radius * 0.36, figure.colours["ears"]
-        )
+        tip = _towards(hang, figure.joints["neck"], 0.75 * size)
+        return Part((hang, tip), radius * 0.36 * size, figure.colours["ears"])
     up = (ahead[1], -ahead[0]) if ahead[0] > 0 else (-ahead[1], ahead[0])
 
     def at(forward: float, upward: float) -> Point:
@@ -188,19 +216,19 @@ def _dog_ear(figure: Figure) -> Part:
             head[1] + radius * (ahead[1] * forward + up[1] * upward),
         )
 
-    tip = (at(-0.85, 0.35), at(0.2, 0.7), at(-0.5, 1.75))
-    return Part(tip, radius * 0.08, figure.colours["pointed"], filled=True)
+    corners = (at(-0.85, 0.35), at(0.2, 0.7), at(-0.5, 1.75 * size))
+    return Part(corners, radius * 0.08, figure.colours["pointed"], filled=True)
 
 
-def _dog_legs(at: dict[str, Point], side: str, limb: float, rgb: RGB) -> list[Part]:
+def _dog_legs(at: dict[str, Point], side: str, limb: float, paw: float, rgb: RGB) -> list[Part]:
     front = tuple(at[f"{side}_{name}"] for name in ("shoulder", "elbow", "front_paw"))
     back = tuple(at[f"{side}_{name}"] for name in ("hip", "knee", "back_paw"))
     return [
         Part(front, limb * 0.8, rgb),
         Part(back[:2], limb * 1.15, rgb),
         Part(back, limb * 0.8, rgb),
-        Part((front[-1],), limb * 1.05, rgb),
-        Part((back[-1],), limb * 1.05, rgb),
+        Part((front[-1],), paw, rgb),
+        Part((back[-1],), paw, rgb),
     ]
 
 

@@ -196,16 +196,17 @@ def _paint_figure(item: ObjectSpec, look: Look) -> Layer:
     frame = _Frame.around(*figures.extent(parts))
     cover, colour = frame.canvas("L"), frame.canvas("RGB")
     masks, colours = ImageDraw.Draw(cover), ImageDraw.Draw(colour)
-    blueprint, inked = look == "blueprint", item.figure.colours.get("line")
-    line = max(item.diameter * 0.012, 0.8) if blueprint or inked else 0.0
+    blueprint, wear = look == "blueprint", item.figure.colours
+    inked, contour = wear.get("line"), BLUEPRINT_LINE if blueprint else wear.get("contour")
+    line = max(item.diameter * 0.012, 0.8) if contour or inked else 0.0
     for part in parts:
         _draw_part(masks, frame, part, part.radius, 255)
-        _draw_part(colours, frame, part, part.radius, BLUEPRINT_LINE if blueprint else inked or part.rgb)
-        if inked and not blueprint:  # a line around every part
+        _draw_part(colours, frame, part, part.radius, contour or inked or part.rgb)
+        if inked and not contour:  # a line around every part
             _draw_part(colours, frame, part, part.radius - line, part.rgb)
-    if blueprint:  # a line around all of them
+    if contour:  # a line around all of them
         for part in parts:
-            _draw_part(colours, frame, part, part.radius - line, BLUEPRINT_FILL)
+            _draw_part(colours, frame, part, part.radius - line, BLUEPRINT_FILL if blueprint else part.rgb)
     # Painted on black and reduced, the colours come out already multiplied by their coverage.
     return Layer(frame.left, frame.top, frame.reduce(cover) / np.float32(255), frame.reduce(colour))
 

@@ -28,10 +28,9 @@ def redrawn(kind: str, figure: Figure, dice: Dice, plain: Plain) -> Figure:
         plain: tells which colours are seen before what lies behind.
     """
     changed = _MANNERS[kind](figure, dice, plain)
-    if dice.chance(0.3):
-        changed = _wearing(
-            changed, line=_INK if dice.chance(0.6) else shifted(figure.colours[_MAIN[kind]], -0.3)
-        )
+    if dice.chance(0.35):
+        drawn = _INK if dice.chance(0.6) else shifted(figure.colours[_MAIN[kind]], -0.3)
+        changed = _wearing(changed, **{"contour" if dice.chance(0.6) else "line": drawn})
     return changed
 
 
@@ -47,25 +46,110 @@ def _person(figure: Figure, dice: Dice, plain: Plain) -> Figure:
 
 
 def _dog(figure: Figure, dice: Dice, plain: Plain) -> Figure:
-    at, long, muzzle = dict(figure.joints), dice.uniform(0.5, 1.15), dice.uniform(0.9, 1.45)
-    for side in ("left", "right"):
-        for names in (("shoulder", "elbow", "front_paw"), ("hip", "knee", "back_paw")):
-            top, middle, end = (figure.joints[f"{side}_{name}"] for name in names)
-            at[f"{side}_{names[1]}"] = _along(top, middle, long)
-            at[f"{side}_{names[2]}"] = _along(top, end, long)
-    at["nose"] = _along(figure.head, figure.joints["nose"], muzzle)
-    assert figure.tail is not None, "a dog has a tail"
-    tail = _along(at["root_of_tail"], figure.tail, dice.uniform(0.6, 1.4))
-    figure = figure.model_copy(update={"joints": {name: at[name] for name in DOG_KEYPOINTS}, "tail": tail})
-    figure = _built(figure, dice, heads=(0.09, 0.15), limbs=(0.06, 0.125))
+    posture = dice.weighted((0.72, 0.18, 0.1))
+    figure = (_on_legs, _seated, _lying)[posture](figure, dice)
+    figure = _built(figure, dice, heads=(0.09, 0.19), limbs=(0.06, 0.16))
+    build = {
+        "trunk": dice.uniform(0.7, 1.4) * 0.115 / figure.head_radius,
+        "muzzle": dice.uniform(0.4, 0.75),
+        "ear": dice.uniform(0.75, 1.35),
+        "paw": 0.8 if dice.chance(0.4) else dice.uniform(0.9, 1.3),
+        "tail": dice.uniform(0.45, 0.9),
+    }
+    if dice.chance(0.35):
+        build["curl"] = dice.uniform(40, 250) * (1 if dice.chance(0.5) else -1)
+    if dice.chance(0.4):
+        build["dots"] = 1.0
+    figure = figure.model_copy(update={"build": {name: round(value, 3) for name, value in build.items()}})
     coat = figure.colours["coat"]
     if dice.chance(0.6):
-        figure = _wearing(figure, pointed=figure.colours["ears"])
-    if dice.chance(0.6):
+        figure = _wearing(figure, pointed=figure.colours["ears"] if dice.chance(0.6) else coat)
+    if dice.chance(0.5):
         figure = _wearing(figure, collar=coat)
     if dice.chance(0.3):
         return _silhouette(figure, pick(lambda: _ink(dice), plain))
     return _wearing(figure, patch=blend(coat, (235, 225, 210), 0.6)) if dice.chance(0.3) else figure
+
+
+def _on_legs(figure: Figure, dice: Dice) -> Figure:
+    """Of another length of legs, muzzle and tail, the legs more or less apart."""
+    at, long, muzzle = dict(figure.joints), dice.uniform(0.5, 1.15), dice.uniform(0.9, 1.45)
+    stiff = dice.uniform(0.0, 1.0) if dice.chance(0.5) else 0.0
+    for side in ("left", "right"):
+        for names in (("shoulder", "elbow", "front_paw"), ("hip", "knee", "back_paw")):
+            top, *rest = (figure.joints[f"{side}_{name}"] for name in names)
+            for name, point in zip(names[1:], rest, strict=True):
+                x, y = _along(top, point, long)
+                at[f"{side}_{name}"] = (top[0] + (x - top[0]) * (1 - stiff), y)
+    at["nose"] = _along(figure.head, figure.joints["nose"], muzzle)
+    assert figure.tail is not None, "a dog has a tail"
+    tail = _along(at["root_of_tail"], figure.tail, dice.uniform(0.6, 1.4))
+    return figure.model_copy(update={"joints": {name: at[name] for name in DOG_KEYPOINTS}, "tail": tail})
+
+
+def _seated(figure: Figure, dice: Dice) -> Figure:
+    """On its haunches, the front legs straight, the tail on the ground."""
+    facing, ground = _facing(figure), dice.uniform(0.24, 0.34)
+    neck, root = (facing * dice.uniform(0.05, 0.16), -0.24), (-facing * 0.2, ground - 0.1)
+    at = {"neck": neck, "root_of_tail": root}
+    for side, depth in _sides(facing):
+        shoulder, hip = (neck[0] + facing * (0.01 + depth), -0.1), (-facing * (0.12 - depth), ground - 0.15)
+        knee = step(hip, facing * dice.uniform(75, 115), 0.17)
+        _legs(at, side, shoulder, step(shoulder, facing * dice.uniform(-8, 8), (ground + 0.1) / 2), ground)
+        _legs(at, side, hip, knee, ground, back=True)
+    return _with_head(figure, at, (-facing * dice.uniform(0.3, 0.45), ground - dice.uniform(0.0, 0.12)))
+
+
+def _lying(figure: Figure, dice: Dice) -> Figure:
+    """The trunk on the ground, the paws before the elbows and the haunches."""
+    facing, ground = _facing(figure), dice.uniform(0.1, 0.15)
+    at = {name: figure.joints[name] for name in ("neck", "root_of_tail")}
+    for side, depth in _sides(facing):
+        for name, ahead in (("shoulder", 0.02), ("hip", dice.uniform(0.08, 0.13))):
+            top, reach = figure.joints[f"{side}_{name}"], facing * dice.uniform(0.1, 0.2)
+            middle = (top[0] + facing * (ahead + depth), ground - 0.03)
+            _legs(at, side, top, middle, ground, back=name == "hip", reach=reach)
+    return _with_head(figure, at, (at["root_of_tail"][0] - facing * dice.uniform(0.1, 0.25), ground))
+
+
+def _facing(figure: Figure) -> float:
+    return 1.0 if figure.joints["nose"][0] > figure.joints["neck"][0] else -1.0
+
+
+def _sides(facing: float) -> tuple[tuple[str, float], tuple[str, float]]:
+    """Near and far side, and how far ahead each is drawn."""
+    return (("left", 0.0), ("right", 0.055)) if facing < 0 else (("right", 0.0), ("left", 0.055))
+
+
+def _legs(
+    at: dict[str, Point],
+    side: str,
+    top: Point,
+    middle: Point,
+    ground: float,
+    *,
+    back: bool = False,
+    reach: float = 0.0,
+) -> None:
+    names = ("hip", "knee", "back_paw") if back else ("shoulder", "elbow", "front_paw")
+    points = (top, middle, (middle[0] + reach, ground))
+    at |= {f"{side}_{name}": point for name, point in zip(names, points, strict=True)}
+
+
+def _with_head(figure: Figure, at: dict[str, Point], tail: Point) -> Figure:
+    """The dog with joints `at`; the head moves with the neck."""
+    x, y = (new - old for new, old in zip(at["neck"], figure.joints["neck"], strict=True))
+    at |= {
+        name: (figure.joints[name][0] + x, figure.joints[name][1] + y)
+        for name in ("left_eye", "right_eye", "nose")
+    }
+    return figure.model_copy(
+        update={
+            "joints": {name: at[name] for name in DOG_KEYPOINTS},
+            "head": (figure.head[0] + x, figure.head[1] + y),
+            "tail": tail,
+        }
+    )
 
 
 def _standing(figure: Figure, dice: Dice) -> Figure:

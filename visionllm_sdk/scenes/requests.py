@@ -21,7 +21,7 @@ from visionllm_sdk.scenes.wording import begun, draw_wording
 
 _TELLING: Final = ("superlative", "extreme", "place", "relation")
 """Kinds of expressions that cannot be taken for a label."""
-_BARE: Final = 0.05
+_BARE: Final = 0.08
 """Share of requests, in training, that say nothing but what they are about."""
 
 

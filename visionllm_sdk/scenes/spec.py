@@ -68,6 +68,7 @@ class Figure(_Part):
         limb: width of a limb in pixels.
         tail: tip of the tail (dogs).
         colours: what each part wears; see `visionllm_sdk.scenes.figures`.
+        build: measures of a dog that differ from the usual ones; see `visionllm_sdk.scenes.figures`.
     """
 
     joints: dict[str, Point]
@@ -76,6 +77,7 @@ class Figure(_Part):
     limb: float = Field(gt=0)
     tail: Point | None = None
     colours: dict[str, RGB]
+    build: dict[str, float] = Field(default_factory=dict)
 
 
 class ObjectSpec(_Part):

@@ -13,8 +13,10 @@ from visionllm_sdk.scenes.phrases.freely import freely
 _FREE: Final = 0.5
 """Share of whole sentences, in training."""
 _AROUND: Final = 0.25
-_SLIPS: Final = 0.08
+_SLIPS: Final = 0.12
 """Share of sentences with a misspelt word, in training."""
+_MORE_SLIPS: Final = 0.3
+"""Share of these with a second slip."""
 _NO_ORDERS: Final = frozenset(
     ("i", "the", "please", "can", "could", "would", "do", "does", "is", "are", "what", "where", "which",
      "how", "of", "in", "on", "any", "yes", "object")
@@ -62,6 +64,8 @@ def draw_wording(kind: str, phrases: Phrases, rng: Random, *, training: Phrases 
     template = rng.choice(whole if free else phrases[kind])
     if phrases is training and rng.random() < _SLIPS:
         template = misspelt(template, rng)
+        if rng.random() < _MORE_SLIPS:
+            template = misspelt(template, rng)
     return Wording(template, free)
 
 

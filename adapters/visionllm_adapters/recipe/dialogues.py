@@ -41,7 +41,7 @@ SPOKEN_ELSEWHERE: Final[dict[str, Phrases]] = {
 """Sentences that training never uses, of the kinds that have their own."""
 _SHARES: Final = {
     **dict.fromkeys(("detect", "segment", "mixed", "small_talk"), 0.7),
-    "survey": 0.25,
+    "survey": 0.35,
     "pose": 0.4,
     "whole_pose": 0.6,
     "describe": 0.5,

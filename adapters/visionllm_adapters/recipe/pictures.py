@@ -16,7 +16,7 @@ from visionllm_adapters.recipe.packing import ANY_COLOUR, ANY_SIZE, UNKNOWN_KIND
 from visionllm_adapters.recipe.pose_names import CLASSES, StandInPoses
 from visionllm_adapters.recipe.symbols import KINDS, fourier, symbol_features
 from visionllm_sdk.scenes import SceneOptions, render, sample_scene, training_seed, truth
-from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, COLOURS, SHAPES, SceneFacts
+from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, COLOURS, FIGURES, SHAPES, SceneFacts
 from visionllm_sdk.scenes.labels import Label
 from visionllm_sdk.scenes.language import Link, random_expression, request_labels
 
@@ -25,8 +25,9 @@ STD: Final = (0.229, 0.224, 0.225)
 _EVERYTHING: Final = 0.45
 _ALIKE: Final = 0.3
 _BARE: Final = 0.2
-_FIGURES: Final = 0.3
-_MANNERS: Final = 0.6
+_FIGURES: Final = 0.42
+_MANNERS: Final = 0.65
+_CREATURES: Final = 0.3
 _COARSE: Final = 0.06
 _ASPECTS: Final = (1.0, 1.0, 1.0, 4 / 3, 3 / 4, 1.5, 2 / 3, 2.0, 0.5, 3.0, 1 / 3)
 
@@ -185,6 +186,9 @@ def asked_links(facts: SceneFacts, rng: Random) -> list[Link]:
                 thing = facts.objects[found[1]]
                 label = Label(thing.kind, thing.colour, thing.size if thing.colour else None)
                 links.append(Link("[GRD]", found[0], label, found[1]))
+    if rng.random() < _CREATURES:  # each is the other's hardest "no"
+        asked = {link.label for link in links}
+        links += [Link("[DET]", kind, Label(kind)) for kind in FIGURES if Label(kind) not in asked]
     # Labels drawn from what is seen hardly ever name everything at once, and counting asks for just that.
     everything = Link("[DET]", "object", Label())
     if not links or (rng.random() < _EVERYTHING and all(link.label != Label() for link in links)):
