@@ -51,6 +51,8 @@ def evaluate(
     from visionllm_sdk.evaluation import adapted, held_out_samples, run
     from visionllm_sdk.extensions import load_extension
 
+    if out is not None:
+        show.check_folder(out)
     if data is not None:
         measured = load_extension("evaluate")(
             call.load(),
@@ -90,6 +92,7 @@ def demo(
     from visionllm_sdk import demo as demonstration
     from visionllm_sdk.cli import show
 
+    show.check_folder(save)
     report = demonstration.run(call.load(), save)
     if call.as_json:
         show.print_json(report.as_dict())

@@ -147,7 +147,7 @@ def check_targets(to: Path, images: int) -> None:
     if images == 1 and not to.is_dir():
         check_target(to)
     else:
-        _check_folder(to)
+        check_folder(to)
 
 
 def check_target(to: Path, *, made: bool = False) -> None:
@@ -168,7 +168,7 @@ def check_target(to: Path, *, made: bool = False) -> None:
             value=str(to),
             remedy=f"Name a file in it, such as {to / 'picture.png'}.",
         )
-    _check_folder(to.parent)
+    check_folder(to.parent)
     suffix = to.suffix.lower()
     kind = Image.registered_extensions().get(suffix)
     if kind not in Image.SAVE or (made and suffix not in FORMATS):
@@ -177,7 +177,12 @@ def check_target(to: Path, *, made: bool = False) -> None:
         )
 
 
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that could not be made.
+
+    Raises:
+        InputError: a file stands in its place or above it.
+    """
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
             raise InputError(
@@ -199,18 +204,28 @@ def save_pictures(
         save_picture(result, image, to / f"{number:03d}_{Path(name).stem or 'image'}.png")
 
 
-def save_picture(result: Result, image: LoadedImage, to: Path) -> None:
+def save_picture(result: Result, image: LoadedImage | None, to: Path) -> None:
     """Draw a result, or all results of a reply, over its image and write the file.
 
     A picture that the model made is itself what is written; with it a reply's other results, which lie in the
     image that it was made from, are not drawn.
+
+    Raises:
+        InputError: there is neither an image nor a picture that the model made.
     """
     parts = result.results if isinstance(result, Reply) else (result,)
-    to.parent.mkdir(parents=True, exist_ok=True)
     made = [part for part in parts if isinstance(part, Picture)]
+    if not made and image is None:
+        raise InputError(
+            "there is no picture to write: none was made, and there is no image to draw on",
+            value=str(to),
+            remedy="Name an image with --image, or ask for a picture.",
+        )
+    to.parent.mkdir(parents=True, exist_ok=True)
     if made:
         made[-1].save(to)
         return
+    assert image is not None, "checked above"
     picture = image.image
     for part in parts:
         if isinstance(part, ImageResult):

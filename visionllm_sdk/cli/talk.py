@@ -57,7 +57,7 @@ def converse(
             history.append(PastTurn(line, reply, images=tuple(fresh)))
             fresh = []
             console.print(show.table_of(reply))
-            if save is not None and reply.results and seen is not None:
+            if save is not None and reply.results:
                 show.save_picture(reply, seen, save)
         except (VisionLLMError, OSError) as error:
             show.messages().print(f"Error: {error}", style="red", markup=False)

@@ -52,8 +52,6 @@ def chat(
     save = call.save
     if text is None and call.as_json:
         raise InputError("--json needs a message", remedy='Write one: visionllm chat "Find the stars" --json')
-    if save is not None and not image:
-        raise InputError("--save needs an image to draw on", remedy="Name one with --image.")
     if save is not None:
         show.check_target(save, made=True)
     images = load_images(image or [], call.allow_urls)
@@ -64,4 +62,4 @@ def chat(
     reply = vlm.chat(text, images=images, adapter=adapter)
     show.print_results([reply], [""], as_json=call.as_json)
     if save is not None:
-        show.save_picture(reply, images[-1], save)
+        show.save_picture(reply, images[-1] if images else None, save)

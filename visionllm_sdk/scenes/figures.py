@@ -9,9 +9,9 @@ A person wears skin, hair, shirt, trousers and shoes, and may wear a skirt, shor
 mane (long hair); a dog wears coat, ears and collar, and may wear a patch or pointed ears. Of both, "line" is
 drawn around every part, "contour" around them all together, and "silhouette" is the one colour of all.
 
-A dog's build may name half the thickness of its trunk and muzzle (shares of the head's radius), of its paws
-and tail (shares of half a limb's width), the size of its ear, how far its tail curls (degrees), and whether its
-eye is a mere dot.
+A dog's build may name half the thickness of its trunk and muzzle (shares of the head's radius), of its
+paws and tail (shares of half a limb's width), the size of its ear, how far its tail curls (degrees), and
+whether its eye is a mere dot.
 """
 
 from __future__ import annotations

@@ -42,8 +42,7 @@ class Talker:
 
     def chat(self, text: str, *, images: Any, history: History = (), adapter: None) -> Reply:
         seen = conversation(text, images, history, self.rules).image
-        assert seen is not None
-        size = (seen.width, seen.height)
+        size = (seen.width, seen.height) if seen else (0, 0)
         done: Result
         if text.startswith("generate"):
             picture = GeneratedImage(width=32, height=16, prompt=text, **MADE)
@@ -85,6 +84,25 @@ def test_chat_writes_the_picture_that_it_made(scene: str, tmp_path: Path, talker
     assert isinstance(edited, EditedImage)
     assert (pixels(out) == np.asarray(edited.image)).all()
     assert EditedImage.from_png(out.read_bytes()).prompt == "make it green"
+
+
+def test_a_picture_is_written_where_no_image_was_given(
+    tmp_path: Path, talker: Talker, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    out = tmp_path / "out.png"
+    assert run(["chat", "generate a ring", "--save", str(out)]) == 0
+    first, *_ = talker.results
+    assert isinstance(first, Picture)
+    assert (pixels(out) == np.asarray(first.image)).all()
+    out.unlink()
+    assert talk(monkeypatch, ["what is it?", "generate a ring"], "--save", str(out)) == 0
+    assert pixels(out).shape == (16, 32, 3)
+    assert "Error" not in capsys.readouterr().err
+    out.unlink()
+    assert run(["chat", "what is it?", "--save", str(out)]) == 2
+    said = capsys.readouterr()
+    assert "Nothing." in said.out
+    assert "there is no picture to write" in said.err
 
 
 def test_a_conversation_draws_on_what_the_model_looks_at(
