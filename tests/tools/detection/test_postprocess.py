@@ -22,6 +22,7 @@ from visionllm_tools.detection.postprocess import (
     drop_duplicates,
     full_size,
     label_shares,
+    near_boxes,
     select,
     semantic_map,
 )
@@ -153,6 +154,36 @@ def test_semantic_map_by_definition() -> None:
     torch.testing.assert_close(found, shares, rtol=1e-4, atol=1e-4)
     assert torch.equal(semantic_map([found], original), expected.argmax(0))
     assert torch.equal(semantic_map([found], size), shares.argmax(0))
+
+
+def test_shares_end_with_grown_boxes() -> None:
+    generator = torch.Generator().manual_seed(2)
+    scores, embeddings = torch.rand(4, 2, generator=generator), torch.randn(4, 5, generator=generator)
+    features, size = torch.randn(5, 8, 8, generator=generator), (28, 32)
+    boxes = torch.tensor([[0.5, 0.5, 0.25, 0.5]] * 4)
+    whole = label_shares(scores, embeddings, features, size)
+    near = near_boxes(torch.tensor([[12.0, 7, 20, 21]]), size, 0.5)[0]
+    assert near.sum() == (8 + 2 * 4) * (14 + 2 * 7)
+    found = label_shares(scores, embeddings, features, size, boxes=boxes, margin=0.5)
+    torch.testing.assert_close(found, whole * near)
+
+
+@given(
+    corners=st.tuples(*[st.floats(-20, 60)] * 2, *[st.floats(0.5, 50)] * 2),
+    margin=st.floats(0, 1),
+    place=st.tuples(st.integers(0, 29), st.integers(0, 39)),
+)
+def test_near_boxes_by_definition(
+    corners: tuple[float, float, float, float], margin: float, place: tuple[int, int]
+) -> None:
+    x, y, width, height = corners
+    found = near_boxes(torch.tensor([[x, y, x + width, y + height]]), (30, 40), margin)
+    assert found.shape == (1, 30, 40)
+    row, column = place
+    across = max(x - width * margin - column - 0.5, column + 0.5 - x - width * (1 + margin))
+    down = max(y - height * margin - row - 0.5, row + 0.5 - y - height * (1 + margin))
+    if min(abs(across), abs(down)) > 1e-3:  # not within rounding of an edge
+        assert bool(found[0, row, column]) == (across < 0 and down < 0)
 
 
 class Largest(TorchDispatchMode):

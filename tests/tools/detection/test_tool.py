@@ -203,6 +203,30 @@ def test_boxes_from_masks(make_tiny: Callable[..., Detector]) -> None:
     assert all(detection.mask is None for detection in bare)
 
 
+@pytest.mark.parametrize("token", ["[DET]", "[SEG]"])
+def test_masks_end_near_their_boxes(make_tiny: Callable[..., Detector], token: str) -> None:
+    item = request(noise(64, 64, 11), 2, token=token, threshold=0.0, limit=30)
+    sizes = {"shortest_edge": 64, "longest_edge": 64}
+    plain, cut, wide = (
+        DetectionTool(make_tiny(**sizes, mask_margin=margin)).run([item])[0] for margin in (None, 0.1, 99.0)
+    )
+    assert wide == plain
+    assert cut != plain
+    if not isinstance(plain, Detections) or not isinstance(cut, Detections):
+        return
+    for before, after in zip(plain, cut, strict=True):
+        box, whole, mask = before.box, before.mask, after.mask
+        assert whole is not None
+        assert mask is not None
+        far = 0.1 * (box.x2 - box.x1), 0.1 * (box.y2 - box.y1)
+        kept = np.zeros((64, 64), bool)
+        # A box is clipped to the image, and the margin is that of the whole one.
+        kept[max(0, round(box.y1 - far[1]) - 1) :, max(0, round(box.x1 - far[0]) - 1) :] = True
+        assert not (mask.to_numpy() & ~whole.to_numpy()).any()
+        if min(box.x1, box.y1) > 0:
+            assert not (mask.to_numpy() & ~kept).any()
+
+
 def test_bad_requests(tool: DetectionTool) -> None:
     with pytest.raises(ToolError, match="needs an image"):
         tool.run([request(None)])

@@ -38,6 +38,9 @@ class DetectorConfig:
         boxes_from_masks: a detection's box is the tight box of its mask, where both agree by at least this
             IoU; None (released) keeps the predicted boxes. Small decoders draw sharper masks than boxes.
             Extra field.
+        mask_margin: a mask ends where its box does, grown on every side by this share of its width and
+            height; None (released) leaves masks as they are. Small decoders leave specks on things alike.
+            Extra field.
         suppression: IoU above which a worse detection of the same label is dropped; None (released) keeps
             all. Extra field.
         shared_scores: with `suppression`, what is kept gets the probability that it or the best of its copies
@@ -83,6 +86,7 @@ class DetectorConfig:
     suppression: float | None = None
     shared_scores: bool = False
     boxes_from_masks: float | None = None
+    mask_margin: float | None = None
     mixed_label_masks: bool = False
     usable_only: bool = False
     extra: dict[str, Any] = field(default_factory=dict)

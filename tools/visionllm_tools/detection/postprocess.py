@@ -129,7 +129,36 @@ def binary_masks(embeddings: Tensor, features: Tensor, size: Size, original: Siz
     return found
 
 
-def label_shares(scores: Tensor, embeddings: Tensor, features: Tensor, size: Size) -> Tensor:
+def near_boxes(boxes: Tensor, size: Size, margin: float) -> Tensor:
+    """Where boxes are that have been grown.
+
+    Args:
+        boxes: (K, 4) (x1, y1, x2, y2) in pixels.
+        size: height and width.
+        margin: share of a box' width and height by which it is grown on every side.
+
+    Returns:
+        (K, *size) bool.
+    """
+    start, end = boxes[:, None].float().split(2, -1)  # (K, 1, 2)
+    far = (end - start) * margin
+    start, end = start - far, end + far
+    inside = []
+    for axis, length in enumerate(reversed(size)):
+        middles = torch.arange(length, device=boxes.device) + 0.5
+        inside.append((middles >= start[..., axis]) & (middles <= end[..., axis]))
+    return inside[1][:, :, None] & inside[0][:, None]
+
+
+def label_shares(
+    scores: Tensor,
+    embeddings: Tensor,
+    features: Tensor,
+    size: Size,
+    *,
+    boxes: Tensor | None = None,
+    margin: float = 0.0,
+) -> Tensor:
     """Evidence for every label at every pixel of the input: sum over queries of label times mask probability.
 
     Args:
@@ -137,6 +166,8 @@ def label_shares(scores: Tensor, embeddings: Tensor, features: Tensor, size: Siz
         embeddings: (Q, M) mask embeddings.
         features: (M, H / 4, W / 4) mask features.
         size: height and width of the resized image without padding.
+        boxes: (Q, 4) (cx, cy, w, h) in [0, 1]: a query tells nothing of what is far from its box.
+        margin: how far that is, see `near_boxes`.
 
     Returns:
         (N, *size) float.
@@ -147,6 +178,9 @@ def label_shares(scores: Tensor, embeddings: Tensor, features: Tensor, size: Siz
         part = slice(start, start + step)
         logits = mask_logits(embeddings[None, part], features[None])[0].float()
         shares = full_size(logits, size, size).sigmoid()
+        if boxes is not None:
+            scale = boxes.new_tensor([size[1], size[0]] * 2).float()
+            shares *= near_boxes(to_corners(boxes[part].float()) * scale, size, margin)
         total += (scores[part].float().T @ shares.flatten(1)).unflatten(1, size)
     return total
 

@@ -35,6 +35,7 @@ from visionllm_tools.detection.postprocess import (
     binary_masks,
     drop_duplicates,
     label_shares,
+    near_boxes,
     select,
     semantic_map,
     sharper,
@@ -279,8 +280,16 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
     def _semantic(
         self, request: Request, labels: list[str], found: list[Found], size: Size, original: Size
     ) -> SemanticMap:
+        margin = self.decoder.config.mask_margin
         shares = (
-            label_shares(part.logits.sigmoid(), self.decoder.mask_embed[0](part.queries), part.features, size)
+            label_shares(
+                part.logits.sigmoid(),
+                self.decoder.mask_embed[0](part.queries),
+                part.features,
+                size,
+                boxes=None if margin is None else part.boxes,
+                margin=margin or 0.0,
+            )
             for part in found
             if part.features is not None
         )
@@ -341,10 +350,12 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         candidates = part.kept
         assert candidates is not None
         masks: list[Mask | None] = [None] * len(candidates.scores)
-        agreement = self.decoder.config.boxes_from_masks
+        agreement, margin = self.decoder.config.boxes_from_masks, self.decoder.config.mask_margin
         if part.features is not None:
             embeddings = self.decoder.mask_embed[0](part.queries[candidates.queries])
             found = binary_masks(embeddings, part.features, size, original)
+            if margin is not None:
+                found &= near_boxes(candidates.boxes, original, margin).cpu()
             masks = [Mask.from_numpy(mask.numpy()) for mask in found]
         rows = zip(
             candidates.scores.tolist(),
