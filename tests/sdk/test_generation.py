@@ -1,101 +1,29 @@
 from __future__ import annotations
 
-import functools
-import json
-import random
-
 import pytest
 import torch
-from safetensors import safe_open
 
+from tests.sdk.generating import generator, picture, recorded, request, scattered, states, tiny
 from tests.sdk.model.reference import (
     GENERATE_CASES,
-    GOLDENS,
     TOLERANCE,
-    Planned,
     error,
     fresh_model,
-    golden,
-    golden_prompt,
     reference_model,
 )
 from visionllm_sdk.errors import InputError, LimitError
 from visionllm_sdk.generation import (
     CallDone,
     CancelToken,
-    ForcedRequest,
     GeneratedReply,
     GenerationOptions,
     GenerationRequest,
     Generator,
     LinkDone,
     ReplyDone,
-    Session,
     TextDelta,
 )
-from visionllm_sdk.model.assembly import Model
-from visionllm_sdk.model.conversation import (
-    DETECTION_LAYOUT,
-    KEYPOINT_LAYOUT,
-    ForcedCall,
-    Turn,
-    image_parts,
-    region_parts,
-)
-from visionllm_sdk.model.prompt import RegionPrompt, TiledImage, collate
-from visionllm_sdk.model.session import image_key
-from visionllm_sdk.tool import RoutingToken
-
-ROUTING = ("[DET]", "[GRD]", "[SEG]", "[POSE]", "[GEN]", "[EDIT]")
-DET = RoutingToken(text="[DET]", label_tag="det", layout=DETECTION_LAYOUT)
-POSE = RoutingToken(text="[POSE]", layout=KEYPOINT_LAYOUT)
-
-
-@functools.cache
-def tiny() -> Model:
-    return reference_model("tiny_core")
-
-
-@functools.cache
-def generator() -> Generator:
-    return Generator(tiny())
-
-
-def picture(seed: int, tiles: int = 1) -> TiledImage:
-    pixels = torch.randn(tiles, 3, 56, 56, generator=torch.Generator().manual_seed(seed))
-    return TiledImage(pixels, key=image_key(pixels))
-
-
-def request(text: str = "Hi", *images: TiledImage, session: Session | None = None, **options: object):
-    prompt = generator().builder.build([Turn((*image_parts(len(images)), text))], images)
-    settings = GenerationOptions(**{"max_new_tokens": 12, **options})
-    return GenerationRequest(prompt=prompt, options=settings, question=text, session=session)
-
-
-def recorded(checkpoint: str, name: str) -> tuple[GenerationRequest, dict[str, torch.Tensor]]:
-    """A recorded generation as a request: the same prompt, the same planned tokens."""
-    model, values = reference_model(checkpoint), golden(name)
-    with safe_open(GOLDENS / f"{name}.safetensors", "pt") as file:
-        plan = json.loads(file.metadata()["plan"])
-    prompt = golden_prompt(model, values)
-    first = min(model.tokenizer.added.values())
-    planned = Planned(
-        prompt_length=len(prompt.ids),
-        plan={int(step): index for step, index in plan.items()},
-        first_control=first,
-        end=model.tokenizer.eos_id,
-    )
-    steps = values["sequences"].shape[1] - len(prompt.ids)
-    return GenerationRequest(
-        prompt=prompt, options=GenerationOptions(max_new_tokens=steps, processors=(planned,))
-    ), values
-
-
-def states(reply: GeneratedReply) -> list[torch.Tensor]:
-    return [link.states for call in reply.calls for link in call.super_links]
-
-
-# -- equality with the recorded runs -----------------------------------------------------------------------
+from visionllm_sdk.model.prompt import collate
 
 
 @pytest.mark.parametrize(("checkpoint", "name"), GENERATE_CASES)
@@ -127,29 +55,6 @@ def test_one_pass_over_the_reply_equals_the_recorded_states(checkpoint: str, nam
 
 
 # -- batches -----------------------------------------------------------------------------------------------
-
-
-class Scattered:
-    """Emits routing tokens at random steps, the same for a row wherever it stands."""
-
-    def __init__(self, seed: int, start: int, ids: list[int]) -> None:
-        self._seed, self._start, self._ids = seed, start, ids
-
-    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        draw = random.Random(1000 * self._seed + ids.shape[1] - self._start)
-        if draw.random() < 0.35:
-            scores = scores.clone()
-            scores[:, draw.choice(self._ids)] = 1e4
-        return scores
-
-
-def scattered(number: int, text: str, *images: TiledImage, **options: object) -> GenerationRequest:
-    plain = request(text, *images)
-    ids = [tiny().tokenizer.control_id(token) for token in ROUTING]
-    settings = GenerationOptions(
-        max_new_tokens=6 + number, processors=(Scattered(number, len(plain.prompt.ids), ids),), **options
-    )
-    return GenerationRequest(prompt=plain.prompt, options=settings, question=text)
 
 
 def test_a_batch_equals_single_runs_token_for_token():
@@ -395,175 +300,6 @@ def test_a_closed_stream_stops():
 
 
 # -- sessions ----------------------------------------------------------------------------------------------
-
-
-def follow_up(text: str, first: GenerationRequest, answer: str, *images: TiledImage, session: Session | None):
-    turns = [Turn((*image_parts(len(images)), first.question), (answer,)), Turn((text,))]
-    prompt = generator().builder.build(turns, images)
-    return GenerationRequest(prompt=prompt, options=first.options, question=text, session=session)
-
-
-def test_a_second_question_reuses_image_and_prefix_and_changes_nothing():
-    session, image = Session(), picture(1, 3)
-    seen = []
-    hook = tiny().core.vis_encoder.register_forward_hook(lambda *call: seen.append(len(call[1][0])))
-    first = request("What is it?", image, session=session)
-    answer = generator().generate([first])[0]
-    assert answer.reused_tokens == 0
-    again = request("Where is it?", image, session=session)
-    second = generator().generate([again])[0]
-    third = generator().generate([follow_up("And now?", first, answer.text, image, session=session)])[0]
-    hook.remove()
-    assert sum(seen) == image.tiles
-    assert second.reused_tokens > 16 * 3
-    assert third.reused_tokens > 16 * 3
-    assert second.ids == generator().generate([request("Where is it?", image)])[0].ids
-    fresh = follow_up("And now?", first, answer.text, image, session=None)
-    assert third.ids == generator().generate([fresh])[0].ids
-
-
-def test_another_image_is_never_answered_from_memory():
-    session = Session()
-    generator().generate([request("What is it?", picture(1), session=session)])
-    other = generator().generate([request("What is it?", picture(2), session=session)])[0]
-    assert other.ids == generator().generate([request("What is it?", picture(2))])[0].ids
-    unnamed = TiledImage(picture(1).pixels)
-    reply = generator().generate([request("What is it?", unnamed, session=session)])[0]
-    assert reply.reused_tokens < 70
-
-
-def test_sessions_of_a_batch_are_independent_and_survive_routing():
-    sessions = [Session(), Session()]
-    images = [picture(1), picture(2)]
-    for text in ("What is it?", "Detect it all.", "What is it?"):
-        plain = [scattered(3, text, image) for image in images]
-        kept = [
-            GenerationRequest(prompt=one.prompt, options=one.options, question=text, session=session)
-            for one, session in zip(plain, sessions, strict=True)
-        ]
-        found = [reply.ids for reply in generator().generate(kept)]
-        assert found == [reply.ids for reply in generator().generate(plain)]
-    assert all(session.reused_tokens > 0 for session in sessions)
-
-
-def test_regions_work_with_sessions():
-    session, image = Session(), picture(1)
-    turns = [Turn((*image_parts(), "What is ", *region_parts("region1"), "?"))]
-    replies = []
-    for mask in (torch.ones(56, 56), torch.eye(56), torch.ones(56, 56)):
-        prompt = generator().builder.build(turns, [image], [RegionPrompt(mask)])
-        options = GenerationOptions(max_new_tokens=8)
-        kept = generator().generate([GenerationRequest(prompt=prompt, options=options, session=session)])[0]
-        plain = generator().generate([GenerationRequest(prompt=prompt, options=options)])[0]
-        assert kept.ids == plain.ids
-        replies.append(kept)
-    assert replies[0].ids == replies[2].ids
-
-
-# -- forced routing ----------------------------------------------------------------------------------------
-
-
-def forced(labels: tuple[str, ...], *images: TiledImage) -> ForcedRequest:
-    return ForcedRequest(calls=(ForcedCall(token=DET, labels=labels),), images=images)
-
-
-def test_forced_routing_is_one_pass_for_a_batch():
-    passes = []
-    hook = tiny().core.llm.model.norm.register_forward_hook(lambda *call: passes.append(1))
-    requests = [forced(("a", "b"), picture(1)), forced(("dog",), picture(2, 3)), forced(("x", "y", "z"))]
-    batch = generator().forced(requests)
-    hook.remove()
-    assert len(passes) == 1
-    for one, [call] in zip(requests, batch, strict=True):
-        [[alone]] = generator().forced([one])
-        assert call.labels == one.calls[0].labels
-        assert call.token == "[DET]"
-        for found, wanted in zip(call.links, alone.links, strict=True):
-            assert error(found.super_link.states, wanted.super_link.states) < TOLERANCE
-            assert found.probability == pytest.approx(wanted.probability, rel=1e-3)
-            assert 0 < found.probability < 1
-
-
-def test_forced_routing_equals_a_laid_out_pass():
-    values = golden("golden_mm_det")
-    image = TiledImage(values["images"])
-    calls = generator().forced([forced(("person", "dog", "cat"), image)])[0]
-    words = tiny().tokenizer
-    template = "Yes, here are the results for person[DET], dog[DET], cat[DET] in the image."
-    question = "Can you analyze the image and identify the person, dog, cat present?"
-    turn = Turn((*image_parts(), question), tuple(words.parse_template(template)))
-    output = tiny().core(collate([generator().builder.build([turn], [image])], pad_id=0))
-    for link, wanted in zip(calls[0].links, output.states, strict=True):
-        assert error(link.super_link.states, wanted.detach()) < TOLERANCE
-
-
-def grouping(limit: int, *, label_tags: bool = False) -> Generator:
-    model = tiny()
-    config = model.config.with_sdk(max_forced_labels=limit, label_tags=label_tags)
-    return Generator(Model(config=config, tokenizer=model.tokenizer, core=model.core, tools={}))
-
-
-def test_long_label_lists_are_split_and_keep_their_order():
-    labels = tuple(f"label {number}" for number in range(11))
-    [[call]] = grouping(4).forced([forced(labels, picture(1))])
-    assert call.labels == labels
-    for start in (0, 4, 8):
-        [[part]] = grouping(4).forced([forced(labels[start : start + 4], picture(1))])
-        for found, wanted in zip(call.links[start : start + 4], part.links, strict=True):
-            assert error(found.super_link.states, wanted.super_link.states) < TOLERANCE
-
-
-def test_split_lists_of_several_calls_keep_their_context():
-    names = tuple(f"point {number}" for number in range(5))
-    asked = ForcedRequest(
-        calls=(ForcedCall(token=DET, labels=("person",)), ForcedCall(token=POSE, labels=names)),
-        images=(picture(1),),
-    )
-    [objects, points] = grouping(2).forced([asked])[0]
-    assert (objects.labels, points.labels) == (("person",), names)
-    assert [link.label for link in points.context] == ["person"]
-
-
-def test_label_tags_are_laid_out_where_the_checkpoint_has_them():
-    plain = grouping(9).forced([forced(("dog",), picture(1))])[0][0]
-    tagged = grouping(9, label_tags=True).forced([forced(("dog",), picture(1))])[0][0]
-    assert tagged.labels == plain.labels
-    assert error(tagged.links[0].super_link.states, plain.links[0].super_link.states) > TOLERANCE
-
-
-def test_forced_routing_after_earlier_turns_takes_its_own_links_only():
-    words = tiny().tokenizer
-    history = (
-        Turn(
-            (*image_parts(), "Find a cat."),
-            tuple(words.parse_template("cat[DET].")),
-        ),
-    )
-    asked = ForcedRequest(
-        calls=(ForcedCall(token=DET, labels=("dog",)),), images=(picture(1),), history=history
-    )
-    [call] = generator().forced([asked])[0]
-    assert call.labels == ("dog",)
-    assert len(call.links) == 1
-
-
-def test_forced_routing_with_regions():
-    mask = torch.zeros(56, 56)
-    mask[10:20, 10:20] = 1
-    call = ForcedCall(token=DET, labels=("region1",), slot=region_parts("region1"))
-    asked = ForcedRequest(calls=(call,), images=(picture(1),), regions=(RegionPrompt(mask),))
-    [found] = generator().forced([asked, forced(("a",), picture(2))])[0]
-    assert found.labels == ("region1",)
-    many = ForcedCall(token=DET, labels=("a", "b", "c"), slot=region_parts("region1"))
-    with pytest.raises(InputError, match="cannot be split"):
-        grouping(2).forced(
-            [ForcedRequest(calls=(many,), images=(picture(1),), regions=(RegionPrompt(mask),))]
-        )
-
-
-def test_forced_routing_needs_labels():
-    with pytest.raises(InputError, match="at least one label"):
-        forced(())
 
 
 def test_tied_embeddings_generate_too():
