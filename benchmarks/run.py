@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ASKED_FOR = ("adapters", "gpu")
-"""Need a choice on the command line, or a device: they are run by hand."""
+ASKED_FOR = ("adapters", "gpu", "narrower")
+"""Need a choice on the command line or a device, or tell nothing of what is shipped: they are run by hand."""
 
 
 def main() -> int:
