@@ -21,8 +21,8 @@ from visionllm_tools.detection.postprocess import (
     binary_masks,
     drop_duplicates,
     full_size,
+    keep_near_boxes,
     label_shares,
-    near_boxes,
     select,
     semantic_map,
 )
@@ -162,7 +162,8 @@ def test_shares_end_with_grown_boxes() -> None:
     features, size = torch.randn(5, 8, 8, generator=generator), (28, 32)
     boxes = torch.tensor([[0.5, 0.5, 0.25, 0.5]] * 4)
     whole = label_shares(scores, embeddings, features, size)
-    near = near_boxes(torch.tensor([[12.0, 7, 20, 21]]), size, 0.5)[0]
+    near = torch.ones(1, *size)
+    keep_near_boxes(near, torch.tensor([[12.0, 7, 20, 21]]), 0.5)
     assert near.sum() == (8 + 2 * 4) * (14 + 2 * 7)
     found = label_shares(scores, embeddings, features, size, boxes=boxes, margin=0.5)
     torch.testing.assert_close(found, whole * near)
@@ -173,12 +174,12 @@ def test_shares_end_with_grown_boxes() -> None:
     margin=st.floats(0, 1),
     place=st.tuples(st.integers(0, 29), st.integers(0, 39)),
 )
-def test_near_boxes_by_definition(
+def test_what_is_near_boxes_by_definition(
     corners: tuple[float, float, float, float], margin: float, place: tuple[int, int]
 ) -> None:
     x, y, width, height = corners
-    found = near_boxes(torch.tensor([[x, y, x + width, y + height]]), (30, 40), margin)
-    assert found.shape == (1, 30, 40)
+    found = torch.ones(1, 30, 40, dtype=torch.bool)
+    keep_near_boxes(found, torch.tensor([[x, y, x + width, y + height]]), margin)
     row, column = place
     across = max(x - width * margin - column - 0.5, column + 0.5 - x - width * (1 + margin))
     down = max(y - height * margin - row - 0.5, row + 0.5 - y - height * (1 + margin))

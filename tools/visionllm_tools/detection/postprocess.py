@@ -129,25 +129,25 @@ def binary_masks(embeddings: Tensor, features: Tensor, size: Size, original: Siz
     return found
 
 
-def near_boxes(boxes: Tensor, size: Size, margin: float) -> Tensor:
-    """Where boxes are that have been grown.
+def keep_near_boxes(maps: Tensor, boxes: Tensor, margin: float) -> None:
+    """Empty maps, in place, where they are far from their boxes.
 
     Args:
+        maps: (K, H, W) of any kind.
         boxes: (K, 4) (x1, y1, x2, y2) in pixels.
-        size: height and width.
-        margin: share of a box' width and height by which it is grown on every side.
-
-    Returns:
-        (K, *size) bool.
+        margin: share of a box' width and height by which it is grown on every side. What is kept are pixels
+            whose middle lies in the grown box.
     """
-    start, end = boxes[:, None].float().split(2, -1)  # (K, 1, 2)
+    start, end = boxes.float().cpu().split(2, -1)
     far = (end - start) * margin
-    start, end = start - far, end + far
-    inside = []
-    for axis, length in enumerate(reversed(size)):
-        middles = torch.arange(length, device=boxes.device) + 0.5
-        inside.append((middles >= start[..., axis]) & (middles <= end[..., axis]))
-    return inside[1][:, :, None] & inside[0][:, None]
+    # Pixel n has its middle at n + 0.5.
+    first = (start - far - 0.5).ceil().clamp(min=0).long().tolist()
+    beyond = ((end + far - 0.5).floor() + 1).clamp(min=0).long().tolist()
+    for one, (left, top), (right, bottom) in zip(maps, first, beyond, strict=True):
+        one[:top] = 0
+        one[bottom:] = 0
+        one[top:bottom, :left] = 0
+        one[top:bottom, right:] = 0
 
 
 def label_shares(
@@ -167,7 +167,7 @@ def label_shares(
         features: (M, H / 4, W / 4) mask features.
         size: height and width of the resized image without padding.
         boxes: (Q, 4) (cx, cy, w, h) in [0, 1]: a query tells nothing of what is far from its box.
-        margin: how far that is, see `near_boxes`.
+        margin: how far that is, see `keep_near_boxes`.
 
     Returns:
         (N, *size) float.
@@ -180,7 +180,7 @@ def label_shares(
         shares = full_size(logits, size, size).sigmoid()
         if boxes is not None:
             scale = boxes.new_tensor([size[1], size[0]] * 2).float()
-            shares *= near_boxes(to_corners(boxes[part].float()) * scale, size, margin)
+            keep_near_boxes(shares, to_corners(boxes[part].float()) * scale, margin)
         total += (scores[part].float().T @ shares.flatten(1)).unflatten(1, size)
     return total
 

@@ -34,8 +34,8 @@ from visionllm_tools.detection.postprocess import (
     best_over_groups,
     binary_masks,
     drop_duplicates,
+    keep_near_boxes,
     label_shares,
-    near_boxes,
     select,
     semantic_map,
     sharper,
@@ -355,7 +355,7 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             embeddings = self.decoder.mask_embed[0](part.queries[candidates.queries])
             found = binary_masks(embeddings, part.features, size, original)
             if margin is not None:
-                found &= near_boxes(candidates.boxes, original, margin).cpu()
+                keep_near_boxes(found, candidates.boxes, margin)
             masks = [Mask.from_numpy(mask.numpy()) for mask in found]
         rows = zip(
             candidates.scores.tolist(),
