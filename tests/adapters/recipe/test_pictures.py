@@ -31,6 +31,14 @@ def test_everything_at_once_is_asked_for_now_and_then_and_only_once() -> None:
     assert all(asked)
 
 
+def test_figures_are_asked_for_where_there_are_none() -> None:
+    rng = Random(2)
+    asked = [[link.label for link in asked_links(scene(), rng)] for _ in range(300)]
+    both = [labels for labels in asked if {Label("person"), Label("dog")} <= set(labels)]
+    assert 0.25 < len(both) / len(asked) < 0.45
+    assert all(labels.count(Label("dog")) <= 1 for labels in asked)
+
+
 def test_some_pictures_show_things_alike_and_sizes_are_kept() -> None:
     drawn = [
         one
