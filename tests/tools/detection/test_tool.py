@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -201,6 +202,22 @@ def test_boxes_from_masks(make_tiny: Callable[..., Detector]) -> None:
     assert isinstance(bare, Detections)
     assert [detection.box for detection in bare] == expected
     assert all(detection.mask is None for detection in bare)
+
+
+def test_copies_are_dropped_whose_masks_fit_one_box(make_tiny: Callable[..., Detector]) -> None:
+    item = request(noise(64, 64, 11), 2, threshold=0.0, limit=40)
+    sizes = {"shortest_edge": 64, "longest_edge": 64, "boxes_from_masks": 0.01}
+    every, few = (DetectionTool(make_tiny(**sizes, suppression=iou)).run([item])[0] for iou in (1.0, 0.5))
+    assert isinstance(every, Detections)
+    assert isinstance(few, Detections)
+
+    def alike(found: Detections) -> int:
+        pairs = combinations(found.detections, 2)
+        return sum(one.label == other.label and one.box.iou(other.box) > 0.5 for one, other in pairs)
+
+    assert alike(every) > 0
+    assert alike(few) == 0
+    assert every.detections[0] == few.detections[0]
 
 
 @pytest.mark.parametrize("token", ["[DET]", "[SEG]"])

@@ -364,10 +364,20 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             masks,
             strict=True,
         )
+        told: list[Detection] = []
         for score, label, box, mask in rows:
             clipped = Box(*box).clipped(original[1], original[0])
             if agreement is not None and mask is not None:
                 clipped = sharper(clipped, mask, agreement)
             name = labels[part.labels[label]]
-            shown = mask if with_masks else None
-            yield score, Detection(label=name, score=score, box=clipped, mask=shown)
+            if self._is_copy(name, clipped, told):
+                continue
+            told.append(Detection(label=name, score=score, box=clipped, mask=mask if with_masks else None))
+            yield score, told[-1]
+
+    def _is_copy(self, label: str, box: Box, better: Sequence[Detection]) -> bool:
+        """Whether a box that was made to fit its mask turns out to be that of a better detection."""
+        config = self.decoder.config
+        if config.boxes_from_masks is None or config.suppression is None:
+            return False
+        return any(one.label == label and one.box.iou(box) > config.suppression for one in better)
