@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from visionllm_sdk.extras import import_extra
 from visionllm_sdk.geometry import Box, Mask
 
 _SPLITS: Final = ("train", "val", "test")
+"""Folders of `images/` that are no part of pictures which simply lie there."""
 
 
 def read_yolo(source: Path, *, split: str = "train") -> DataSet:
@@ -40,10 +42,9 @@ def read_yolo(source: Path, *, split: str = "train") -> DataSet:
     faults = Faults()
     shape = description.get("kpt_shape")
     records = []
-    for folder in _folders(description, root, split):
-        for path in _pictures(folder):
-            record = _record(path, root, names, shape, faults)
-            records += [record] if record is not None else []
+    for path in _pictures_of(description, root, split):
+        record = _record(path, root, names, shape, faults)
+        records += [record] if record is not None else []
     labels = tuple(dict.fromkeys(names.values()))
     return DataSet(
         name=f"{source.name} ({split})",
@@ -116,21 +117,25 @@ def _names(description: Mapping[str, Any], root: Path) -> dict[int, str]:
     return {int(number): str(name) for number, name in names.items()}
 
 
-def _folders(description: Mapping[str, Any], root: Path, split: str) -> list[Path]:
+def _pictures_of(description: Mapping[str, Any], root: Path, split: str) -> list[Path]:
+    """Pictures of the places that are named for a split, or of the first usual place that has any."""
     said = description.get(split)
-    places = [said] if isinstance(said, str) else list(said or [])
-    candidates = [_place(root, place) for place in places]
-    candidates = candidates or [root / "images" / split, root / split / "images"]
-    if not places and split == "train":
-        candidates.append(root / "images")
-    folders = [folder for folder in candidates if _pictures(folder)]
-    if not folders:
+    named = [said] if isinstance(said, str) else list(said or [])
+    places = [_place(root, place) for place in named] or [root / "images" / split, root / split / "images"]
+    found = [pictures for place in places if (pictures := _pictures(place))]
+    if not named and split == "train":
+        places.append(root / "images")
+        loose = [
+            path for path in _pictures(places[-1]) if path.relative_to(places[-1]).parts[0] not in _SPLITS
+        ]
+        found += [loose] if loose else []
+    if not found:
         raise DataError(
             f"the YOLO set has no pictures of the split {split!r}",
             value=str(root),
-            limit=", ".join(str(folder) for folder in candidates),
+            limit=", ".join(map(str, places)),
         )
-    return folders[:1] if not places else folders
+    return list(chain.from_iterable(found if named else found[:1]))
 
 
 def _place(root: Path, place: str) -> Path:
@@ -140,13 +145,9 @@ def _place(root: Path, place: str) -> Path:
 
 
 def _pictures(place: Path) -> list[Path]:
-    """Pictures of a folder and those inside it, or those that a text file lists, relative to itself.
-
-    A folder inside it that bears the name of a split is a part of its own.
-    """
+    """Pictures of a folder and those inside it, or those that a text file lists, relative to itself."""
     if place.is_dir():
-        found = listed_pictures(place, deep=True)
-        return [path for path in found if path.relative_to(place).parts[0] not in _SPLITS]
+        return listed_pictures(place, deep=True)
     if place.suffix != ".txt" or not place.is_file():
         return []
     lines = place.read_text(encoding="utf-8").splitlines()

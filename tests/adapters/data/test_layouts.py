@@ -124,6 +124,14 @@ def test_folders_of_other_splits_are_no_part_of_this_one(tmp_path: Path, picture
     assert [record.key for record in read_data(root, split="val").records] == ["images/val/b.png"]
 
 
+@pytest.mark.parametrize(("said", "place"), [("train: images\n", "images/val"), ("", "images/train/test")])
+def test_a_folder_that_is_named_keeps_all_that_is_inside(
+    said: str, place: str, tmp_path: Path, pictures: Path
+) -> None:
+    root = yolo(tmp_path / "set", pictures, {f"{place}/b.png": LINE}, f"names: [cup]\n{said}")
+    assert [record.key for record in read_data(root).usable().records] == [f"{place}/b.png"]
+
+
 def pointed(tmp_path: Path, pictures: Path, names: str, line: str = f"{LINE.strip()} 0.5 0.5 2\n") -> Any:
     description = f"names: [cup]\ntrain: images\nkpt_shape: [1, 3]\nkpt_names: {names}\n"
     return read_data(yolo(tmp_path / "set", pictures, {"images/a.png": line}, description))
