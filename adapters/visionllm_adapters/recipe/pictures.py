@@ -123,7 +123,7 @@ def draw_batch(rng: Random, seeds: Sequence[int], *, sides: tuple[int, int], are
         canvas = [min(640, max(96, round(v * scale))) for v in (width, height)]
         one = draw(seed, (canvas[0], canvas[1]), options=_family(rng, (canvas[0], canvas[1])))
         one = one if scale == 1.0 else _resized(one, (width, height))
-        drawn.append(_coarse(one, rng) if rng.random() < _COARSE else one)
+        drawn.append(Drawn(now_and_then_coarse(one.image, rng), one.masks, one.facts))
     return drawn
 
 
@@ -165,14 +165,14 @@ def _resized(one: Drawn, size: tuple[int, int]) -> Drawn:
     return Drawn(image, stacked, one.facts)
 
 
-def _coarse(one: Drawn, rng: Random) -> Drawn:
-    """In large pixels, as small pictures look when they are enlarged."""
-    height, width = one.image.shape[:2]
+def now_and_then_coarse(image: np.ndarray, rng: Random) -> np.ndarray:
+    """Some pictures (H, W, 3) in large pixels, like small ones that were enlarged; others as they are."""
+    if rng.random() >= _COARSE:
+        return image
+    height, width = image.shape[:2]
     cell = rng.uniform(1.5, 3.0)
-    small = Image.fromarray(one.image).resize(
-        (round(width / cell), round(height / cell)), Image.Resampling.BOX
-    )
-    return Drawn(np.asarray(small.resize((width, height), Image.Resampling.NEAREST)), one.masks, one.facts)
+    small = Image.fromarray(image).resize((round(width / cell), round(height / cell)), Image.Resampling.BOX)
+    return np.asarray(small.resize((width, height), Image.Resampling.NEAREST))
 
 
 def asked_links(facts: SceneFacts, rng: Random) -> list[Link]:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from visionllm_adapters.recipe.pictures import MEAN, STD
+from visionllm_adapters.recipe.pictures import MEAN, STD, now_and_then_coarse
 from visionllm_adapters.recipe.pose_names import CLASSES, KEYPOINTS, class_index, keypoint_index
 from visionllm_sdk.keypoints import AP10K, COCO, DEFAULT_SIGMA, sigmas_of
 from visionllm_sdk.scenes import SceneOptions, render, sample_scene, training_seed, truth
@@ -117,7 +117,7 @@ def draw_batch(rng: Random, seeds: Sequence[int], *, sides: tuple[int, int], are
         if (width, height) != size:
             image = Image.fromarray(scene.image).resize(size, Image.Resampling.BILINEAR)
             scene = Scene(np.asarray(image), scene.figures)
-        drawn.append(scene)
+        drawn.append(Scene(now_and_then_coarse(scene.image, rng), scene.figures))
     return drawn
 
 
