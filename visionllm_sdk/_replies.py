@@ -92,7 +92,8 @@ class Reply(Result):
     """A turn of the model: its text, without control tokens, and the routed calls in the order of the text.
 
     `probability` is the geometric mean over the tokens that were generated last: the closing sentence where
-    tools have reported, else the whole reply. Each call says how certain its own routing was.
+    tools have reported, else the whole reply. Each call says how certain its own routing was. `seen` are the
+    digests of the conversation's images: they tell later turns of a history where an image belongs.
     """
 
     type: Literal["reply"] = "reply"
@@ -101,6 +102,7 @@ class Reply(Result):
     finish_reason: Literal["stop", "stop_string", "length", "cancelled"] = "stop"
     usage: Usage | None = None
     probability: Probability | None = None
+    seen: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
         return self.text

@@ -14,7 +14,15 @@ from visionllm_sdk import VisionLLM
 from visionllm_sdk.errors import InputError, LimitError
 from visionllm_sdk.generation import CancelToken, GenerationOptions
 from visionllm_sdk.model.tokenizer import Control
-from visionllm_sdk.results import Detections, Grounding, Reply, SemanticMap, revive
+from visionllm_sdk.results import (
+    Detections,
+    GeneratedImage,
+    Grounding,
+    Reply,
+    RoutedCall,
+    SemanticMap,
+    revive,
+)
 from visionllm_sdk.skills import CallDone, PastTurn, ReplyDone, TextDelta
 from visionllm_sdk.skills.arguments import ImageRules
 from visionllm_sdk.skills.history import conversation, past_turns
@@ -42,6 +50,7 @@ def test_a_reply_that_routes(random_vlm: VisionLLM, image: Image.Image) -> None:
     assert (call.result.width, call.result.height) == (96, 64)
     assert reply.results == (call.result,)
     assert revive(reply.model_dump(mode="json")) == reply
+    assert reply.seen == (random_vlm.rules.load(image).digest,)
     assert reply.usage is not None
     assert reply.usage.image_tokens == 64
     assert reply.usage.input_tokens > reply.usage.image_tokens
@@ -165,6 +174,32 @@ def test_history_is_laid_out_as_it_was(random_vlm: VisionLLM, image: Image.Image
     again = random_vlm.chat("And now?", images=[image], history=[("Find them", reply)], options=BRIEF)
     stored = [("Find them", revive(reply.model_dump(mode="json")))]
     assert random_vlm.chat("And now?", [image], stored, options=BRIEF).text == again.text
+
+
+def test_an_image_belongs_to_the_turn_that_saw_it(image: Image.Image) -> None:
+    rules, later = ImageRules(), image.rotate(90, expand=True)
+    digests = [rules.load(one).digest for one in (image, later)]
+    first, second = Reply(text="A star.", seen=(digests[0],)), Reply(text="Another.", seen=tuple(digests))
+    unseen = conversation("And this?", later, [("What is it?", first)], rules)
+    assert (unseen.past[0][1], unseen.new_images) == (0, 1)
+    history = [("What is it?", first), ("And this?", second)]
+    both = conversation("Which is larger?", [later, image], history, rules)
+    assert ([count for _, count in both.past], both.new_images) == ([1, 1], 0)
+    assert both.image is not None
+    assert both.image.digest == digests[1]
+    untold = conversation("Which is larger?", [later, image], [("What is it?", "A star.")], rules)
+    assert (untold.past[0][1], untold.new_images) == (2, 0)
+
+
+def test_an_image_given_after_a_picture_was_made_is_the_latest(image: Image.Image) -> None:
+    rules = ImageRules()
+    made = GeneratedImage(width=32, height=32, prompt="a red square", seed=0, steps=1, guidance=1.0)
+    picture = made.with_image(Image.new("RGB", (32, 32), "red"))
+    call = RoutedCall(token="[GEN]", tool="draw", probability=1.0, result=picture)
+    talk = conversation("Find stars", image, [("Draw", Reply(text="Here.", calls=(call,), seen=()))], rules)
+    assert talk.new_images == 2
+    assert talk.image is not None
+    assert (talk.image.width, talk.image.height) == image.size
 
 
 def test_images_of_later_turns(random_vlm: VisionLLM, image: Image.Image) -> None:

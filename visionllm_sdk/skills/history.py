@@ -80,8 +80,9 @@ def conversation(
 ) -> Conversation:
     """Check a message and its history.
 
-    Images that the history does not place stand in front of the conversation's first question, where
-    training had them. If earlier turns carry images of their own, the new ones come with the message.
+    An image that an earlier reply has seen stands in front of the question of that turn, and one that none
+    has seen comes with the message. Where replies do not tell (those given as strings or answers) and turns
+    carry no images of their own, images stand in front of the first question, where training had them.
     Pictures that a reply produced stand in front of what the user says next, and need not be given again.
 
     Raises:
@@ -95,8 +96,7 @@ def conversation(
     made = [each(_produced(turn), rules.load, f"turn {number}, picture") for number, turn in enumerate(turns)]
     shown = {picture.digest for pictures in made for picture in pictures}
     new = [image for image in new if image.digest not in shown]
-    if turns and not any(old):
-        old[0], new = new, []
+    old, new = _placed(new, turns, old)
     for number, pictures in enumerate(made):
         (old[number + 1] if number + 1 < len(old) else new)[:0] = pictures
     return Conversation(
@@ -105,6 +105,22 @@ def conversation(
         past=tuple((turn, len(some)) for turn, some in zip(turns, old, strict=True)),
         new_images=len(new),
     )
+
+
+def _placed(
+    given: list[LoadedImage], turns: list[PastTurn], own: list[list[LoadedImage]]
+) -> tuple[list[list[LoadedImage]], list[LoadedImage]]:
+    """Images by turn, those of a call put where they were first seen, and what comes with the message."""
+    seen = [turn.reply.seen if isinstance(turn.reply, Reply) else None for turn in turns]
+    if turns and not any(own) and all(digests is None for digests in seen):
+        return [given, *own[1:]], []
+    known = {image.digest for images in own for image in images}
+    old, new = [list(images) for images in own], list[LoadedImage]()
+    for image in given:
+        saw = (turn for turn, digests in enumerate(seen) if digests and image.digest in digests)
+        first = None if image.digest in known else next(saw, None)
+        (new if first is None else old[first]).append(image)
+    return old, new
 
 
 def _produced(turn: PastTurn) -> list[Picture]:

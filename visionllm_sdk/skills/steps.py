@@ -224,4 +224,5 @@ def reply_of(
             output_tokens=len(draft.ids) + (len(ending.ids) if ending else 0),
         ),
         probability=last.probability,
+        seen=tuple(image.digest for image in question.talk.images),
     )
