@@ -1,8 +1,13 @@
-"""What the embedded model reaches on the scenes of the quality tests (`python -m tests.quality.measure`)."""
+"""What the embedded model reaches on the scenes of the quality tests (`python -m tests.quality.measure`).
+
+`--foreign 150` prints the figures of so many foreign scenes instead.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
@@ -59,9 +64,9 @@ def right_tokens(report: SkillReport) -> dict[str, float]:
     return {token: rows[token].get(token, 0) / sum(rows[token].values()) for token in TOKENS}
 
 
-def foreign_report(vlm: VisionLLM) -> EvaluationReport:
-    """Detection and questions on scenes of another drawing code."""
-    return run(vlm, skills=["detection", "vqa"], source=foreign_scenes(), progress=False)
+def foreign_report(vlm: VisionLLM, scenes: int = FOREIGN_SCENES) -> EvaluationReport:
+    """Detection, counts and questions on scenes of another drawing code."""
+    return run(vlm, skills=["detection", "counting", "vqa"], source=foreign_scenes(scenes), progress=False)
 
 
 def wording_figures(vlm: VisionLLM) -> dict[str, float]:
@@ -79,18 +84,25 @@ def stranger_report(vlm: VisionLLM) -> dict[str, float]:
     return {name: seen[f"detection.{name}"] for name in ("box_ap50", "mask_ap50")} | figures
 
 
-def foreign_scenes() -> Iterator[Triple]:
+def foreign_scenes(count: int) -> Iterator[Triple]:
     """Scenes of another drawing code, saved as JPEG."""
-    for seed in range(FOREIGN_SCENES):
+    for seed in range(count):
         scene = foreign_scene(seed, width=192, height=160)
         yield scene.image, scene.facts, scene.masks
 
 
 def main() -> None:
-    """Measure and write `reached.json`."""
+    """Measure and write `reached.json`, or print what was asked for."""
     from visionllm_sdk import VisionLLM
 
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--foreign", type=int, metavar="N", help="only print figures of N foreign scenes")
+    arguments = parser.parse_args()
     vlm = VisionLLM.from_pretrained()
+    if arguments.foreign is not None:
+        found = {name: skill.figures for name, skill in foreign_report(vlm, arguments.foreign).skills.items()}
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return
     own = {skill: skill_report(vlm, skill) for skill in SCENES if SKILLS[skill].needs in (None, *vlm.skills)}
     bars = [bar for bar in BARS if bar.skill in own]
     foreign = foreign_report(vlm).skills
