@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
@@ -64,9 +64,11 @@ def right_tokens(report: SkillReport) -> dict[str, float]:
     return {token: rows[token].get(token, 0) / sum(rows[token].values()) for token in TOKENS}
 
 
-def foreign_report(vlm: VisionLLM, scenes: int = FOREIGN_SCENES) -> EvaluationReport:
-    """Detection, counts and questions on scenes of another drawing code."""
-    return run(vlm, skills=["detection", "counting", "vqa"], source=foreign_scenes(scenes), progress=False)
+def foreign_report(
+    vlm: VisionLLM, scenes: int = FOREIGN_SCENES, skills: Sequence[str] = ("detection", "vqa")
+) -> EvaluationReport:
+    """Skills on scenes of another drawing code."""
+    return run(vlm, skills=skills, source=foreign_scenes(scenes), progress=False)
 
 
 def wording_figures(vlm: VisionLLM) -> dict[str, float]:
@@ -100,8 +102,9 @@ def main() -> None:
     arguments = parser.parse_args()
     vlm = VisionLLM.from_pretrained()
     if arguments.foreign is not None:
-        found = {name: skill.figures for name, skill in foreign_report(vlm, arguments.foreign).skills.items()}
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        report = foreign_report(vlm, arguments.foreign, ("detection", "counting", "vqa"))
+        figures_of = {name: skill.figures for name, skill in report.skills.items()}
+        sys.stdout.write(json.dumps(figures_of, indent=2) + "\n")
         return
     own = {skill: skill_report(vlm, skill) for skill in SCENES if SKILLS[skill].needs in (None, *vlm.skills)}
     bars = [bar for bar in BARS if bar.skill in own]
