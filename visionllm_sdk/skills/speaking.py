@@ -165,8 +165,8 @@ class SpeakingSkills(SkillGroup):
         Args:
             text: the message, or a list of messages of separate conversations.
             images: images of the message; for a list of messages one entry for each.
-            history: earlier turns, oldest first; for a list of messages one history for each. An image that an
-                earlier reply has seen may be given again: it stays where it was.
+            history: earlier turns, oldest first; for a list of messages one history for each. An image that
+                an earlier reply has seen may be given again: it stays where it was.
             settings: see :class:`~visionllm_sdk.skills.settings.ChatSettings`.
 
         Returns:
