@@ -21,14 +21,18 @@ from visionllm_sdk.scenes.wording import Wording, draw_wording
 _SETS: Final = {"person": COCO.names, "dog": AP10K.names}
 _ANIMALS: Final = ("cat", "horse", "cow", "sheep", "elephant", "zebra")
 _PEOPLE: Final = ("man", "woman", "child", "boy", "girl", "player", "runner")
+_EVERYBODY: Final = (*_PEOPLE, "guy", "lady", "kid", "human")
+"""People as training names them; the evaluation keeps to its own."""
 _PARTS: Final = (
     "handle", "tip", "corner", "front wheel", "back wheel", "roof", "door", "top", "bottom", "left corner",
     "right corner", "center", "tail", "head", "beak", "left wing", "right wing", "mouth", "left hand",
     "right hand", "left foot", "right foot", "chin", "forehead", "left horn", "right horn", "spout", "lid",
 )  # fmt: skip
 _OF: Final = re.compile(r"(?:the )?\{k\} (?:of|on) \{c\}")
-_POSSESSIVE: Final = 0.25
+_POSSESSIVE: Final = 0.4
 """Share of "the nose of the dog" that training words as "the dog's nose"."""
+_PAIRS: Final = 0.2
+"""Share of named keypoints, in training, that are asked for two and two: "the eyes"."""
 _FREE: Final = ("car", "bicycle", "bird", "bottle", "cup", "chair", "lamp", "robot", "fish", "boat")
 
 POSE_TRAINING: Final[Phrases] = {
@@ -211,8 +215,12 @@ POSE_HELD_OUT: Final[Phrases] = {
 
 def pose(scene: SceneFacts, rng: Random, phrases: Phrases = POSE_TRAINING) -> Exchange:
     """A request for keypoints that are named, of one kind of object, now and then of two."""
-    kinds = _kinds(scene, rng)
-    names = _names(kinds[0], rng)
+    kinds = _kinds(scene, rng, _EVERYBODY if phrases is POSE_TRAINING else _PEOPLE)
+    if phrases is POSE_TRAINING and rng.random() < _PAIRS:
+        names, named = _paired(kinds[0], rng)
+    else:
+        names = _names(kinds[0], rng)
+        named = _listed(names, rng)
     wording = draw_wording("pose", phrases, rng, training=POSE_TRAINING)
     owners = _written_kinds(kinds, rng)
     if phrases is POSE_TRAINING and len(kinds) == 1 and rng.random() < _POSSESSIVE:
@@ -220,13 +228,14 @@ def pose(scene: SceneFacts, rng: Random, phrases: Phrases = POSE_TRAINING) -> Ex
         if owned != wording.template:
             wording = replace(wording, template=owned)
             owners = f"{rng.choice(('the ', 'the ', 'the ', 'a ', 'each ', ''))}{kinds[0]}'s"
-    sentence = _said(wording, owners, _listed(names, rng), rng)
+    sentence = _said(wording, owners, named, rng)
     return Exchange("pose", sentence, pose_reply(kinds, names))
 
 
 def whole_pose(scene: SceneFacts, rng: Random, phrases: Phrases = POSE_TRAINING) -> Exchange:
     """A request for a pose, without a word about which keypoints: all of the set that fits."""
-    kind = _seen_figure(scene, rng) if rng.random() < 0.8 else rng.choice((*_PEOPLE, *_ANIMALS))
+    people = _EVERYBODY if phrases is POSE_TRAINING else _PEOPLE
+    kind = _seen_figure(scene, rng) if rng.random() < 0.8 else rng.choice((*people, *_ANIMALS))
     wording = draw_wording("whole_pose", phrases, rng, training=POSE_TRAINING)
     sentence = _said(wording, _written_kinds([kind], rng), "", rng)
     return Exchange("whole_pose", sentence, pose_of(kind))
@@ -257,18 +266,18 @@ def _seen_figure(scene: SceneFacts, rng: Random) -> str:
     return rng.choice(seen) if seen and rng.random() < 0.5 else rng.choice(FIGURES)
 
 
-def _kinds(scene: SceneFacts, rng: Random) -> list[str]:
+def _kinds(scene: SceneFacts, rng: Random, people: Sequence[str]) -> list[str]:
     roll = rng.random()
     if roll < 0.08:
         return rng.sample(FIGURES, 2)
     if roll < 0.78:
         return [_seen_figure(scene, rng)]
-    return [rng.choice((*_PEOPLE, *_ANIMALS, *_FREE, *SHAPES))]
+    return [rng.choice((*people, *_ANIMALS, *_FREE, *SHAPES))]
 
 
 def _names(kind: str, rng: Random) -> tuple[str, ...]:
     """Some names of the set that fits, in its order or another; now and then words from anywhere."""
-    known = kind in _SETS or kind in _ANIMALS or kind in _PEOPLE
+    known = kind in _SETS or kind in _ANIMALS or kind in _EVERYBODY
     if rng.random() < (0.08 if known else 0.9):
         pool = (*_PARTS, *COCO.names, *HAND.names)
         return tuple(rng.sample(pool, rng.choice((1, 1, 2, 2, 3, 4, 6))))
@@ -280,6 +289,19 @@ def _names(kind: str, rng: Random) -> tuple[str, ...]:
         return names[:12] if rng.random() < 0.5 else names[12:]
     chosen = rng.sample(names, rng.choice((1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 8)))
     return tuple(chosen if rng.random() < 0.5 else sorted(chosen, key=names.index))
+
+
+def _paired(kind: str, rng: Random) -> tuple[tuple[str, ...], str]:
+    """Left and right of a name or two, as keypoints and as people say it: `eyes and shoulders`."""
+    known = _SETS["dog" if kind == "dog" or kind in _ANIMALS else "person"]
+    sided = [name.removeprefix("left ") for name in known if name.startswith("left ")]
+    chosen = rng.sample(sided, rng.choice((1, 1, 1, 2)))
+    names = [f"{side} {name}" for name in chosen for side in ("left", "right")]
+    words = [rng.choice(("", "", "", "both ")) + plural(name) for name in chosen]
+    if rng.random() < 0.2:
+        alone = rng.choice([name for name in known if not name.startswith(("left ", "right "))])
+        names, words = [*names, alone], [*words, alone]
+    return tuple(names), enumerate_words(words)
 
 
 def _written_kinds(kinds: Sequence[str], rng: Random) -> str:

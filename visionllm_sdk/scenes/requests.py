@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from random import Random
 from typing import Final
@@ -23,6 +24,10 @@ _TELLING: Final = ("superlative", "extreme", "place", "relation")
 """Kinds of expressions that cannot be taken for a label."""
 _BARE: Final = 0.08
 """Share of requests, in training, that say nothing but what they are about."""
+_JOINERS: Final = (", ", ", ", "; ", " & ", " + ", " / ")
+"""What stands between names where no "and" does."""
+_LOOKS: Final = (*COLOURS, "gray", "grey", "golden", "silver", "turquoise", "beige", "striped", "shiny")
+"""How things may look, and words for what no thing of a scene looks like."""
 
 
 def detect(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange:
@@ -148,17 +153,23 @@ def near_miss(scene: SceneFacts, rng: Random) -> Label:
 
 
 def request_labels(
-    scene: SceneFacts, rng: Random, count: int, *, made_up: float = 0.25, otherwise: float = 0.06
+    scene: SceneFacts,
+    rng: Random,
+    count: int,
+    *,
+    made_up: float = 0.25,
+    otherwise: float = 0.06,
+    looks: Sequence[str] = COLOURS,
 ) -> list[tuple[str, Label | None]]:
     """`count` different labels, present, absent and foreign ones (a share of them `made_up`).
 
-    A share of them is said `otherwise`, in synonyms.
+    A share of them is said `otherwise`, in synonyms; foreign things may have any of the `looks`.
     """
     chosen: dict[str, Label | None] = {}
     while len(chosen) < count:
         roll = rng.random()
         if roll < 0.2:
-            chosen.setdefault(_foreign_word(rng, made_up), None)
+            chosen.setdefault(_foreign_word(rng, made_up, looks), None)
             continue
         if roll < 0.65 and scene.objects:
             label = label_of(rng.choice(scene.objects), rng)
@@ -188,8 +199,8 @@ def _request(kind: str, token: RoutingToken, scene: SceneFacts, rng: Random, phr
     count = rng.randint(5, 12) if rng.random() < 0.06 else rng.choice((1, 1, 1, 2, 2, 3, 4))
     # To copy letter by letter is learnt slowly: training meets more made-up words, and more capitals.
     made_up, titled = (0.5, 0.12) if phrases is TRAINING else (0.25, 0.03)
-    otherwise = 0.12 if phrases is TRAINING else 0.06
-    labels = request_labels(scene, rng, count, made_up=made_up, otherwise=otherwise)
+    otherwise, looks = (0.12, _LOOKS) if phrases is TRAINING else (0.06, COLOURS)
+    labels = request_labels(scene, rng, count, made_up=made_up, otherwise=otherwise, looks=looks)
     if kind == "detect" and phrases is TRAINING and rng.random() < _BARE:
         return _bare(labels, rng)
     wording = draw_wording(kind, phrases, rng)
@@ -199,6 +210,8 @@ def _request(kind: str, token: RoutingToken, scene: SceneFacts, rng: Random, phr
         listed = enumerate_words([f"the {text}" for text in texts])
     else:
         listed = _listed(texts, rng, titled=titled)
+    if phrases is TRAINING:
+        listed = _hurried(listed, rng)
     sentence = wording.said(rng, x=listed)
     return Exchange(kind, sentence, linked_reply([Link(token, text, label) for text, label in labels]))
 
@@ -206,9 +219,21 @@ def _request(kind: str, token: RoutingToken, scene: SceneFacts, rng: Random, phr
 def _bare(labels: Sequence[tuple[str, Label | None]], rng: Random) -> Exchange:
     """Names alone, never "a red circle": that is a picture to be drawn."""
     many = rng.random() < 0.4
-    listed = enumerate_words([plural(text) if many else text for text, _ in labels])
+    names = [plural(text) if many else text for text, _ in labels]
+    listed = _hurried(enumerate_words(names), rng, often=0.5)
     links = [Link("[DET]", text, label) for text, label in labels]
     return Exchange("detect", begun(listed + rng.choice(("", "", ".", "?")), rng), linked_reply(links))
+
+
+def _hurried(listed: str, rng: Random, *, often: float = 0.08) -> str:
+    """A list as people write it who are in a hurry: `often` without "and", more seldom in capitals."""
+    if rng.random() < 0.3:
+        listed = listed.replace("people", "persons")
+    if rng.random() < often:
+        listed = rng.choice(_JOINERS).join(re.split(", | and ", listed))
+    if rng.random() < 0.4 * often:
+        listed = listed.upper() if rng.random() < 0.5 else listed.title()
+    return listed
 
 
 def _written(label: str, rng: Random, *, titled: float) -> str:
@@ -228,10 +253,10 @@ def _listed(labels: Sequence[str], rng: Random, *, titled: float = 0.03) -> str:
     return ", ".join(written) if rng.random() < 0.5 else enumerate_words(written)
 
 
-def _foreign_word(rng: Random, made_up: float) -> str:
+def _foreign_word(rng: Random, made_up: float, looks: Sequence[str]) -> str:
     word = rng.choice(NOUNS)
     if rng.random() < made_up:
         word = "".join(
             rng.choice("bcdfghklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(2, 4))
         )
-    return f"{rng.choice(COLOURS)} {word}" if rng.random() < 0.15 else word
+    return f"{rng.choice(looks)} {word}" if rng.random() < 0.15 else word

@@ -42,7 +42,7 @@ SPOKEN_ELSEWHERE: Final[dict[str, Phrases]] = {
 _SHARES: Final = {
     **dict.fromkeys(("detect", "segment", "mixed", "small_talk"), 0.7),
     "survey": 0.35,
-    "pose": 0.4,
+    "pose": 0.6,
     "whole_pose": 0.6,
     "describe": 0.5,
     "recognise": 0.6,

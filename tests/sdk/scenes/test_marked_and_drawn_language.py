@@ -17,6 +17,7 @@ from visionllm_sdk.scenes.drawing_language import (
     edit,
     generate,
 )
+from visionllm_sdk.scenes.labels import plural
 from visionllm_sdk.scenes.phrases import Phrases
 from visionllm_sdk.scenes.pose_language import (
     POSE_HELD_OUT,
@@ -73,7 +74,23 @@ def test_a_pose_names_the_kind_and_then_the_keypoints() -> None:
         assert tokens == ["[DET]"] * kinds + ["[POSE]"] * (len(tokens) - kinds)
         names = [link.text for link in exchange.links[kinds:]]
         assert len(set(names)) == len(names) >= 1
-        assert all(name in exchange.question.lower() for name in names)
+        question = exchange.question.lower()
+        for name in names:
+            side, _, part = name.partition(" ")
+            pair = side in ("left", "right") and plural(part) in question
+            assert name in question or (pair and {f"left {part}", f"right {part}"} <= set(names))
+
+
+def test_training_names_eyes_and_the_evaluation_a_left_eye() -> None:
+    pairs = {True: 0, False: 0}
+    for phrases in (POSE_TRAINING, POSE_HELD_OUT):
+        for seed in range(200):
+            rng = Random(seed)
+            exchange = pose(random_scene(rng), rng, phrases)
+            names = [link.text for link in exchange.links if link.token == "[POSE]"]
+            pairs[phrases is POSE_TRAINING] += any(name not in exchange.question.lower() for name in names)
+    assert pairs[True] > 20
+    assert pairs[False] == 0
 
 
 def test_a_whole_pose_has_the_set_of_its_kind() -> None:

@@ -117,6 +117,17 @@ def test_only_training_is_hasty() -> None:
         assert bare == ({"detect", "ground"} if some else set())
 
 
+def test_only_training_lists_without_an_and_and_shouts() -> None:
+    scene = SceneFacts(100, 100, (ObjectFacts("star", "red", "small", (5, 5, 15, 15), 10),))
+    for phrases, some in ((TRAINING, True), (HELD_OUT, False)):
+        said = [MAKERS["detect"](scene, Random(seed), phrases) for seed in range(400)]
+        joined = [one for one in said if one and re.search(r" [&+/] |; ", one.question)]
+        loud = [one for one in said if one and one.links[0].text.upper() in one.question]
+        assert (len(joined) > 5, len(loud) > 2) == (some, some)
+        for one in (*joined, *loud):
+            assert all(link.text == link.text.lower() for link in one.links)
+
+
 def test_what_is_whose_is_said_both_ways() -> None:
     scene = SceneFacts(100, 100, ())
     owned = {
