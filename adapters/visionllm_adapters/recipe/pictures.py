@@ -28,6 +28,7 @@ _BARE: Final = 0.2
 _FIGURES: Final = 0.3
 _MANNERS: Final = 0.6
 _CREATURES: Final = 0.3
+_PORTRAITS: Final = 0.2
 _COARSE: Final = 0.06
 _ASPECTS: Final = (1.0, 1.0, 1.0, 4 / 3, 3 / 4, 1.5, 2 / 3, 2.0, 0.5, 3.0, 1 / 3)
 
@@ -139,10 +140,12 @@ def _family(rng: Random, canvas: tuple[int, int]) -> SceneOptions:
     """Limits of one scene: mostly any; now and then many things alike, or a plain drawing without effects.
 
     Things drawn one by one are seldom alike, and seldom on one bare colour; people draw both all the time.
-    And they draw persons and dogs in manners of their own.
+    And they draw persons and dogs in manners of their own, often large and with little else.
     """
     limits: dict[str, Any] = {"canvas": canvas, "figures": _FIGURES, "manners": _MANNERS}
-    if rng.random() < _ALIKE:
+    if rng.random() < _PORTRAITS:
+        limits |= {"objects": (1, 4), "figures": 0.75, "figure_extent": (0.2, 0.8), "manners": 0.75}
+    elif rng.random() < _ALIKE:
         limits |= {
             "kinds": tuple(rng.sample(SHAPES, rng.randint(1, 2))),
             "colours": tuple(rng.sample(COLOURS, rng.randint(1, 2))),

@@ -85,7 +85,7 @@ def test_eyes_named_beside_a_finished_model_are_those_that_are_used(
 
     def words(maker: Maker, step: int) -> Batch:
         looked.append(next(maker.encoder.parameters()).detach().clone())
-        return maker.words()
+        return maker.words(rows=1)
 
     monkeypatch.setattr(Maker, "batch", words)
     given = {"--warm": EMBEDDED, "--vision": tmp_path / "vision.pt", "--out": tmp_path / "joint", "--lr": 0}
