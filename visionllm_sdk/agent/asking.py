@@ -52,7 +52,8 @@ class Asker:
             ]
 
     def _turn(self, question: Question) -> Turn:
-        return Turn((*image_parts(len(self.images)), short(question.text)))
+        asks = question.text.endswith("?")  # and is no request to describe the image
+        return Turn((*image_parts(len(self.images)), short(question.text) if asks else question.text))
 
     def _look_up(self, turn: Turn, draft: GeneratedReply) -> list[Turn]:
         """The turns with what the tools found, if the model called any."""

@@ -2,8 +2,8 @@
 
 A checkpoint that was never taught a tool can still call it: the choice goes by the words that the request
 shares with the tool's name and description, and the arguments are written under a grammar of the schema in
-which texts and numbers are taken from the request. An argument whose description is a question is answered by
-the model from the image.
+which texts and numbers are taken from the request. An argument that asks about the image is answered by the
+model from the image.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from visionllm_sdk.agent.fields import image_question
 from visionllm_sdk.agent.grammar import Grammar, Literal, choice
 from visionllm_sdk.agent.schema import Leaf, fits, leaves_of, schema_grammar
 from visionllm_sdk.agent.wordplay import name_words, numbers_in, phrases_in, relevance
@@ -108,13 +109,24 @@ def choose_function(request: str, functions: Sequence[Function], *, rivals: bool
     return functions[best] if enough else None
 
 
-def questions_of(parameters: Mapping[str, Any]) -> list[Question]:
-    """The arguments whose description is a question."""
-    return [
-        Question(path=leaf.path, text=text, schema=leaf.schema)
-        for leaf in leaves_of(parameters)
-        if (text := str(leaf.schema.get("description", "")).strip()).endswith("?")
-    ]
+def questions_of(parameters: Mapping[str, Any], request: str, *, all_fields: bool) -> list[Question]:
+    """What the arguments want to know of an image: descriptions that are questions, and what speaks of things
+    to be seen, see `image_question`.
+
+    Args:
+        parameters: JSON schema of the arguments.
+        request: what the user said. Its numbers come before what an image would tell.
+        all_fields: also texts and yes-or-nos that speak of things to be seen. For a tool that acts, they are
+            rather in the request.
+    """
+    numbers = not numbers_in(request)
+    questions = []
+    for leaf in leaves_of(parameters):
+        text = image_question(leaf.path[-1], leaf.schema)
+        written_out = str(leaf.schema.get("description", "")).strip() == text
+        if text is not None and (written_out or (numbers if _is_number(leaf) else all_fields)):
+            questions.append(Question(path=leaf.path, text=text, schema=leaf.schema))
+    return questions
 
 
 def arguments_grammar(

@@ -278,16 +278,17 @@ class Replier(Requests):
     # -- tools of others -----------------------------------------------------------------------------------
 
     def _call(self, function: Function) -> Outcome:
+        self._ask_image(function, all_fields=False)
         return self._write(function, lambda arguments: ("", [_tool_call(function.name, arguments)]))
 
     def _answer(self, function: Function) -> Outcome:
+        self._ask_image(function, all_fields=True)
         return self._write(function, lambda arguments: (json.dumps(arguments, ensure_ascii=False), []))
 
     def _write(
         self, function: Function, use: Callable[[dict[str, Any]], tuple[str, list[ToolCall]]]
     ) -> Outcome:
         """Arguments under the function's schema."""
-        self._answer_questions(function)
         *earlier, last = self.dialogue.turns
         turns = [*earlier, replace(last, question=(*last.question, f"\n{function.instruction()}"))]
         prompt = self.prompt(turns)
@@ -302,9 +303,11 @@ class Replier(Requests):
 
         return self.job(prompt, options, written)
 
-    def _answer_questions(self, function: Function) -> None:
-        """Ask the model what the schema asks about the image."""
-        questions = questions_of(function.parameters) if self.dialogue.focus else []
+    def _ask_image(self, function: Function, *, all_fields: bool) -> None:
+        """Ask the model what the schema wants to know of the image."""
+        if not self.dialogue.focus:
+            return
+        questions = questions_of(function.parameters, self.dialogue.request, all_fields=all_fields)
         if not questions:
             return
         focused = [

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["name_words", "numbers_in", "phrases_in", "relevance"]
+__all__ = ["name_words", "numbers_in", "phrases_in", "relevance", "words_of"]
 
 _MAX_WORDS: Final = 6
 _MAX_PHRASES: Final = 300
@@ -77,10 +77,10 @@ def relevance(request: str, function: Mapping[str, Any]) -> int:
         request: what the user said.
         function: name, description and parameters, as for OpenAI tools.
     """
-    said = _content(_words(request))
-    name = _content(_words(function["name"])) - _GENERAL
-    fields = _content(_words(" ".join(function.get("parameters", {}).get("properties", {})))) - _GENERAL
-    described = _content(_words(function.get("description", ""))) - _GENERAL - name
+    said = _content(words_of(request))
+    name = _content(words_of(function["name"])) - _GENERAL
+    fields = _content(words_of(" ".join(function.get("parameters", {}).get("properties", {})))) - _GENERAL
+    described = _content(words_of(function.get("description", ""))) - _GENERAL - name
     exact = 100 if re.search(rf"(?<!\w){re.escape(function['name'])}(?!\w)", request) else 0
     near = len(said & described)
     return exact + 4 * len(said & name) + 2 * len(said & fields) + (near if near >= 2 else 0)
@@ -88,10 +88,11 @@ def relevance(request: str, function: Mapping[str, Any]) -> int:
 
 def name_words(name: str) -> list[str]:
     """A tool's name and the words that it is made of, but for the general ones."""
-    return [name, *(word for word in _words(name) if word not in _GENERAL)]
+    return [name, *(word for word in words_of(name) if word not in _GENERAL)]
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """The words of a text or a name, in small letters: `starCount` is `star`, `count`."""
     return [part.casefold() for part in _NAME_PART.findall(text)]
 
 

@@ -29,6 +29,7 @@ _FIGURES: Final = 0.3
 _MANNERS: Final = 0.6
 _CREATURES: Final = 0.3
 _PORTRAITS: Final = 0.2
+_ALONE: Final = 0.4
 _COARSE: Final = 0.06
 _ASPECTS: Final = (1.0, 1.0, 1.0, 4 / 3, 3 / 4, 1.5, 2 / 3, 2.0, 0.5, 3.0, 1 / 3)
 
@@ -180,6 +181,8 @@ def now_and_then_coarse(image: np.ndarray, rng: Random) -> np.ndarray:
 
 def asked_links(facts: SceneFacts, rng: Random) -> list[Link]:
     """What is asked of one picture: labels, and now and then expressions that mean one object."""
+    if rng.random() < _ALONE:
+        return [_alone(facts, rng)]
     links = [Link("[DET]", text, label) for text, label in request_labels(facts, rng, rng.randint(1, 10))]
     if rng.random() < 0.25:
         links = links[: rng.randint(0, len(links))]
@@ -197,6 +200,18 @@ def asked_links(facts: SceneFacts, rng: Random) -> list[Link]:
     if not links or (rng.random() < _EVERYTHING and all(link.label != Label() for link in links)):
         links.insert(rng.randint(0, len(links)), everything)
     return links
+
+
+def _alone(facts: SceneFacts, rng: Random) -> Link:
+    """One label and no other beside it that things could rather bear: what people ask most often."""
+    if rng.random() < 0.12:
+        return Link("[DET]", "object", Label())
+    seen = {thing.kind for thing in facts.objects} & set(FIGURES)
+    if seen and rng.random() < 0.6:
+        kind = rng.choice(FIGURES)
+        return Link("[DET]", kind, Label(kind))
+    ((text, label),) = request_labels(facts, rng, 1)
+    return Link("[DET]", text, label)
 
 
 def bears(link: Link, facts: SceneFacts, index: int) -> bool:

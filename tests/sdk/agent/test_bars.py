@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from pydantic import BaseModel, Field
 
 from benchmarks.agent import found_in, overhead, same, scene, share_of_second, throughput
 from benchmarks.agent_kills import measure as kill_and_resume
@@ -62,6 +63,36 @@ def test_the_agent_finds_every_marked_thing(vlm: VisionLLM) -> None:
         direct = found_in(vlm.chat(text, [image], regions=regions))
         assert [one.region for each in found for one in each] == list(range(len(regions)))
         assert same(found, direct)
+
+
+class Inventory(BaseModel):
+    """As people write a schema: names and descriptions, no questions."""
+
+    star_count: int
+    circles: int = Field(description="Number of circles in the image.")
+    has_dog: bool
+    person_there: bool = Field(description="Whether there is a person.")
+    colour: str = Field(description="The colour of the star")
+
+
+def test_fields_are_filled_from_the_image(vlm: VisionLLM) -> None:
+    model = vlm.as_chat_model().with_structured_output(Inventory)
+    for seed in held_out_seeds(3, start=9000):
+        image, _ = scene(seed)
+        content: list[Any] = [image_block(load_image(image)), {"type": "text", "text": "Fill in the form."}]
+        found = model.invoke([HumanMessage(content)])
+        assert isinstance(found, Inventory)
+        asked = {
+            "star_count": "How many stars are there?",
+            "circles": "How many circles are there?",
+            "has_dog": "Is there a dog?",
+            "person_there": "Is there a person?",
+            "colour": "What color is the star?",
+        }
+        for name, question in asked.items():
+            value = getattr(found, name)
+            said = ("no", "yes")[value] if isinstance(value, bool) else str(value)
+            assert said == vlm.ask(image, question).text
 
 
 def test_a_second_question_reads_only_what_is_new(vlm: VisionLLM) -> None:

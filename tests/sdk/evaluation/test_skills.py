@@ -57,7 +57,8 @@ class TestPerfect:
 
     def test_errors_are_zero(self, oracle: Make, held_out: list[Sample]) -> None:
         assert measured(oracle(), held_out, "counting").figures["mae"] == 0
-        assert measured(oracle(), held_out, "detection").figures["false_positive_rate"] == 0
+        detection = measured(oracle(), held_out, "detection").figures
+        assert detection["false_positive_rate"] == detection["false_positive_rate_alone"] == 0
 
 
 class TestWrong:
@@ -66,6 +67,10 @@ class TestWrong:
         assert report.figures["false_positive_rate"] == 1.0
         assert 0 < report.figures["box_ap"] < 0.7  # type: ignore[operator]
         assert {part["false_positive_rate"] for part in report.slices["absent"].values()} == {1.0}
+        alone = report.slices["absent, asked alone"]
+        assert report.figures["false_positive_rate_alone"] == 1.0
+        assert set(alone) == {"figure", "foreign", "near miss"}
+        assert sum(part["cases"] for part in alone.values()) == report.counts["absent_labels_alone"]  # type: ignore[misc]
 
     def test_low_scores_are_ranked_but_do_not_count_as_false_positives(
         self, oracle: Make, held_out: list[Sample]

@@ -13,7 +13,7 @@ from visionllm_sdk.evaluation.skills.base import Skill
 from visionllm_sdk.evaluation.tallies import Figures, Tally
 from visionllm_sdk.geometry import Box, Mask
 from visionllm_sdk.results import Detection, Detections
-from visionllm_sdk.scenes.facts import SIZES
+from visionllm_sdk.scenes.facts import FIGURES, SIZES
 from visionllm_sdk.scenes.labels import Label, parse_label
 from visionllm_sdk.scenes.language import request_labels
 
@@ -30,8 +30,25 @@ def asked_labels(sample: Sample) -> Asked:
     return request_labels(sample.facts, rng, rng.randint(_FEWEST, _MOST))
 
 
+def absent_label(sample: Sample) -> tuple[str, str] | None:
+    """A label that the picture does not show, and its sort; None if all that was asked for is there.
+
+    It is the other figure where one is shown, and otherwise an absent one of the label list: a thing that no
+    other label claims is most easily taken for what is asked.
+    """
+    kinds = {thing.kind for thing in sample.facts.objects}
+    if len(kinds & set(FIGURES)) == 1:
+        return next(kind for kind in FIGURES if kind not in kinds), "figure"
+    absent = ((text, _sort(label)) for text, label in asked_labels(sample) if not sample.bearers(label))
+    return next(absent, None)
+
+
+def _sort(label: Label | None) -> str:
+    return "foreign" if label is None else "near miss"
+
+
 class DetectionSkill(Skill):
-    """COCO precision of boxes and masks, and false positives on absent labels."""
+    """COCO precision of boxes and masks, and false positives on absent labels, in lists and alone."""
 
     name = "detection"
 
@@ -39,6 +56,7 @@ class DetectionSkill(Skill):
         super().__init__()
         self._table = PrecisionTable()
         self._clean = Tally()
+        self._clean_alone = Tally()
 
     def measure(self, model: Predictor, samples: Sequence[Sample]) -> None:
         """See `Skill.measure`."""
@@ -54,6 +72,15 @@ class DetectionSkill(Skill):
             )
             self._count_absent(sample, request, default)
             self._show(sample, truths, low, default)
+        self._ask_alone(model, samples)
+
+    def _ask_alone(self, model: Predictor, samples: Sequence[Sample]) -> None:
+        asked = [(sample.image, *one) for sample in samples if (one := absent_label(sample)) is not None]
+        if not asked:
+            return
+        images, labels = [image for image, *_ in asked], [[text] for _, text, _ in asked]
+        for (*_, sort), found in zip(asked, model.detect(images, labels, masks=False), strict=True):
+            self._clean_alone.add(sort, not found.detections)
 
     def report(self) -> SkillReport:
         """See `Skill.report`."""
@@ -64,6 +91,7 @@ class DetectionSkill(Skill):
             **_precisions("mask", mask),
             "mask_ap_pooled": self._table.pooled("mask").ap(),
             "false_positive_rate": _complement(self._clean.overall),
+            "false_positive_rate_alone": _complement(self._clean_alone.overall),
         }
         kinds: dict[str, list[str]] = {}
         for text in box.labels:
@@ -77,15 +105,14 @@ class DetectionSkill(Skill):
                     size: {"box_ap": box.ap(size=size), "mask_ap": mask.ap(size=size)} for size in SIZES
                 },
                 "kind": {kind: _kind_figures(box, mask, kinds[kind]) for kind in sorted(kinds)},
-                "absent": {
-                    part: {"false_positive_rate": _complement(self._clean.rate(part)), "cases": cases}
-                    for part, cases in self._clean.totals.items()
-                },
+                "absent": _rates(self._clean),
+                "absent, asked alone": _rates(self._clean_alone),
             },
             counts={
                 "pictures": len(self._table.sizes),
                 "labels": len(self._table.pairs),
                 "absent_labels": self._clean.totals.total(),
+                "absent_labels_alone": self._clean_alone.totals.total(),
                 "truths": len(self._table.truths),
             },
         )
@@ -94,7 +121,7 @@ class DetectionSkill(Skill):
         found = {detection.label for detection in default}
         for text, label in asked:
             if not sample.bearers(label):
-                self._clean.add("foreign" if label is None else "near miss", text not in found)
+                self._clean.add(_sort(label), text not in found)
 
     def _show(self, sample: Sample, truths: list[Item], low: Detections, default: Detections) -> None:
         """Keep the picture if it is a success or a failure of the kind that is still wanted."""
@@ -155,6 +182,13 @@ def _kind_figures(box: Precision, mask: Precision, labels: list[str]) -> Figures
         "mask_ap": mask.ap(labels=labels),
         "mask_ap50": mask.ap(iou=0.5, labels=labels),
         "labels": len(labels),
+    }
+
+
+def _rates(clean: Tally) -> dict[str, Figures]:
+    return {
+        part: {"false_positive_rate": _complement(clean.rate(part)), "cases": cases}
+        for part, cases in clean.totals.items()
     }
 
 
