@@ -116,8 +116,8 @@ def questions_of(parameters: Mapping[str, Any], request: str, *, all_fields: boo
     Args:
         parameters: JSON schema of the arguments.
         request: what the user said. Its numbers come before what an image would tell.
-        all_fields: also texts and yes-or-nos that speak of things to be seen. For a tool that acts, they are
-            rather in the request.
+        all_fields: also texts and yes-or-nos that speak of things to be seen. Where the model chooses a tool
+            by itself, they are rather in the request.
     """
     numbers = not numbers_in(request)
     questions = []

@@ -278,7 +278,8 @@ class Replier(Requests):
     # -- tools of others -----------------------------------------------------------------------------------
 
     def _call(self, function: Function) -> Outcome:
-        self._ask_image(function, all_fields=False)
+        # Whoever forces a call, as structured output does, hands out a form to fill in.
+        self._ask_image(function, all_fields=self.binding.choice not in ("auto", "none"))
         return self._write(function, lambda arguments: ("", [_tool_call(function.name, arguments)]))
 
     def _answer(self, function: Function) -> Outcome:
