@@ -63,7 +63,7 @@ def image_question(name: str, schema: Mapping[str, Any]) -> str | None:
     if schema.get("type") == "boolean":
         return _truth(text)
     if schema.get("type") in ("integer", "number"):
-        return _number(text, plainly=not described)
+        return _number(text, plainly=not described and schema["type"] == "integer")
     return _words(text)
 
 
@@ -115,4 +115,4 @@ def _bare(thing: str) -> str:
 
 
 def _is_plural(thing: str) -> bool:
-    return thing.endswith("people") or (thing.endswith("s") and not thing.endswith("ss"))
+    return thing.endswith("people") or (thing.endswith("s") and not thing.endswith(("ss", "us", "is")))

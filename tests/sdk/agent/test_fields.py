@@ -55,6 +55,8 @@ def test_what_speaks_of_something_to_be_seen_is_asked(
     [
         ("age", {"type": "integer"}),
         ("address", {"type": "integer"}),
+        ("status", {"type": "integer"}),
+        ("kilograms", {"type": "number"}),
         ("order_number", {"type": "integer"}),
         ("stars", {"type": "integer", "description": "Rating of the hotel."}),
         ("verbose", {"type": "boolean"}),
