@@ -115,16 +115,18 @@ def questions_of(parameters: Mapping[str, Any], request: str, *, all_fields: boo
 
     Args:
         parameters: JSON schema of the arguments.
-        request: what the user said. Its numbers come before what an image would tell.
+        request: what the user said. Where it has a number for every argument that is one, it is believed.
         all_fields: also texts and yes-or-nos that speak of things to be seen. Where the model chooses a tool
             by itself, they are rather in the request.
     """
-    numbers = not numbers_in(request)
+    leaves, numbers = leaves_of(parameters), numbers_in(request)
+    told = len(numbers) == sum(map(_is_number, leaves))
     questions = []
-    for leaf in leaves_of(parameters):
+    for leaf in leaves:
         text = image_question(leaf.path[-1], leaf.schema)
         written_out = str(leaf.schema.get("description", "")).strip() == text
-        if text is not None and (written_out or (numbers if _is_number(leaf) else all_fields)):
+        seen = not numbers or (all_fields and not told) if _is_number(leaf) else all_fields
+        if text is not None and (written_out or seen):
             questions.append(Question(path=leaf.path, text=text, schema=leaf.schema))
     return questions
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from visionllm_sdk.agent.fields import image_question
+from visionllm_sdk.agent.functions import questions_of
 
 
 @pytest.mark.parametrize(
@@ -69,3 +70,29 @@ def test_what_speaks_of_something_to_be_seen_is_asked(
 )
 def test_everything_else_is_not(name: str, schema: dict[str, object]) -> None:
     assert image_question(name, schema) is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "form", "asked"),
+    [
+        ("Fill in the form.", True, {"star_count", "rings", "has_dog"}),
+        ("Fill in the form for scene 3.", True, {"star_count", "rings", "has_dog"}),
+        ("There are 2 stars and 4 rings.", True, {"has_dog"}),
+        ("Take it down.", False, {"star_count", "rings"}),
+        ("Take it down for scene 3.", False, set()),
+    ],
+)
+def test_numbers_that_a_request_tells_are_not_asked_again(request_: str, form: bool, asked: set[str]) -> None:
+    fields = {
+        "star_count": {"type": "integer"},
+        "rings": {"type": "integer"},
+        "has_dog": {"type": "boolean"},
+    }
+    found = questions_of({"type": "object", "properties": fields}, request_, all_fields=form)
+    assert {question.path[-1] for question in found} == asked
+
+
+def test_a_long_description_takes_no_time() -> None:
+    text = "whether the " + "image is there that can be seen " * 2000
+    for kind in ("boolean", "integer", "string"):
+        image_question("n", {"type": kind, "description": text})
