@@ -10,8 +10,11 @@ from visionllm_sdk.scenes.spec import RGB, Background, BackgroundKind, Look
 
 PLAIN_TO_SEE = 33.0
 """Least colour difference (CIE 1976) between an object and every tone behind it."""
-_CLOSE_TONES = (5.0, 36.0)
-_DRAUGHT = {"plain": 1, "gradient": 2, "noise": 2, "stripes": 2, "checks": 2, "blobs": 3}
+_CLOSE_TONES = (5.0, 36.0, 70.0)
+"""Least and largest colour difference of two tones, and the largest step of a channel between them."""
+_FAR_TONES = (12.0, 45.0, 90.0)
+"""The same for clutter, whose leaves have no outline of a thing however they differ."""
+_DRAUGHT = {"plain": 1, "gradient": 2, "noise": 2, "stripes": 2, "checks": 2, "blobs": 3, "clutter": 4}
 """Number of tones of each kind of background."""
 
 
@@ -64,10 +67,10 @@ def _blueprint(dice: Dice, short: int) -> Background:
 
 
 def _natural(dice: Dice, kind: BackgroundKind, short: int) -> Background:
-    tones = [_tone(dice)]
+    tones = [_dull(dice) if kind == "clutter" else _tone(dice)]
     while len(tones) < _DRAUGHT.get(kind, 1):
-        tones.append(_neighbour(dice, tones[0]))
-    coarse = {"noise": (1.0, 3.99), "blobs": (short / 20, short / 2)}
+        tones.append(_neighbour(dice, tones[0], _FAR_TONES if kind == "clutter" else _CLOSE_TONES))
+    coarse = {"noise": (1.0, 3.99), "blobs": (short / 20, short / 2), "clutter": (short / 5, short)}
     low, high = coarse.get(kind, (short / 16, short / 5))
     return Background(
         kind=kind,
@@ -93,14 +96,23 @@ def _tone(dice: Dice) -> RGB:
     return hsv(hue, dice.uniform(0.5, 0.9), dice.uniform(0.3, 0.9))
 
 
-def _neighbour(dice: Dice, tone: RGB) -> RGB:
-    """A second tone near the first: seen as a pattern, never mistaken for objects."""
+def _dull(dice: Dice) -> RGB:
+    """Earth, stone, leaves, water and haze: colours as photographs have them."""
+    return hsv(dice.uniform(0, 360), 0.5 * dice.random() ** 1.5, dice.uniform(0.2, 0.85))
+
+
+def _neighbour(dice: Dice, tone: RGB, gap: tuple[float, float, float]) -> RGB:
+    """A second tone near the first: seen as a pattern, never mistaken for objects.
+
+    `gap` is `_CLOSE_TONES` or alike.
+    """
     base = lab(tone)
+    least, most, step = gap
     other = tone
     for _ in range(12):
-        spread = dice.uniform(15, 70)
+        spread = dice.uniform(15, step)
         red, green, blue = (min(max(round(c + dice.uniform(-spread, spread)), 0), 255) for c in tone)
         other = (red, green, blue)
-        if _CLOSE_TONES[0] <= difference(base, lab(other)) <= _CLOSE_TONES[1]:
+        if least <= difference(base, lab(other)) <= most:
             return other
     return other

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
 from visionllm_sdk.scenes.spec import Background
 
 Pixels = NDArray[np.float32]
 """(H, W, 3), 0..255."""
+
+
+_Random = Callable[..., Any]
+"""numpy's stream of doubles: the only one of its draws that stays the same with every version."""
+_CLUTTER_SIDE: Final = 288
 
 
 def draw_background(background: Background, width: int, height: int) -> Pixels:
@@ -95,7 +100,50 @@ def _grid(background: Background, width: int, height: int) -> Pixels:
     return _mixed(background, (x[None, :] | y[:, None]).astype(np.float32))
 
 
+def _clutter(background: Background, width: int, height: int) -> Pixels:
+    """Torn leaves upon leaves of all sizes, shaded and grainy: to a net much like a photograph.
+
+    Dead leaves with a power law of sizes share the statistics of natural images (Lee, Mumford and Huang,
+    2001; as training pictures: Baradad et al., 2021). No leaf has an outline that a shape of scenes has.
+    """
+    dice = np.random.Generator(np.random.PCG64(background.seed)).random
+    scale = min(1.0, _CLUTTER_SIDE / max(width, height))
+    w, h = max(round(width * scale), 8), max(round(height * scale), 8)
+    canvas = Image.new("RGB", (w, h), background.tones[0])
+    pen = ImageDraw.Draw(canvas)
+    largest, depth, tones = background.period * scale, 0.2 + 0.8 * dice(), _tones(background)
+    for extent in -np.sort(-np.maximum(largest * dice(80 + int(220 * dice())) ** 2, 1.5)):
+        first, second = (tones[int(len(tones) * dice())] for _ in range(2))
+        tone = (first + dice() * (second - first)) * (1 + depth * (dice() - 0.55))
+        pen.polygon(_leaf(dice, w, h, float(extent)), fill=tuple(int(c) for c in tone.clip(0, 255)))
+    if dice() < 0.5:
+        canvas = canvas.filter(ImageFilter.GaussianBlur(2 * dice()))
+    light = 1 + dice() * (_smooth(dice((3, 4)), w, h) - 0.5)
+    grain = 24 * dice() * (_smooth(dice((h // 4 + 1, w // 4 + 1)), w, h) + dice((h, w)) - 1)
+    painted = np.asarray(canvas, dtype=np.float32) * light[..., None] + grain[..., None]
+    whole = Image.fromarray(painted.clip(0, 255).astype(np.uint8))
+    return np.asarray(whole.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
+
+
+def _leaf(dice: _Random, width: int, height: int, extent: float) -> list[tuple[float, float]]:
+    """Corners of a torn, stretched patch somewhere on the canvas; one in four is a mere streak."""
+    corners = 4 + int(8 * dice())
+    angles = 2 * np.pi * (np.arange(corners) + 0.8 * dice(corners)) / corners
+    radii = extent * (0.35 + 0.65 * dice(corners))
+    stretch = 0.08 + 0.1 * dice() if dice() < 0.25 else 0.3 + 0.5 * dice()
+    turn = 2 * np.pi * dice()
+    x, y = radii * np.cos(angles), radii * np.sin(angles) * stretch
+    across, down = x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)
+    return list(zip(across + width * dice(), down + height * dice(), strict=True))
+
+
+def _smooth(coarse: NDArray[np.float64], width: int, height: int) -> Pixels:
+    """A coarse grid of 0..1, smoothly enlarged to (height, width)."""
+    grid = Image.fromarray(coarse.astype(np.float32))
+    return np.asarray(grid.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
+
+
 _PAINTERS: Final[dict[str, Callable[[Background, int, int], Pixels]]] = {
     "plain": _plain, "gradient": _gradient, "noise": _noise, "stripes": _stripes, "checks": _checks,
-    "blobs": _blobs, "grid": _grid,
+    "blobs": _blobs, "grid": _grid, "clutter": _clutter,
 }  # fmt: skip

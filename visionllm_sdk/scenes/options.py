@@ -31,7 +31,7 @@ class SceneOptions(BaseModel):
         manners: probability that a figure is drawn in another manner than the usual one: as a sign or a stick
             figure, seen from the side, seated, in a skirt, with a line around it.
         looks: "blueprint" only when named here.
-        backgrounds: kinds of background of the natural look.
+        backgrounds: kinds of background of the natural look; "clutter", as in photographs, only when named.
         background_colours: words for plain backgrounds, of `BACKGROUND_COLOURS`; () leaves them free.
         overlap: probability of a scene in which objects may hide part of each other.
         max_occlusion: largest share of an object that others may hide.

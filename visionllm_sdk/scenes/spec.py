@@ -16,7 +16,7 @@ Channel = Annotated[int, Field(ge=0, le=255)]
 RGB = tuple[Channel, Channel, Channel]
 Point = tuple[float, float]
 Look = Literal["natural", "blueprint"]
-BackgroundKind = Literal["plain", "gradient", "noise", "stripes", "checks", "blobs", "grid"]
+BackgroundKind = Literal["plain", "gradient", "noise", "stripes", "checks", "blobs", "grid", "clutter"]
 
 BACKGROUND_KINDS: Final[tuple[BackgroundKind, ...]] = (
     "plain", "gradient", "noise", "stripes", "checks", "blobs",
@@ -116,8 +116,8 @@ class ObjectSpec(_Part):
 class Background(_Part):
     """What lies behind: one to four tones, laid out by `kind`.
 
-    `period` is in pixels (stripes, checks, blobs, grid; the grain of noise); `angle` turns gradients,
-    stripes and checks; `seed` fixes noise and blobs.
+    `period` is in pixels (stripes, checks, blobs, grid; the grain of noise; the largest leaves of clutter);
+    `angle` turns gradients, stripes and checks; `seed` fixes noise, blobs and clutter.
     """
 
     kind: BackgroundKind

@@ -31,6 +31,9 @@ _CREATURES: Final = 0.3
 _PORTRAITS: Final = 0.2
 _ALONE: Final = 0.4
 _COARSE: Final = 0.06
+_CLUTTER: Final = 0.3
+_STRETCH: Final = 0.05
+"""Each side of a scaled picture, as strangers' proportions are never quite those that scenes have."""
 _ASPECTS: Final = (1.0, 1.0, 1.0, 4 / 3, 3 / 4, 1.5, 2 / 3, 2.0, 0.5, 3.0, 1 / 3)
 
 
@@ -121,12 +124,21 @@ def draw_batch(rng: Random, seeds: Sequence[int], *, sides: tuple[int, int], are
     for seed in seeds:
         ratio = min(3.0, max(1 / 3, aspect * rng.uniform(0.9, 1.1)))
         width, height = max(96, round(side * max(1.0, ratio))), max(96, round(side * max(1.0, 1 / ratio)))
-        scale = rng.choice((1.0, 1.0, 1.0, rng.uniform(0.7, 1.8)))
-        canvas = [min(640, max(96, round(v * scale))) for v in (width, height)]
-        one = draw(seed, (canvas[0], canvas[1]), options=_family(rng, (canvas[0], canvas[1])))
-        one = one if scale == 1.0 else _resized(one, (width, height))
+        canvas = size = (width, height)
+        if rng.random() < 0.35:
+            canvas = _scaled(size, rng)
+        one = draw(seed, canvas, options=_family(rng, canvas))
+        one = one if canvas == size else _resized(one, size)
         drawn.append(Drawn(now_and_then_coarse(one.image, rng), one.masks, one.facts))
     return drawn
+
+
+def _scaled(size: tuple[int, int], rng: Random) -> tuple[int, int]:
+    """Another canvas of nearly the same proportions, for a picture that is drawn on it and then resized."""
+    least, most = 96 / min(size), 640 / max(size)
+    scale = min(max(rng.uniform(0.7, 1.8), least), most)
+    width, height = (v * scale * rng.uniform(1 - _STRETCH, 1 + _STRETCH) for v in size)
+    return round(width), round(height)
 
 
 def draw_mixed(rng: Random, seeds: Sequence[int], *, sides: tuple[int, int], area: int) -> list[Drawn]:
@@ -138,10 +150,11 @@ def draw_mixed(rng: Random, seeds: Sequence[int], *, sides: tuple[int, int], are
 
 
 def _family(rng: Random, canvas: tuple[int, int]) -> SceneOptions:
-    """Limits of one scene: mostly any; now and then many things alike, or a plain drawing without effects.
+    """Limits of one scene: mostly any; now and then many things alike, a plain drawing, or one on clutter.
 
     Things drawn one by one are seldom alike, and seldom on one bare colour; people draw both all the time.
-    And they draw persons and dogs in manners of their own, often large and with little else.
+    They draw persons and dogs in manners of their own, often large and with little else, and they lay their
+    drawings upon photographs.
     """
     limits: dict[str, Any] = {"canvas": canvas, "figures": _FIGURES, "manners": _MANNERS}
     if rng.random() < _PORTRAITS:
@@ -159,6 +172,8 @@ def _family(rng: Random, canvas: tuple[int, int]) -> SceneOptions:
             "decoration": 0.05,
             "effects": 0.1,
         }
+    elif rng.random() < _CLUTTER:
+        limits |= {"backgrounds": ("clutter",), "effects": 0.3}
     return SceneOptions(**limits)
 
 

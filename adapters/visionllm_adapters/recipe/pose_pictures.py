@@ -24,6 +24,8 @@ from visionllm_tools.pose.targets import ImagePoses, PoseTargets
 _ASPECTS: Final = (1.0, 1.0, 4 / 3, 4 / 3, 3 / 4, 1.5, 2 / 3, 2.0, 0.5, 3.0, 1 / 3)
 _OWN_SET: Final = {"person": COCO, "dog": AP10K}
 _FIGURES: Final = SceneOptions(figures=0.6, objects=(1, 5), figure_extent=(0.26, 0.85), manners=0.4)
+_CLUTTERED: Final = _FIGURES.model_copy(update={"backgrounds": ("clutter",), "effects": 0.3})
+_CLUTTER: Final = 0.25
 _STRANGE: Final = "anything else"
 
 
@@ -113,7 +115,8 @@ def draw_batch(rng: Random, seeds: Sequence[int], *, sides: tuple[int, int], are
         size = round(side * max(1.0, ratio)), round(side * max(1.0, 1 / ratio))
         scale = rng.choice((1.0, rng.uniform(0.5, 2.2)))
         width, height = (min(640, max(96, round(v * scale))) for v in size)
-        scene = draw_figures(seed, (width, height))
+        options = _CLUTTERED if rng.random() < _CLUTTER else _FIGURES
+        scene = draw_figures(seed, (width, height), options=options)
         if (width, height) != size:
             image = Image.fromarray(scene.image).resize(size, Image.Resampling.BILINEAR)
             scene = Scene(np.asarray(image), scene.figures)

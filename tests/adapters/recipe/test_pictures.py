@@ -41,7 +41,7 @@ def test_figures_are_asked_for_where_there_are_none() -> None:
 
 def test_what_is_asked_alone_is_often_not_there() -> None:
     rng = Random(3)
-    things = (*scene().objects, ObjectFacts("person", None, None, (30.0, 30.0, 40.0, 60.0), 30.0))
+    things = (*scene().objects, ObjectFacts("person", None, "large", (30.0, 30.0, 40.0, 60.0), 30.0))
     asked = [asked_links(SceneFacts(64, 64, things), rng) for _ in range(400)]
     alone = [links[0] for links in asked if len(links) == 1]
     assert len(alone) > 140
@@ -77,3 +77,22 @@ def test_pictures_in_large_pixels_keep_size_and_truth(monkeypatch: pytest.Monkey
     assert len(np.unique(coarse.image.reshape(-1, 3), axis=0)) < len(
         np.unique(fine.image.reshape(-1, 3), axis=0)
     )
+
+
+def test_scaled_pictures_are_stretched_a_little_and_keep_their_truth() -> None:
+    drawn = [
+        one
+        for first in range(0, 60, 6)
+        for one in draw_batch(Random(first), range(first, first + 6), sides=(160, 160), area=160 * 160)
+    ]
+    stretches = []
+    for one in drawn:
+        height, width = one.image.shape[:2]
+        across, down = width / one.facts.width, height / one.facts.height
+        stretches.append(across / down)
+        for thing, mask in zip(one.facts.objects, one.masks, strict=True):
+            rows, columns = np.nonzero(mask)
+            box = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+            assert np.abs(box - np.array(thing.box) * [across, down, across, down]).max() < 3
+    assert 0.15 < np.mean([abs(stretch - 1) > 0.01 for stretch in stretches]) < 0.5
+    assert max(abs(stretch - 1) for stretch in stretches) < 0.13

@@ -77,6 +77,21 @@ def test_backgrounds_stay_between_their_tones(kind: str) -> None:
     assert (len(np.unique(pixels, axis=0)) == 1) == (kind == "plain")
 
 
+def test_clutter_is_full_of_edges_in_its_own_tones_and_fixed_by_its_seed() -> None:
+    tones = ((150, 120, 60), (110, 140, 80), (170, 150, 110), (90, 80, 60))
+    specs = [
+        scene(background=Background(kind="clutter", tones=tones, period=24, seed=seed)) for seed in (1, 1, 2)
+    ]
+    pictures = [np.asarray(render(spec).image).astype(float) for spec in specs]
+    assert np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0], pictures[2])
+    for picture in pictures:
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 200
+        assert np.abs(np.diff(picture, axis=1)).mean() > 2
+        red, _, blue = picture.mean(axis=(0, 1))
+        assert red > blue + 15  # light and grain are grey: the earthen tones stay earthen
+
+
 def test_stripes_and_checks_have_both_tones_in_equal_share() -> None:
     for kind in ("stripes", "checks"):
         background = Background(kind=kind, tones=((0, 0, 0), (200, 200, 200)), period=8, angle=0)

@@ -108,6 +108,16 @@ def test_options_narrow_what_is_drawn() -> None:
         ]
 
 
+def test_clutter_is_drawn_only_where_it_is_named() -> None:
+    assert all(sample_scene(seed, options=SMALL).background.kind != "clutter" for seed in range(60))
+    cluttered = [
+        sample_scene(seed, options=SceneOptions(canvas=(96, 96), backgrounds=("clutter",)))
+        for seed in range(20)
+    ]
+    assert {spec.background.kind for spec in cluttered} == {"clutter"}
+    assert sum(len(spec.objects) > 0 for spec in cluttered) >= 18
+
+
 def test_plain_backgrounds_can_be_named() -> None:
     options = SceneOptions(canvas=(96, 96), backgrounds=("plain",), background_colours=("green", "gray"))
     specs = [sample_scene(seed, options=options) for seed in range(20)]
