@@ -156,6 +156,8 @@ def test_bad_words(random_vlm: VisionLLM, scenes: list[Image.Image]) -> None:
     with pytest.raises(InputError, match="does not encode to UTF-8") as caught:
         random_vlm.ask(scenes[0], "what \ud83d")
     assert str(caught.value).encode()  # it can be shown
+    with pytest.raises(InputError, match=r"goes with a list of images.*\[image\] \* 2"):
+        random_vlm.ask(scenes[0], ["How many?", "Which colour?"])
     with pytest.raises(InputError, match="an expression is not text"):
         random_vlm.ground(scenes[0], None)  # type: ignore[call-overload]
     with pytest.raises(LimitError, match="longer than the language model can read"):

@@ -226,6 +226,13 @@ def each_phrase(
 ) -> list[str]:
     """The checked expression, label or question of every image; `word` says with its article which it is."""
     plural = f"{word.split()[-1]}s"
+    if images.single and is_many(phrase):
+        raise InputError(
+            f"a list of {plural} goes with a list of images, and this is one image",
+            value=phrase,
+            limit="a string",
+            remedy=f"Pass the image as often, [image] * {len(phrase) or 1}: it is still read once.",
+        )
     given = per_image(phrase, len(images.items), single=images.single, nested=False, word=plural)
     return check_each(given, lambda value: check(value, word))
 
