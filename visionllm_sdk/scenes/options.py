@@ -12,6 +12,7 @@ from visionllm_sdk.scenes.spec import BACKGROUND_KINDS, BackgroundKind, Look
 
 Share = Annotated[float, Field(ge=0, le=1)]
 MIN_SIDE, MAX_SIDE = 64, 2048
+MAX_OBJECTS = 32
 
 
 class SceneOptions(BaseModel):
@@ -91,8 +92,8 @@ class SceneOptions(BaseModel):
         for side in (*self.sides, *(self.canvas or ())):
             if not MIN_SIDE <= side <= MAX_SIDE:
                 raise ValueError(f"a side of {side} pixels is outside {MIN_SIDE}..{MAX_SIDE}")
-        if self.sides[0] > self.sides[1] or not 0 <= self.objects[0] <= self.objects[1] <= 16:
-            raise ValueError("ranges go from low to high, with at most 16 objects")
+        if self.sides[0] > self.sides[1] or not 0 <= self.objects[0] <= self.objects[1] <= MAX_OBJECTS:
+            raise ValueError(f"ranges go from low to high, with at most {MAX_OBJECTS} objects")
         if not 0.1 <= self.figure_extent[0] <= self.figure_extent[1] <= 0.95:
             raise ValueError("figure_extent lies within 0.1..0.95, low to high")
         return self

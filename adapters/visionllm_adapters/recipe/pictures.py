@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from visionllm_adapters.recipe.giants import with_giant
 from visionllm_adapters.recipe.packing import ANY_COLOUR, ANY_SIZE, UNKNOWN_KIND, link_target
 from visionllm_adapters.recipe.pose_names import CLASSES, StandInPoses
 from visionllm_adapters.recipe.symbols import KINDS, fourier, symbol_features
@@ -19,6 +20,7 @@ from visionllm_sdk.scenes import SceneOptions, render, sample_scene, training_se
 from visionllm_sdk.scenes.facts import BACKGROUND_COLOURS, COLOURS, FIGURES, SHAPES, SceneFacts
 from visionllm_sdk.scenes.labels import Label
 from visionllm_sdk.scenes.language import Link, random_expression, request_labels
+from visionllm_sdk.scenes.spec import SceneSpec
 
 MEAN: Final = (0.485, 0.456, 0.406)
 STD: Final = (0.229, 0.224, 0.225)
@@ -32,6 +34,8 @@ _PORTRAITS: Final = 0.2
 _ALONE: Final = 0.4
 _COARSE: Final = 0.06
 _CLUTTER: Final = 0.3
+_GIANTS: Final = 0.15
+_CROWDS: Final = 0.12
 _STRETCH: Final = 0.05
 """Each side of a scaled picture, as strangers' proportions are never quite those that scenes have."""
 _ASPECTS: Final = (1.0, 1.0, 1.0, 4 / 3, 3 / 4, 1.5, 2 / 3, 2.0, 0.5, 3.0, 1 / 3)
@@ -110,14 +114,27 @@ class Drawn:
 
 def draw(seed: int, size: tuple[int, int], *, options: SceneOptions | None = None) -> Drawn:
     """Draw training scene `seed` on a canvas of (width, height) or as `options` say."""
-    spec = sample_scene(training_seed(seed), options=options or SceneOptions(canvas=size))
+    return _drawn(sample_scene(training_seed(seed), options=options or SceneOptions(canvas=size)))
+
+
+def _drawn(spec: SceneSpec) -> Drawn:
     rendered = render(spec)
     known = truth(spec, rendered)
     return Drawn(np.asarray(rendered.image), np.asarray(known.masks), known.facts())
 
 
-def draw_batch(rng: Random, seeds: Sequence[int], *, sides: tuple[int, int], area: int) -> list[Drawn]:
-    """Scenes that fit one input size: one aspect ratio with a little jitter, at most `area` pixels each."""
+def draw_batch(
+    rng: Random, seeds: Sequence[int], *, sides: tuple[int, int], area: int, crowds: float = _CROWDS
+) -> list[Drawn]:
+    """Scenes that fit one input size: one aspect ratio with a little jitter, at most `area` pixels each.
+
+    Args:
+        rng: chooses sizes and families.
+        seeds: of the scenes.
+        sides: range of the shorter side, in pixels.
+        area: most pixels of a picture.
+        crowds: share of scenes of up to 30 things.
+    """
     aspect, side = rng.choice(_ASPECTS), rng.randint(*sides)
     side = min(side, int((area / max(aspect, 1 / aspect)) ** 0.5))
     drawn = []
@@ -127,7 +144,8 @@ def draw_batch(rng: Random, seeds: Sequence[int], *, sides: tuple[int, int], are
         canvas = size = (width, height)
         if rng.random() < 0.35:
             canvas = _scaled(size, rng)
-        one = draw(seed, canvas, options=_family(rng, canvas))
+        spec = sample_scene(training_seed(seed), options=_family(rng, canvas, crowds))
+        one = _drawn(with_giant(spec, rng) if rng.random() < _GIANTS else spec)
         one = one if canvas == size else _resized(one, size)
         drawn.append(Drawn(now_and_then_coarse(one.image, rng), one.masks, one.facts))
     return drawn
@@ -142,29 +160,32 @@ def _scaled(size: tuple[int, int], rng: Random) -> tuple[int, int]:
 
 
 def draw_mixed(rng: Random, seeds: Sequence[int], *, sides: tuple[int, int], area: int) -> list[Drawn]:
-    """As `draw_batch`, every scene of its own aspect ratio: for what sees square tiles.
+    """As `draw_batch`, every scene of its own aspect ratio and without crowds: for what sees square tiles.
 
     Batch statistics of pictures of one shape tell that shape; what learns with them is lost without them.
+    Thirty things are more than anybody puts into words.
     """
-    return [one for seed in seeds for one in draw_batch(rng, [seed], sides=sides, area=area)]
+    return [one for seed in seeds for one in draw_batch(rng, [seed], sides=sides, area=area, crowds=0.0)]
 
 
-def _family(rng: Random, canvas: tuple[int, int]) -> SceneOptions:
-    """Limits of one scene: mostly any; now and then many things alike, a plain drawing, or one on clutter.
+def _family(rng: Random, canvas: tuple[int, int], crowds: float) -> SceneOptions:
+    """Limits of one scene: mostly any; now and then many things, or alike, a plain drawing, or clutter.
 
-    Things drawn one by one are seldom alike, and seldom on one bare colour; people draw both all the time.
+    Things drawn one by one are seldom many or alike, or on one bare colour; people draw that all the time.
     They draw persons and dogs in manners of their own, often large and with little else, and they lay their
     drawings upon photographs.
     """
     limits: dict[str, Any] = {"canvas": canvas, "figures": _FIGURES, "manners": _MANNERS}
     if rng.random() < _PORTRAITS:
-        limits |= {"objects": (1, 4), "figures": 0.75, "figure_extent": (0.2, 0.8), "manners": 0.75}
+        limits |= {"objects": (1, 4), "figures": 0.75, "figure_extent": (0.2, 0.95), "manners": 0.75}
     elif rng.random() < _ALIKE:
         limits |= {
             "kinds": tuple(rng.sample(SHAPES, rng.randint(1, 2))),
             "colours": tuple(rng.sample(COLOURS, rng.randint(1, 2))),
             "figures": 0.05,
         }
+    elif rng.random() < crowds:
+        limits |= {"objects": (9, 30), "sizes": ("small", "small", "medium"), "figures": 0.05}
     if rng.random() < _BARE:
         limits |= {
             "backgrounds": ("plain",),

@@ -42,7 +42,7 @@ BACKBONE: Final[dict[str, Any]] = {
 }
 DETECTOR: Final[dict[str, Any]] = {
     "backbone_config": BACKBONE,
-    "num_queries": 40,
+    "num_queries": 100,
     "d_model": 128,
     "mask_dim": 64,
     "l_hidden_size": 256,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from visionllm_adapters.recipe import pictures
-from visionllm_adapters.recipe.pictures import Drawn, asked_links, draw_batch
+from visionllm_adapters.recipe.pictures import Drawn, asked_links, draw_batch, draw_mixed
 from visionllm_sdk.scenes.facts import ObjectFacts, SceneFacts
 from visionllm_sdk.scenes.labels import Label
 
@@ -67,8 +67,9 @@ def test_some_pictures_show_things_alike_and_sizes_are_kept() -> None:
 def test_pictures_in_large_pixels_keep_size_and_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     def drawn(share: float) -> list[Drawn]:
         monkeypatch.setattr(pictures, "_COARSE", share)
-        return draw_batch(Random(5), range(3), sides=(128, 128), area=128 * 128)
+        return draw_batch(Random(9), range(3), sides=(128, 128), area=128 * 128)
 
+    monkeypatch.setattr(pictures, "_GIANTS", 0.0)  # one large shape has hardly a pixel unlike its neighbour
     coarse, fine = drawn(1.0)[0], drawn(0.0)[0]  # the first is drawn before anything depends on the share
     assert coarse.image.shape == fine.image.shape
     assert np.array_equal(coarse.masks, fine.masks)
@@ -96,3 +97,10 @@ def test_scaled_pictures_are_stretched_a_little_and_keep_their_truth() -> None:
             assert np.abs(box - np.array(thing.box) * [across, down, across, down]).max() < 3
     assert 0.15 < np.mean([abs(stretch - 1) > 0.01 for stretch in stretches]) < 0.5
     assert max(abs(stretch - 1) for stretch in stretches) < 0.13
+
+
+def test_crowds_are_drawn_for_the_detector_and_not_for_words() -> None:
+    crowded = draw_batch(Random(1), range(12), sides=(200, 220), area=220 * 220, crowds=1.0)
+    assert max(len(one.facts.objects) for one in crowded) > 16
+    spoken_of = draw_mixed(Random(1), range(30), sides=(200, 220), area=220 * 220)
+    assert max(len(one.facts.objects) for one in spoken_of) <= 8
