@@ -14,6 +14,7 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from tests.foreign_scenes import foreign_scene
+from tests.quality.plain import plain_figures
 from tests.quality.strangers import answered_right, figures_found, posed_right, routed_right, seen_right
 from tests.stranger_pictures import stranger_figures
 from visionllm_sdk.evaluation import BARS, EvaluationReport, SkillReport, held_out_samples, run
@@ -46,6 +47,7 @@ TOKENS = ("none", "[DET]", "[GRD]", "[SEG]")
 FOREIGN_SCENES = 30
 EVERY_WORDING, WORDING_SCENES = 3, 12
 STRANGERS_OF_A_STYLE, STRANGER_FIGURES = 4, 24
+PLAIN_PICTURES = 6
 FOREIGN_BARS = [
     bar for bar in BARS if bar.skill == "detection" or (bar.skill, bar.figure) == ("vqa", "accuracy")
 ]
@@ -114,6 +116,7 @@ def main() -> None:
         "tokens": right_tokens(own["routing"]),
         "wordings": wording_figures(vlm),
         "strangers": stranger_report(vlm),
+        "plain": plain_figures(vlm, pictures=PLAIN_PICTURES),
         "foreign": {f"{bar.skill}.{bar.figure}": bar.judge(foreign[bar.skill]).value for bar in FOREIGN_BARS},
     }
     REACHED.write_text(json.dumps(figures, indent=2) + "\n")

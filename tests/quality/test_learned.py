@@ -21,6 +21,7 @@ import pytest
 import visionllm_sdk
 from tests.quality.measure import (
     FOREIGN_BARS,
+    PLAIN_PICTURES,
     REACHED,
     foreign_report,
     right_tokens,
@@ -28,6 +29,7 @@ from tests.quality.measure import (
     stranger_report,
     wording_figures,
 )
+from tests.quality.plain import plain_figures
 from visionllm_sdk.evaluation import BARS, Bar, EvaluationReport, SkillReport
 from visionllm_sdk.scenes import render, sample_scene
 from visionllm_sdk.skills import ReplyDone
@@ -120,6 +122,15 @@ def test_anybodys_pictures_are_seen(vlm: VisionLLM, reached: dict[str, dict[str,
     figures = stranger_report(vlm)
     for name, before in reached["strangers"].items():
         assert figures[name] >= before - PART_MARGIN, (name, figures[name], before)
+
+
+def test_shapes_of_any_size_in_crowds_and_on_photographs_are_seen(
+    vlm: VisionLLM, reached: dict[str, dict[str, float]]
+) -> None:
+    figures = plain_figures(vlm, pictures=PLAIN_PICTURES)
+    for name, before in reached["plain"].items():
+        lost = figures[name] - before if name.endswith(".wrong") else before - figures[name]
+        assert lost <= PART_MARGIN, (name, figures[name], before)
 
 
 def test_a_request_for_poses_ends_with_what_was_found(vlm: VisionLLM) -> None:

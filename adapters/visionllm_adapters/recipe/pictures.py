@@ -34,7 +34,7 @@ _PORTRAITS: Final = 0.2
 _ALONE: Final = 0.4
 _COARSE: Final = 0.06
 _CLUTTER: Final = 0.3
-_GIANTS: Final = 0.15
+_GIANTS: Final = 0.22
 _CROWDS: Final = 0.12
 _STRETCH: Final = 0.05
 """Each side of a scaled picture, as strangers' proportions are never quite those that scenes have."""

@@ -56,7 +56,7 @@ DETECTOR: Final[dict[str, Any]] = {
     "fusion_droppath": 0.0,
     "shortest_edge": 256,
     "longest_edge": 512,
-    "score_threshold": 0.52,
+    "score_threshold": 0.48,
     "suppression": 0.75,
     "shared_scores": True,
     "boxes_from_masks": 0.5,
