@@ -61,7 +61,7 @@ DETECTOR: Final[dict[str, Any]] = {
     "shared_scores": True,
     "boxes_from_masks": 0.5,
     "mask_margin": 0.15,
-    "semantic_floor": 0.4,
+    "semantic_floor": 0.6,
     "logit_scale": 0.0884,
     "logit_bias": -3.0,
     "usable_only": True,
