@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 REACHED = Path(__file__).parent / "reached.json"
 SCENES = {
-    "detection": 80,
+    "detection": 60,
     "segmentation": 40,
     "grounding": 50,
     "counting": 50,
-    "vqa": 50,
+    "vqa": 40,
     "caption": 40,
-    "routing": 40,
+    "routing": 30,
     "pose": 60,
-    "pointed_routing": 40,
+    "pointed_routing": 30,
     "region_recognition": 40,
     "region_description": 40,
     "interactive_segmentation": 40,

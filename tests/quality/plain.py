@@ -155,12 +155,12 @@ def answered(vlm: VisionLLM, family: Family, *, pictures: int) -> float:
 
 
 def plain_figures(vlm: VisionLLM, *, pictures: int) -> dict[str, float]:
-    """What is found, and of three families what is answered, as `FAMILY.FIGURE`."""
+    """What is found, and of two families what is answered, as `FAMILY.FIGURE`."""
     figures: dict[str, float] = {}
     for name, family in FAMILIES.items():
         for figure, value in found(vlm, family, pictures=pictures).items():
             figures[f"{name}.{figure}"] = value
-    for name in ("usual", "huge", "photograph"):
+    for name in ("huge", "photograph"):
         figures[f"{name}.answered"] = answered(vlm, FAMILIES[name], pictures=pictures)
     return figures
 

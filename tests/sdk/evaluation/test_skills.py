@@ -37,7 +37,7 @@ class TestPerfect:
         ("skill", "figures"),
         [
             ("detection", ["box_ap", "box_ap50", "box_ap75", "box_ap_pooled", "mask_ap", "mask_ap50"]),
-            ("segmentation", ["miou", "picture_miou"]),
+            ("segmentation", ["miou", "picture_miou", "alone_miou"]),
             ("grounding", ["acc50", "ciou", "giou"]),
             ("counting", ["exact"]),
             ("vqa", ["accuracy"]),
@@ -80,7 +80,8 @@ class TestWrong:
         assert report.figures["false_positive_rate"] == 0.0
 
     def test_an_unlabelled_map_overlaps_nothing(self, oracle: Make, held_out: list[Sample]) -> None:
-        assert measured(oracle(ALWAYS), held_out, "segmentation").figures["miou"] == 0.0
+        figures = measured(oracle(ALWAYS), held_out, "segmentation").figures
+        assert figures["miou"] == figures["alone_miou"] == 0.0
 
     def test_half_of_the_expressions(self, oracle: Make, held_out: list[Sample]) -> None:
         report = measured(oracle(EVERY_SECOND), held_out, "grounding")

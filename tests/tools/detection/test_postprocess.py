@@ -156,6 +156,16 @@ def test_semantic_map_by_definition() -> None:
     assert torch.equal(semantic_map([found], size), shares.argmax(0))
 
 
+def test_queries_below_the_gate_tell_a_map_nothing() -> None:
+    generator = torch.Generator().manual_seed(3)
+    embeddings, features = torch.randn(3, 5, generator=generator), torch.randn(5, 8, 8, generator=generator)
+    scores, size = torch.tensor([[0.7, 0.05], [0.09, 0.1], [0.02, 0.3]]), (28, 32)
+    found = label_shares(scores, embeddings, features, size, gate=0.1)
+    heard = torch.tensor([[0.7, 0.0], [0.0, 0.1], [0.0, 0.3]])
+    torch.testing.assert_close(found, label_shares(heard, embeddings, features, size))
+    assert scores[0, 1] > 0  # the caller's are left as they are
+
+
 def test_shares_end_with_grown_boxes() -> None:
     generator = torch.Generator().manual_seed(2)
     scores, embeddings = torch.rand(4, 2, generator=generator), torch.randn(4, 5, generator=generator)

@@ -35,6 +35,8 @@ class DetectorConfig:
         score_threshold: default score from which a detection counts. Extra field.
         semantic_floor: pixels of a semantic map whose best label sums up to less stay unlabelled; 0
             (released) labels every pixel. Extra field.
+        semantic_gate: a query that gives a label less probability tells a semantic map nothing of it; 0
+            (released) hears all. Much weak evidence would add up where no other label competes. Extra field.
         boxes_from_masks: a detection's box is the tight box of its mask, where both agree by at least this
             IoU; None (released) keeps the predicted boxes. Small decoders draw sharper masks than boxes.
             Extra field.
@@ -83,6 +85,7 @@ class DetectorConfig:
     logit_bias: float = 0.0
     score_threshold: float = 0.3
     semantic_floor: float = 0.0
+    semantic_gate: float = 0.0
     suppression: float | None = None
     shared_scores: bool = False
     boxes_from_masks: float | None = None

@@ -158,6 +158,7 @@ def label_shares(
     *,
     boxes: Tensor | None = None,
     margin: float = 0.0,
+    gate: float = 0.0,
 ) -> Tensor:
     """Evidence for every label at every pixel of the input: sum over queries of label times mask probability.
 
@@ -168,10 +169,12 @@ def label_shares(
         size: height and width of the resized image without padding.
         boxes: (Q, 4) (cx, cy, w, h) in [0, 1]: a query tells nothing of what is far from its box.
         margin: how far that is, see `keep_near_boxes`.
+        gate: lower probabilities count as none.
 
     Returns:
         (N, *size) float.
     """
+    scores = scores.masked_fill(scores < gate, 0.0)
     total = features.new_zeros((scores.shape[1], *size), dtype=torch.float32)
     step = max(1, _CHUNK // (features[0].numel() * _STRIDE**2))
     for start in range(0, len(embeddings), step):

@@ -280,7 +280,8 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
     def _semantic(
         self, request: Request, labels: list[str], found: list[Found], size: Size, original: Size
     ) -> SemanticMap:
-        margin = self.decoder.config.mask_margin
+        config = self.decoder.config
+        margin = config.mask_margin
         shares = (
             label_shares(
                 part.logits.sigmoid(),
@@ -289,11 +290,12 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
                 size,
                 boxes=None if margin is None else part.boxes,
                 margin=margin or 0.0,
+                gate=config.semantic_gate,
             )
             for part in found
             if part.features is not None
         )
-        pixels = semantic_map(shares, original, floor=self.decoder.config.semantic_floor)
+        pixels = semantic_map(shares, original, floor=config.semantic_floor)
         return SemanticMap.from_numpy(pixels.cpu().numpy(), labels)
 
     _BUILD: ClassVar[Mapping[str, Callable[..., ImageResult]]] = {

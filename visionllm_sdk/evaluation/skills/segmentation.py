@@ -38,8 +38,17 @@ def asked_classes(sample: Sample) -> tuple[str, list[Label]]:
     return division, chosen
 
 
+def single_class(sample: Sample) -> Label | None:
+    """One class that the picture shows, to be asked for alone, so that no other competes for its pixels."""
+    present = [label for label in DIVISIONS["shape"] if sample.bearers(label)]
+    return sample.random("segmentation alone").choice(present) if present else None
+
+
 class SegmentationSkill(Skill):
-    """mIoU: intersections and unions of a class over all pictures, the mean over classes."""
+    """mIoU: intersections and unions of a class over all pictures, the mean over classes.
+
+    `alone_miou` is the mean over pictures of one class asked for alone.
+    """
 
     name = "segmentation"
 
@@ -48,6 +57,7 @@ class SegmentationSkill(Skill):
         self._classes = {division: Overlaps() for division in DIVISIONS}
         self._pictures: dict[str, list[float]] = {division: [] for division in DIVISIONS}
         self._asked: Counter[str] = Counter()
+        self._alone: list[float] = []
 
     def measure(self, model: Predictor, samples: Sequence[Sample]) -> None:
         """See `Skill.measure`."""
@@ -56,6 +66,16 @@ class SegmentationSkill(Skill):
         maps = model.segment([sample.image for sample in samples], labels)
         for sample, (division, classes), result in zip(samples, asked, maps, strict=True):
             self._score(sample, division, classes, result)
+        self._ask_alone(model, samples)
+
+    def _ask_alone(self, model: Predictor, samples: Sequence[Sample]) -> None:
+        asked = [(sample, one) for sample in samples if (one := single_class(sample)) is not None]
+        if not asked:
+            return
+        maps = model.segment([sample.image for sample, _ in asked], [[one.text] for _, one in asked])
+        for (sample, one), result in zip(asked, maps, strict=True):
+            given, truth = result.to_numpy() == 0, _truth(sample, one)
+            self._alone.append(float((given & truth).sum() / (given | truth).sum()))
 
     def report(self) -> SkillReport:
         """See `Skill.report`."""
@@ -69,6 +89,7 @@ class SegmentationSkill(Skill):
             figures={
                 "miou": share(sum(values), len(values)),
                 "picture_miou": share(sum(singles), len(singles)),
+                "alone_miou": share(sum(self._alone), len(self._alone)),
             },
             slices={
                 "classes": {
