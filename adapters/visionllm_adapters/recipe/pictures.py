@@ -35,7 +35,9 @@ _ALONE: Final = 0.4
 _COARSE: Final = 0.06
 _CLUTTER: Final = 0.3
 _GIANTS: Final = 0.22
-_CROWDS: Final = 0.12
+_CROWDS: Final = 0.2
+_CROWDED: Final = 9
+_EVERY_SHAPE: Final = 0.5
 _STRETCH: Final = 0.05
 """Each side of a scaled picture, as strangers' proportions are never quite those that scenes have."""
 _ASPECTS: Final = (1.0, 1.0, 1.0, 4 / 3, 3 / 4, 1.5, 2 / 3, 2.0, 0.5, 3.0, 1 / 3)
@@ -185,7 +187,7 @@ def _family(rng: Random, canvas: tuple[int, int], crowds: float) -> SceneOptions
             "figures": 0.05,
         }
     elif rng.random() < crowds:
-        limits |= {"objects": (9, 30), "sizes": ("small", "small", "medium"), "figures": 0.05}
+        limits |= {"objects": (_CROWDED, 30), "sizes": ("small", "small", "medium"), "figures": 0.05}
     if rng.random() < _BARE:
         limits |= {
             "backgrounds": ("plain",),
@@ -217,6 +219,9 @@ def now_and_then_coarse(image: np.ndarray, rng: Random) -> np.ndarray:
 
 def asked_links(facts: SceneFacts, rng: Random) -> list[Link]:
     """What is asked of one picture: labels, and now and then expressions that mean one object."""
+    if len(facts.objects) >= _CROWDED and rng.random() < _EVERY_SHAPE:
+        # Labels that few of the things bear never teach that all of many can be found at once.
+        return [Link("[DET]", kind, Label(kind)) for kind in rng.sample(SHAPES, len(SHAPES))]
     if rng.random() < _ALONE:
         return [_alone(facts, rng)]
     links = [Link("[DET]", text, label) for text, label in request_labels(facts, rng, rng.randint(1, 10))]

@@ -9,7 +9,7 @@ import pytest
 
 from visionllm_adapters.recipe import pictures
 from visionllm_adapters.recipe.pictures import Drawn, asked_links, draw_batch, draw_mixed
-from visionllm_sdk.scenes.facts import ObjectFacts, SceneFacts
+from visionllm_sdk.scenes.facts import SHAPES, ObjectFacts, SceneFacts
 from visionllm_sdk.scenes.labels import Label
 
 
@@ -47,6 +47,13 @@ def test_what_is_asked_alone_is_often_not_there() -> None:
     assert len(alone) > 140
     for kind in ("person", "dog"):
         assert sum(link.label == Label(kind) for link in alone) > 30
+
+
+def test_of_a_crowd_every_shape_is_often_asked_for_at_once() -> None:
+    rng = Random(4)
+    crowd = SceneFacts(64, 64, scene().objects * 5)
+    asked = [{link.label for link in asked_links(crowd, rng)} for _ in range(200)]
+    assert 0.35 < sum(labels == {Label(kind) for kind in SHAPES} for labels in asked) / len(asked) < 0.65
 
 
 def test_some_pictures_show_things_alike_and_sizes_are_kept() -> None:
