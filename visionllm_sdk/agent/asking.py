@@ -38,22 +38,23 @@ class Asker:
     constrained: Callable[[Prompt, Grammar], GenerationOptions]
 
     def answer(self, questions: Sequence[Question]) -> list[Any]:
-        """One value for every question, of the question's type."""
+        """One value for every question, of the question's type. What is asked twice is looked up once."""
+        asked = list(dict.fromkeys(question.text for question in questions))
         with self.engine.turn():
-            turns = [self._turn(question) for question in questions]
+            turns = [self._turn(text) for text in asked]
             tokens = self.engine.routing_tokens if self.engine.model.config.sdk.tool_turns else ()
             drafts = self._generate(
                 [[turn] for turn in turns], GenerationOptions(max_new_tokens=_WORDS, tokens=tokens)
             )
-            looked_up = [self._look_up(turn, draft) for turn, draft in zip(turns, drafts, strict=True)]
-            return [
-                self._final(question, told, draft)
-                for question, told, draft in zip(questions, looked_up, drafts, strict=True)
-            ]
+            told = {
+                text: (self._look_up(turn, draft), draft)
+                for text, turn, draft in zip(asked, turns, drafts, strict=True)
+            }
+            return [self._final(question, *told[question.text]) for question in questions]
 
-    def _turn(self, question: Question) -> Turn:
-        asks = question.text.endswith("?")  # and is no request to describe the image
-        return Turn((*image_parts(len(self.images)), short(question.text) if asks else question.text))
+    def _turn(self, text: str) -> Turn:
+        asks = text.endswith("?")  # and is no request to describe the image
+        return Turn((*image_parts(len(self.images)), short(text) if asks else text))
 
     def _look_up(self, turn: Turn, draft: GeneratedReply) -> list[Turn]:
         """The turns with what the tools found, if the model called any."""

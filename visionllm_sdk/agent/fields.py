@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from visionllm_sdk.agent.wordplay import words_of
 from visionllm_sdk.scenes.labels import article, plural
+from visionllm_sdk.skills.talk import CAPTION_REQUEST
 
 __all__ = ["image_question"]
 
@@ -90,7 +91,7 @@ def _truth(text: str) -> str | None:
 
 def _words(text: str) -> str | None:
     if _CAPTION.fullmatch(text):
-        return "Describe the image."
+        return CAPTION_REQUEST
     asked: Sequence[tuple[Sequence[str], Callable[[str], str]]] = (
         (_COLOURS, lambda thing: f"What color is {thing}?"),
         (_SHAPES, lambda thing: f"What shape is {thing}?"),

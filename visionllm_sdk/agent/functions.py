@@ -15,8 +15,10 @@ from typing import Any, Final
 
 from visionllm_sdk.agent.fields import image_question
 from visionllm_sdk.agent.grammar import Grammar, Literal, choice
+from visionllm_sdk.agent.listing import Listing, image_list
 from visionllm_sdk.agent.schema import Leaf, fits, leaves_of, schema_grammar
 from visionllm_sdk.agent.wordplay import name_words, numbers_in, phrases_in, relevance
+from visionllm_sdk.skills.talk import CAPTION_REQUEST
 
 __all__ = ["Function", "Question", "arguments_grammar", "choose_function", "questions_of"]
 
@@ -60,11 +62,13 @@ class Question:
         path: where the answer belongs.
         text: the question.
         schema: of the answer.
+        listing: what a list wants of the answer, which describes the image.
     """
 
     path: tuple[str, ...]
     text: str
     schema: Mapping[str, Any]
+    listing: Listing | None = None
 
     def grammar(self) -> Grammar | None:
         """What the answer may be, in words; None if anything."""
@@ -84,6 +88,8 @@ class Question:
 
     def value(self, answer: str) -> Any:
         """The answer as a value of the schema."""
+        if self.listing is not None:
+            return self.listing.values(answer)
         options = self.options()
         if options is not None:
             return options[answer]
@@ -116,13 +122,20 @@ def questions_of(parameters: Mapping[str, Any], request: str, *, all_fields: boo
     Args:
         parameters: JSON schema of the arguments.
         request: what the user said. Where it has a number for every argument that is one, it is believed.
-        all_fields: also texts and yes-or-nos that speak of things to be seen. Where the model chooses a tool
-            by itself, they are rather in the request.
+        all_fields: also texts, lists and yes-or-nos that speak of things to be seen. Where the model chooses
+            a tool by itself, they are rather in the request.
     """
     leaves, numbers = leaves_of(parameters), numbers_in(request)
     told = len(numbers) == sum(map(_is_number, leaves))
     questions = []
     for leaf in leaves:
+        if leaf.schema.get("type") == "array":
+            listing = image_list(leaf.path[-1], leaf.schema) if all_fields else None
+            if listing is not None:
+                questions.append(
+                    Question(path=leaf.path, text=CAPTION_REQUEST, schema=leaf.schema, listing=listing)
+                )
+            continue
         text = image_question(leaf.path[-1], leaf.schema)
         written_out = str(leaf.schema.get("description", "")).strip() == text
         seen = not numbers or (all_fields and not told) if _is_number(leaf) else all_fields
@@ -155,6 +168,8 @@ def arguments_grammar(
     def offer(leaf: Leaf) -> Sequence[Any]:
         if leaf.path in answers:
             return [answers[leaf.path]]
+        if leaf.schema.get("type") == "array":
+            return []
         if "enum" in leaf.schema:
             said = request.casefold() if copy else ""
             return [value for value in leaf.schema["enum"] if str(value).casefold() in said]

@@ -40,7 +40,7 @@ _UNSUPPORTED: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class Leaf:
-    """A text, a number, a choice or a yes-or-no of a schema.
+    """A text, a number, a choice, a yes-or-no or a list of a schema.
 
     Attributes:
         path: names and positions that lead to it.
@@ -84,15 +84,27 @@ def schema_grammar(
 
 
 def leaves_of(schema: Schema) -> list[Leaf]:
-    """The leaves of an object's fields and of the objects in them; those inside of arrays are left out."""
+    """The leaves of an object's fields and of the objects in them.
+
+    An array is one, with the schema of its items resolved; those inside of it are left out.
+    """
     definitions = schema.get("$defs", schema.get("definitions", {}))
 
-    def walk(part: Schema, path: tuple[str, ...]) -> list[Leaf]:
+    def plain(part: Schema) -> dict[str, Any]:
         part = resolved(part, definitions)
         for word in ("anyOf", "oneOf"):
             some = [resolved(one, definitions) for one in part.get(word, ()) if one.get("type") != "null"]
             if len(some) == 1:  # optional
                 part = {**{key: value for key, value in part.items() if key != word}, **some[0]}
+        return part
+
+    def walk(part: Schema, path: tuple[str, ...]) -> list[Leaf]:
+        part = plain(part)
+        if part.get("type") == "array":
+            items = plain(part.get("items") or {})
+            fields = {name: plain(one) for name, one in items.get("properties", {}).items()}
+            part = {**part, "items": {**items, "properties": fields} if fields else items}
+            return [Leaf(path=path, schema=part)]
         if len(path) > _DEPTH:
             return []
         if "properties" in part:
@@ -121,11 +133,13 @@ def resolved(schema: Schema, definitions: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fits(value: Any, schema: Schema) -> bool:
-    """Whether a value keeps the limits of a leaf."""
+    """Whether a value keeps the limits of a leaf; of a list its length is judged."""
     if "enum" in schema:
         return value in schema["enum"]
     if isinstance(value, bool):
         return schema.get("type") == "boolean"
+    if isinstance(value, list):
+        return bool(schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)))
     if isinstance(value, str):
         long_enough = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", _MAX_TEXT)
         matches = re.search(schema.get("pattern", ""), value) is not None
@@ -260,6 +274,9 @@ class _Builder:
     # -- structures ----------------------------------------------------------------------------------------
 
     def _array(self, schema: Schema, path: tuple[str, ...], depth: int) -> Grammar | None:
+        for value in self._offer(Leaf(path=path, schema=schema)):
+            if isinstance(value, list) and fits(value, schema):
+                return _literal(value)
         head = [
             self.value(part, (*path, str(number)), depth + 1)
             for number, part in enumerate(schema.get("prefixItems", ()))

@@ -65,6 +65,13 @@ def test_the_agent_finds_every_marked_thing(vlm: VisionLLM) -> None:
         assert same(found, direct)
 
 
+class Thing(BaseModel):
+    """One of a list."""
+
+    shape: str
+    color: str
+
+
 class Inventory(BaseModel):
     """As people write a schema: names and descriptions, no questions."""
 
@@ -73,6 +80,8 @@ class Inventory(BaseModel):
     has_dog: bool
     person_there: bool = Field(description="Whether there is a person.")
     colour: str = Field(description="The colour of the star")
+    objects: list[str]
+    things: list[Thing] = Field(description="All objects in the image.")
 
 
 def test_fields_are_filled_from_the_image(vlm: VisionLLM) -> None:
@@ -93,6 +102,12 @@ def test_fields_are_filled_from_the_image(vlm: VisionLLM) -> None:
             value = getattr(found, name)
             said = ("no", "yes")[value] if isinstance(value, bool) else str(value)
             assert said == vlm.ask(image, question).text
+        caption = vlm.caption(image).text.lower()
+        assert found.objects
+        assert all(text in caption for text in found.objects)
+        for text, thing in zip(found.objects, found.things, strict=True):
+            assert thing.shape == text.split()[-1]
+            assert thing.color in (*text.split(), "unknown")
 
 
 def test_a_second_question_reads_only_what_is_new(vlm: VisionLLM) -> None:

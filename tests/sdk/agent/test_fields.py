@@ -41,8 +41,8 @@ from visionllm_sdk.agent.functions import questions_of
         ("s", {"type": "string", "description": "shape of the red thing"}, "What shape is the red thing?"),
         ("dog_position", {"type": "string"}, "Where is the dog?"),
         ("s", {"type": "string", "description": "where the dog is in the image"}, "Where is the dog?"),
-        ("caption", {"type": "string"}, "Describe the image."),
-        ("s", {"type": "string", "description": "A short description of the scene"}, "Describe the image."),
+        ("caption", {"type": "string"}, "describe the image"),
+        ("s", {"type": "string", "description": "A short description of the scene"}, "describe the image"),
     ],
 )  # fmt: skip
 def test_what_speaks_of_something_to_be_seen_is_asked(
