@@ -16,12 +16,11 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils import from_env
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field, PrivateAttr
 
 from visionllm_sdk import generation
 from visionllm_sdk.agent.binding import Binding
-from visionllm_sdk.agent.choices import answer_format, function_of, named_choice
+from visionllm_sdk.agent.choices import answer_format, as_function, function_of, named_choice
 from visionllm_sdk.agent.dialogue import read_dialogue
 from visionllm_sdk.agent.replies import Replier
 from visionllm_sdk.agent.requests import Job
@@ -156,10 +155,10 @@ class ChatVisionLLM(BaseChatModel):
             kwargs: settings of single calls, such as `force` and `forbid`.
 
         Raises:
-            InputError: `tool_choice` names no bound tool.
+            InputError: `tool_choice` names no bound tool, or a tool is none that a model can call.
         """
         own = [tool for tool in tools if isinstance(tool, VisionTool)]
-        others = [convert_to_openai_tool(tool) for tool in tools if not isinstance(tool, VisionTool)]
+        others = [as_function(tool) for tool in tools if not isinstance(tool, VisionTool)]
         names = [tool.name for tool in own] + [tool["function"]["name"] for tool in others]
         kwargs = {key: value for key, value in kwargs.items() if key not in ("strict", "parallel_tool_calls")}
         return self._joined(own).bind(

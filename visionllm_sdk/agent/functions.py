@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from visionllm_sdk.agent.fields import image_question
 from visionllm_sdk.agent.grammar import Grammar, Literal, choice
+from visionllm_sdk.agent.limits import Leaf, fits, leaves_of
 from visionllm_sdk.agent.listing import Listing, image_list
-from visionllm_sdk.agent.schema import Leaf, fits, leaves_of, schema_grammar
+from visionllm_sdk.agent.schema import schema_grammar
 from visionllm_sdk.agent.wordplay import name_words, numbers_in, phrases_in, relevance
 from visionllm_sdk.skills.talk import CAPTION_REQUEST
 
@@ -48,7 +49,9 @@ class Function:
         fields = self.parameters.get("properties", {})
         told = [
             f"{name} ({part.get('description') or part.get('type', 'value')})"
-            for name, part in fields.items()
+            for name, part in (
+                (name, part if isinstance(part, Mapping) else {}) for name, part in fields.items()
+            )
         ]
         text = f"Call {self.name}: {self.description}\nArguments as JSON: {', '.join(told) or 'none'}"
         return text[:_MAX_INSTRUCTION]
@@ -125,8 +128,10 @@ def questions_of(parameters: Mapping[str, Any], request: str, *, all_fields: boo
         all_fields: also texts, lists and yes-or-nos that speak of things to be seen. Where the model chooses
             a tool by itself, they are rather in the request.
     """
-    leaves, numbers = leaves_of(parameters), numbers_in(request)
-    told = len(numbers) == sum(map(_is_number, leaves))
+    leaves = leaves_of(parameters)
+    wanted = sum(map(_is_number, leaves))
+    numbers = numbers_in(request, wanted=wanted)
+    told = len(numbers) == wanted
     questions = []
     for leaf in leaves:
         if leaf.schema.get("type") == "array":
@@ -161,8 +166,8 @@ def arguments_grammar(
     leaves = leaves_of(function.parameters)
     known = {leaf.path for leaf in leaves if leaf.path in answers and fits(answers[leaf.path], leaf.schema)}
     phrases = phrases_in(request, avoid=name_words(function.name)) if copy else []
-    numbers = numbers_in(request) if copy else []
     counted = [leaf.path for leaf in leaves if _is_number(leaf) and leaf.path not in answers]
+    numbers = numbers_in(request, wanted=len(counted)) if copy else []
     in_order = dict(zip(counted, numbers, strict=True)) if len(counted) == len(numbers) else {}
 
     def offer(leaf: Leaf) -> Sequence[Any]:

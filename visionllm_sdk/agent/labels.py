@@ -21,6 +21,7 @@ __all__ = ["LabelSpelling", "Tree", "phrases_of"]
 
 _MAX_WORDS: Final = 12
 _MAX_PHRASES: Final = 4000
+_LONGEST: Final = 200  # characters of a phrase; nobody names things at greater length
 _ANY_LENGTH: Final = 1 << 16
 _BREAKS: Final = re.compile(r"[.,;:!?\n()]+(?=\s|$)|\b(?:and|or|then|also|plus)\b", re.IGNORECASE)
 _ARTICLES: Final = ("a", "an", "the")
@@ -53,22 +54,14 @@ class Tree(Grammar):
         self._branches: dict[int, Tree] = {}
         for text in texts:
             self._plant(text.encode())
-        self._measure()
 
     def _plant(self, data: bytes) -> None:
         node = self
-        for byte in data:
+        for place, byte in enumerate(data):
+            left = len(data) - place
+            node.shortest = min(node.shortest, left) if node.ends or node._branches else left
             node = node._branches.setdefault(byte, Tree())
-        node.ends = True
-
-    def _measure(self) -> None:
-        for branch in self._branches.values():
-            branch._measure()
-        self.shortest = (
-            0
-            if self.ends or not self._branches
-            else 1 + min(branch.shortest for branch in self._branches.values())
-        )
+        node.ends, node.shortest = True, 0
 
     def _derive(self, byte: int) -> Grammar | None:
         return self._branches.get(byte)
@@ -86,8 +79,8 @@ def phrases_of(text: str) -> Iterator[str]:
                 if last in _SMALL or last in _ARTICLES:
                     continue
                 head = words[start : stop - 1]
-                for ending in (last, *_singulars(last)):
-                    yield " ".join((*head, ending))
+                phrases = [" ".join((*head, ending)) for ending in (last, *_singulars(last))]
+                yield from (phrase for phrase in phrases if len(phrase) <= _LONGEST)
 
 
 def _singulars(word: str) -> Iterator[str]:

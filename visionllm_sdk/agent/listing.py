@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from PIL import ImageColor
 
-from visionllm_sdk.agent.schema import fits
+from visionllm_sdk.agent.limits import fits
 from visionllm_sdk.agent.wordplay import words_of
 
 __all__ = ["Listing", "Seen", "image_list", "things_in"]
@@ -116,7 +116,7 @@ class Listing:
         if not self.fields:
             return _value(thing, self.aspect, form, apart=())
         told, required = tuple(self.fields.values()), form.get("required", ())
-        item: dict[str, str] = {}
+        item = {name: part["const"] for name, part in form["properties"].items() if "const" in part}
         for name, aspect in self.fields.items():
             value = _value(thing, aspect, form["properties"][name], apart=told)
             if value is None and name in required and fits(_UNKNOWN, form["properties"][name]):
@@ -140,19 +140,17 @@ def image_list(name: str, schema: Mapping[str, Any]) -> Listing | None:
         return None
     if items.get("type") == "string":
         return Listing(schema=schema, aspect=aspect, fields={})
-    fields = {
-        name: told
-        for name, part in items.get("properties", {}).items()
-        if (told := _told(name, part)) is not None
-    }
-    known = fields and set(items.get("required", ())) <= set(fields)
+    parts = items.get("properties", {})
+    fields = {name: told for name, part in parts.items() if (told := _told(name, part)) is not None}
+    fixed = {name for name, part in parts.items() if "const" in part}
+    known = fields and set(items.get("required", ())) <= fixed | set(fields)
     return Listing(schema=schema, aspect=aspect, fields=fields) if known else None
 
 
 def _told(name: str, schema: Mapping[str, Any]) -> Aspect | None:
     """What a field of an object tells: its name says so."""
     words = words_of(name)
-    if schema.get("type") != "string" or not words:
+    if schema.get("type") != "string" or not words or "const" in schema:
         return None
     return next((aspect for aspect, names in _FIELDS.items() if words[-1] in names), None)
 
@@ -161,9 +159,10 @@ def _value(
     thing: Seen, aspect: Aspect, schema: Mapping[str, Any], *, apart: tuple[Aspect, ...]
 ) -> str | None:
     """What a text says of a thing, if the schema lets it; what has a field of its own is not said twice."""
-    if "enum" in schema:
+    choices = [schema["const"]] if "const" in schema else schema.get("enum")
+    if choices is not None:
         said = (thing.text, *thing.text.split())
-        return next((one for one in schema["enum"] if str(one).casefold() in said), None)
+        return next((one for one in choices if str(one).casefold() in said), None)
     value = getattr(thing, aspect)
     if aspect == "text":
         elsewhere = {getattr(thing, other) for other in apart if other in ("colour", "size")}

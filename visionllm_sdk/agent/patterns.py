@@ -8,7 +8,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from visionllm_sdk.agent.grammar import EMPTY, Characters, Grammar, Literal, choice, repeat, row
@@ -21,6 +21,7 @@ Ranges = tuple[tuple[int, int], ...]
 PLAIN: Final[Ranges] = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0x10FFFF))
 """Characters that stand for themselves between the quotes of JSON."""
 
+_PLAIN_ASCII: Final[Ranges] = ((0x20, 0x21), (0x23, 0x5B), (0x5D, 0x7E))
 _MANY: Final = 16  # what `*` and `+` reach up to
 _CLASSES: Final[dict[str, Ranges]] = {
     "d": ((0x30, 0x39),),
@@ -36,11 +37,11 @@ FORMATS: Final = {
     "date-time": f"{_DATE}T{_TIME}Z",
     "duration": r"PT[1-9]\d?[HMS]",
     "uuid": r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
-    "email": r"[a-z]{1,16}@[a-z]{1,16}\.(com|org|net)",
-    "uri": r"https://[a-z]{1,16}\.(com|org|net)(/[a-z0-9]{1,16})?",
+    "email": r"[a-z]+@[a-z]+\.(com|org|net)",
+    "uri": r"https://[a-z]+\.(com|org|net)(/[a-z0-9]+)?",
     "ipv4": r"(1\d\d|[1-9]\d|\d)(\.(1\d\d|[1-9]\d|\d)){3}",
-    "binary": r"\w{1,16}",
-    "password": r"\w{8,16}",
+    "binary": r"\w+",
+    "password": r"\w{8,}",
 }
 """Texts of a format that are made up: fewer than the format allows, and every one of them valid."""
 
@@ -49,6 +50,12 @@ _EMAIL: Final = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(\.{_ATOM})*@([^\W_](-*[^\
 _DURATION: Final = re.compile(
     r"P(?=[\dT])(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?", re.ASCII
 )
+_WRITTEN: Final = {
+    "date": re.compile(r"\d{4}-\d\d-\d\d", re.ASCII),
+    "date-time": re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d.*", re.ASCII),
+    "time": re.compile(r"\d\d:\d\d.*", re.ASCII),
+}
+"""Python also reads dates without signs and by the week, which JSON Schema does not know."""
 _IN_URIS: Final = re.compile(r"[^\s<>\"{}|\\^`]+")
 _HOSTLESS: Final = ("data", "file", "mailto", "tel", "urn")  # schemes of addresses that name no host
 
@@ -67,6 +74,8 @@ def has_format(value: str, name: str) -> bool:
     }
     if name not in readers:
         return True
+    if name in _WRITTEN and not _WRITTEN[name].fullmatch(value):
+        return False
     try:
         return readers[name](value) not in (None, False)
     except ValueError:
@@ -81,32 +90,55 @@ def _is_uri(value: str) -> bool:
     return whole and _IN_URIS.fullmatch(value) is not None
 
 
-def pattern_grammar(pattern: str) -> Grammar:
+class _Part(NamedTuple):
+    """A piece of a pattern, and how many characters its texts have."""
+
+    grammar: Grammar
+    low: int
+    high: int
+
+
+def pattern_grammar(pattern: str, *, low: int = 0, high: int | None = None) -> Grammar:
     """Texts, inside the quotes of JSON, that the whole pattern matches.
 
     Args:
         pattern: regular expression. Anchors at its ends change nothing; `*` and `+` go up to 16.
+        low: least characters of a text. Open repetitions begin higher and end lower to keep both limits.
+        high: most characters; None is any number.
 
     Raises:
-        ConfigError: syntax beyond literals, classes, groups, alternatives and repetition.
+        ConfigError: syntax beyond literals, classes, groups, alternatives and repetition, or limits that
+            cannot be kept that way.
     """
     body = pattern.removeprefix("^")
     if body.endswith("$") and not body.endswith("\\$"):
         body = body[:-1]
-    reader = _Reader(pattern, body)
-    grammar = reader.alternatives()
-    if reader.rest():
-        raise reader.unsupported()
-    return grammar
+    for least in range(_MANY + 1):
+        for most in range(_MANY, least - 1, -1):
+            reader = _Reader(pattern, body, least, most)
+            part = reader.alternatives()
+            if reader.rest():
+                raise reader.unsupported()
+            if part.low >= low and (high is None or part.high <= high):
+                return part.grammar
+            if part.low < low:
+                break  # ending lower does not make it longer
+    raise ConfigError(
+        "the pattern or format of a schema cannot be written in the length that it allows",
+        value=pattern,
+        limit=f"{low} to {'any number of' if high is None else high} characters",
+        remedy="Say the length in the pattern alone, as in [a-z]{2,5}, or check it afterwards.",
+    )
 
 
 class _Reader:
-    """Reads a pattern from left to right."""
+    """Reads a pattern from left to right; open repetitions go from `least` to `most`."""
 
-    def __init__(self, pattern: str, body: str) -> None:
+    def __init__(self, pattern: str, body: str, least: int, most: int) -> None:
         self._pattern = pattern
         self._text = body
         self._place = 0
+        self._least, self._most = least, most
 
     def rest(self) -> str:
         return self._text[self._place :]
@@ -119,12 +151,16 @@ class _Reader:
             remedy="Simplify the pattern, or leave it out and check the value afterwards.",
         )
 
-    def alternatives(self) -> Grammar:
+    def alternatives(self) -> _Part:
         options = [self._sequence()]
         while self.rest().startswith("|"):
             self._take()
             options.append(self._sequence())
-        return choice(options)
+        return _Part(
+            choice([one.grammar for one in options]),
+            min(one.low for one in options),
+            max(one.high for one in options),
+        )
 
     def _take(self) -> str:
         if self._place >= len(self._text):
@@ -132,34 +168,40 @@ class _Reader:
         self._place += 1
         return self._text[self._place - 1]
 
-    def _sequence(self) -> Grammar:
-        parts: list[Grammar] = []
+    def _sequence(self) -> _Part:
+        parts: list[_Part] = []
         while self.rest() and self.rest()[0] not in "|)":
             item = self._item()
             low, high = self._times()
-            parts.append(repeat(item, low, high))
-        return row(*parts) if parts else EMPTY
+            parts.append(_Part(repeat(item.grammar, low, high), item.low * low, item.high * high))
+        grammar = row(*(part.grammar for part in parts)) if parts else EMPTY
+        return _Part(grammar, sum(part.low for part in parts), sum(part.high for part in parts))
 
-    def _item(self) -> Grammar:
+    def _item(self) -> _Part:
         character = self._take()
         if character == "(":
-            if self.rest().startswith("?"):
-                if not self.rest().startswith("?:"):
-                    raise self.unsupported()
-                self._place += 2
-            inner = self.alternatives()
-            if self._take() != ")":
-                raise self.unsupported()
-            return inner
-        if character == "[":
-            return _one_of(self._class(), self)
-        if character == ".":
-            return _one_of(PLAIN, self)
-        if character == "\\":
-            return self._escape()
+            return self._group()
         if character in "^$*+?{":
             raise self.unsupported()
-        return Literal(json.dumps(character, ensure_ascii=False)[1:-1])
+        if character == "[":
+            grammar = _one_of(self._class(), self)
+        elif character == ".":
+            grammar = _one_of(PLAIN, self)
+        elif character == "\\":
+            grammar = self._escape()
+        else:
+            grammar = Literal(json.dumps(character, ensure_ascii=False)[1:-1])
+        return _Part(grammar, 1, 1)
+
+    def _group(self) -> _Part:
+        if self.rest().startswith("?"):
+            if not self.rest().startswith("?:"):
+                raise self.unsupported()
+            self._place += 2
+        inner = self.alternatives()
+        if self._take() != ")":
+            raise self.unsupported()
+        return inner
 
     def _escape(self) -> Grammar:
         character = self._take()
@@ -174,11 +216,13 @@ class _Reader:
         if negative:
             self._take()
         ranges: list[tuple[int, int]] = []
+        whole = PLAIN
         while (character := self._take()) != "]" or not ranges:
             if character == "\\":
                 character = self._take()
                 if character in _CLASSES:
                     ranges += _CLASSES[character]
+                    whole = _PLAIN_ASCII  # beyond it are letters, digits and blanks that a class means, too
                     continue
                 if character.isalnum():
                     raise self.unsupported()
@@ -187,14 +231,13 @@ class _Reader:
                 self._take()
                 last = self._take()
             ranges.append((ord(character), ord(last)))
-        return _without(PLAIN, ranges) if negative else tuple(ranges)
+        return _without(whole, ranges) if negative else tuple(ranges)
 
     def _times(self) -> tuple[int, int]:
-        signs = {"?": (0, 1), "*": (0, _MANY), "+": (1, _MANY)}
         sign = self.rest()[:1]
-        if sign in signs:
+        if sign in ("?", "*", "+"):
             self._take()
-            return signs[sign]
+            return (0, 1) if sign == "?" else self._open(int(sign == "+"), self._most)
         if sign != "{":
             return 1, 1
         inside, closed, _ = self.rest()[1:].partition("}")
@@ -203,7 +246,14 @@ class _Reader:
             raise self.unsupported()
         self._place += len(inside) + 2
         least = int(low)
-        return least, int(high) if high else least + _MANY if comma else least
+        if high or not comma:
+            return least, int(high or low)
+        return self._open(least, least + self._most)
+
+    def _open(self, low: int, high: int) -> tuple[int, int]:
+        """A repetition without end from `low`, within what the length of the text leaves."""
+        low = max(low, self._least)
+        return low, max(low, high)
 
 
 def _one_of(ranges: Ranges, reader: _Reader) -> Grammar:

@@ -311,11 +311,7 @@ class Replier(Requests):
         questions = questions_of(function.parameters, self.dialogue.request, all_fields=all_fields)
         if not questions:
             return
-        focused = [
-            image
-            for image, handle in zip(self.dialogue.images, self.dialogue.handles, strict=True)
-            if handle in self.dialogue.focus
-        ]
+        focused = [self.session.images.get(handle) for handle in self.dialogue.focus]
         asker = Asker(engine=self.workspace.vlm.engine, images=focused, constrained=self.constrained)
         for question, value in zip(questions, asker.answer(questions), strict=True):
             self.answers[question.path] = value

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final, TypeAlias
 
@@ -21,34 +19,17 @@ from visionllm_sdk.agent.grammar import (
     repeat,
     row,
 )
-from visionllm_sdk.agent.patterns import FORMATS, PLAIN, has_format, pattern_grammar
+from visionllm_sdk.agent.limits import DEPTH, MAX_TEXT, Leaf, Schema, bounds_of, fits, joined, resolved
+from visionllm_sdk.agent.patterns import FORMATS, PLAIN, pattern_grammar
 from visionllm_sdk.errors import ConfigError
 
-__all__ = ["Leaf", "fits", "leaves_of", "resolved", "schema_grammar"]
+__all__ = ["schema_grammar"]
 
-Schema: TypeAlias = Mapping[str, Any]
-
-_DEPTH: Final = 8
-_MAX_TEXT: Final = 200
 _MAX_ITEMS: Final = 8
-_LARGEST: Final = 10**6
 _UNSUPPORTED: Final = (
     "not", "if", "then", "else", "patternProperties", "propertyNames", "contains", "dependentSchemas",
-    "dependentRequired", "unevaluatedProperties", "minProperties",
+    "dependentRequired", "unevaluatedProperties", "minProperties", "maxProperties",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Leaf:
-    """A text, a number, a choice, a yes-or-no or a list of a schema.
-
-    Attributes:
-        path: names and positions that lead to it.
-        schema: what is allowed.
-    """
-
-    path: tuple[str, ...]
-    schema: Schema
 
 
 Offer: TypeAlias = Callable[[Leaf], Sequence[Any]]
@@ -77,99 +58,10 @@ def schema_grammar(
         raise ConfigError(
             "no text of bounded depth fulfils the schema",
             value=dict(schema),
-            limit=f"{_DEPTH} levels",
+            limit=f"{DEPTH} levels",
             remedy="Give the recursion an end, such as an optional field.",
         )
     return grammar
-
-
-def leaves_of(schema: Schema) -> list[Leaf]:
-    """The leaves of an object's fields and of the objects in them.
-
-    An array is one, with the schema of its items resolved; those inside of it are left out.
-    """
-    definitions = schema.get("$defs", schema.get("definitions", {}))
-
-    def plain(part: Schema) -> dict[str, Any]:
-        part = resolved(part, definitions)
-        for word in ("anyOf", "oneOf"):
-            some = [resolved(one, definitions) for one in part.get(word, ()) if one.get("type") != "null"]
-            if len(some) == 1:  # optional
-                part = {**{key: value for key, value in part.items() if key != word}, **some[0]}
-        return part
-
-    def walk(part: Schema, path: tuple[str, ...]) -> list[Leaf]:
-        part = plain(part)
-        if part.get("type") == "array":
-            items = plain(part.get("items") or {})
-            fields = {name: plain(one) for name, one in items.get("properties", {}).items()}
-            part = {**part, "items": {**items, "properties": fields} if fields else items}
-            return [Leaf(path=path, schema=part)]
-        if len(path) > _DEPTH:
-            return []
-        if "properties" in part:
-            return [leaf for name, one in part["properties"].items() for leaf in walk(one, (*path, name))]
-        is_leaf = "enum" in part or part.get("type") in ("string", "integer", "number", "boolean")
-        return [Leaf(path=path, schema=part)] if is_leaf else []
-
-    return walk(schema, ())
-
-
-def resolved(schema: Schema, definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema with its reference and its `allOf` parts merged into it."""
-    merged = dict(schema)
-    for _ in range(_DEPTH):
-        if "$ref" in merged:
-            name = str(merged.pop("$ref")).rpartition("/")[2]
-            if name not in definitions:
-                raise ConfigError("the schema refers to a definition that it lacks", value=name)
-            merged = {**definitions[name], **merged}
-        elif "allOf" in merged:
-            for part in merged.pop("allOf"):
-                merged = {**resolved(part, definitions), **merged}
-        else:
-            break
-    return merged
-
-
-def fits(value: Any, schema: Schema) -> bool:
-    """Whether a value keeps the limits of a leaf; of a list its length is judged."""
-    if "enum" in schema:
-        return value in schema["enum"]
-    if isinstance(value, bool):
-        return schema.get("type") == "boolean"
-    if isinstance(value, list):
-        return bool(schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)))
-    if isinstance(value, str):
-        long_enough = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", _MAX_TEXT)
-        matches = re.search(schema.get("pattern", ""), value) is not None
-        return long_enough and matches and has_format(value, schema.get("format", ""))
-    low, high, step = _bounds(schema, value=True)
-    whole = schema.get("type") != "integer" or float(value).is_integer()
-    return whole and low <= Fraction(value) <= high and (not step or Fraction(value) % step == 0)
-
-
-def _bounds(schema: Schema, *, value: bool = False) -> tuple[Fraction, Fraction, Fraction]:
-    """Inclusive bounds and step of a number; exclusive bounds move by a millionth, or by 1 for integers."""
-    unit = Fraction(1) if schema.get("type") == "integer" else Fraction(1, 10**6)
-    largest = 10**15 if value else _LARGEST
-    low, high = schema.get("minimum"), schema.get("maximum")
-    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-    lows = [Fraction(str(low))] if low is not None else []
-    lows += [_beyond(above, unit, 1)] if above is not None else []
-    highs = [Fraction(str(high))] if high is not None else []
-    highs += [_beyond(below, unit, -1)] if below is not None else []
-    first = (
-        max(lows) if lows else min(Fraction(-largest), *highs, Fraction(0)) if highs else Fraction(-largest)
-    )
-    last = min(highs) if highs else max(Fraction(largest), first + largest)
-    return first, last, Fraction(str(schema.get("multipleOf", 0)))
-
-
-def _beyond(bound: float, unit: Fraction, direction: int) -> Fraction:
-    """The nearest multiple of `unit` strictly beyond an exclusive bound."""
-    exact = Fraction(str(bound)) / unit
-    return (math.floor(exact) + 1 if direction > 0 else math.ceil(exact) - 1) * unit
 
 
 class _Builder:
@@ -182,7 +74,7 @@ class _Builder:
 
     def value(self, schema: Schema, path: tuple[str, ...], depth: int) -> Grammar | None:
         """Texts of one value; None if there is none of bounded depth."""
-        if depth > _DEPTH:
+        if depth > DEPTH:
             return None
         schema = resolved(schema, self._definitions)
         unsupported = [word for word in _UNSUPPORTED if word in schema]
@@ -195,8 +87,8 @@ class _Builder:
         if "const" in schema:
             return _literal(schema["const"])
         if "enum" in schema:
-            offered = self._offer(Leaf(path=path, schema=schema))
-            return choice([_literal(one) for one in schema["enum"] if one in offered or not offered])
+            options = self._options(schema, path)
+            return choice([_literal(one) for one in options]) if options else None
         kinds = self._alternatives(schema)
         if len(kinds) > 1 or kinds[0] is not schema:
             options = [(kind, self.value(kind, path, depth + 1)) for kind in kinds]
@@ -206,11 +98,16 @@ class _Builder:
             return choice(left) if left else None
         return self._typed(schema, path, depth)
 
+    def _options(self, schema: Schema, path: tuple[str, ...]) -> list[Any]:
+        """The values of a choice that are offered; all where none is."""
+        offered = self._offer(Leaf(path=path, schema=schema))
+        return [one for one in schema["enum"] if one in offered] or list(schema["enum"])
+
     def _alternatives(self, schema: Schema) -> list[Schema]:
         for word in ("anyOf", "oneOf"):
             if word in schema:
                 rest = {key: value for key, value in schema.items() if key != word}
-                return [{**rest, **resolved(part, self._definitions)} for part in schema[word]]
+                return [joined(rest, resolved(part, self._definitions)) for part in schema[word]]
         if isinstance(schema.get("type"), list):
             return [{**schema, "type": kind} for kind in schema["type"]]
         return [schema]
@@ -248,12 +145,12 @@ class _Builder:
         offered = self._offered(schema, path, str)
         if offered is not None:
             return offered
-        low, high = schema.get("minLength", 0), schema.get("maxLength", _MAX_TEXT)
+        low, high = schema.get("minLength", 0), schema.get("maxLength", MAX_TEXT)
         expression = schema.get("pattern") or FORMATS.get(schema.get("format", ""))
         if expression is None:
-            inside: Grammar = Characters(low, min(high, max(low, _MAX_TEXT)), PLAIN)
+            inside: Grammar = Characters(low, min(high, max(low, MAX_TEXT)), PLAIN)
         else:
-            inside = pattern_grammar(expression)
+            inside = pattern_grammar(expression, low=low, high=schema.get("maxLength"))
         return row(Literal('"'), inside, Literal('"'))
 
     def _number(self, schema: Schema, path: tuple[str, ...], depth: int) -> Grammar:
@@ -261,7 +158,7 @@ class _Builder:
         offered = self._offered(schema, path, kind)  # type: ignore[arg-type]
         if offered is not None:
             return offered
-        low, high, step = _bounds(schema)
+        low, high, step = bounds_of(schema)
         most = 0 if schema["type"] == "integer" else max(2, _decimals(step))
         for decimals in (most, 4, 6) if most else (0,):
             options = [
@@ -285,8 +182,8 @@ class _Builder:
             return None
         low = max(schema.get("minItems", 0) - len(head), 0)
         high = min(schema.get("maxItems", low + _MAX_ITEMS) - len(head), low + _MAX_ITEMS)
-        if schema.get("uniqueItems") and low <= 1:
-            high = min(high, 1)  # one thing never repeats
+        if schema.get("uniqueItems") and not head:
+            return self._set(schema, path, (low, high), depth)
         item = self.value(schema.get("items") or {}, (*path, "*"), depth + 1) if high > 0 else None
         if item is None and low:
             return None
@@ -299,6 +196,30 @@ class _Builder:
         elif item is not None:
             parts += [repeat(item, low, high, comma)]
         return row(Literal("["), *parts, Literal("]"))
+
+    def _set(
+        self, schema: Schema, path: tuple[str, ...], limits: tuple[int, int], depth: int
+    ) -> Grammar | None:
+        """Choices in their order, each at most once; of what is no choice one, which never repeats."""
+        low, high = limits
+        form = resolved(schema.get("items") or {}, self._definitions)
+        if "enum" in form:
+            options = self._options(form, (*path, "*"))
+            options = options if len(options) >= low else list(form["enum"])
+            if len(options) < low:
+                return None
+            return row(Literal("["), _chosen([_literal(one) for one in options], low, high), Literal("]"))
+        if low > 1:
+            raise ConfigError(
+                "a set of free values cannot be written by",
+                value=dict(schema),
+                limit="sets of at least 0 or 1 values, or of choices",
+                remedy="Leave out `minItems`, or make it a list.",
+            )
+        item = self.value(form, (*path, "*"), depth + 1)
+        if item is None:
+            return None if low else Literal("[]")
+        return row(Literal("["), repeat(item, low, min(high, 1)), Literal("]"))
 
     def _object(self, schema: Schema, path: tuple[str, ...], depth: int) -> Grammar | None:
         required = set(schema.get("required", ()))
@@ -331,6 +252,24 @@ def _fields(fields: Sequence[tuple[str, Grammar, bool]]) -> Grammar:
         first = opening if needed else choice([opening, first])
         later = going_on if needed else choice([going_on, later])
     return first
+
+
+def _chosen(options: Sequence[Grammar], low: int, high: int) -> Grammar:
+    """`low` to `high` of the options in their order, with commas between them."""
+    count = len(options)
+    after: list[Grammar | None] = [EMPTY if low <= taken <= high else None for taken in range(count + 2)]
+    for number in range(count - 1, -1, -1):  # what may follow from here on, by how many have been taken
+        here = after[:]
+        for taken in range(min(number, high) + 1):
+            rest = after[taken + 1]
+            if rest is not None and taken < high:
+                entry = row(*([Literal(", ")] if taken else []), options[number], rest)
+                skipped = after[taken]
+                here[taken] = entry if skipped is None else choice([entry, skipped])
+        after = here
+    found = after[0]
+    assert found is not None, "there are enough options"
+    return found
 
 
 def _literal(value: Any) -> Grammar:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool
+from langgraph.types import Command
 from pydantic import BaseModel, ValidationError
 
 from visionllm_sdk._result import Probability
@@ -35,8 +37,11 @@ if TYPE_CHECKING:
 
 __all__ = ["AgentInput", "VisionAgent", "image_block", "reply_of"]
 
-AgentInput: TypeAlias = str | Mapping[str, Any] | Sequence[BaseMessage]
-"""A text; a mapping with `text` and, if wanted, `images` and `regions`; or messages."""
+AgentInput: TypeAlias = (
+    str | Mapping[str, Any] | PromptValue | BaseMessage | Sequence[BaseMessage] | Command[Any] | None
+)
+"""A text; a mapping with `text` and, if wanted, `images` and `regions`; messages, one or many, also as
+`{"messages": ...}` or as a prompt; what a kept thread that waits is to go on with (`Command`, or None)."""
 _PARTS: Final = ("text", "images", "regions")
 
 
@@ -93,7 +98,7 @@ class VisionAgent(Runnable[AgentInput, Reply]):
 
         Args:
             input: the text; or a mapping with `text`, `images` and `regions`; or messages, which hold their
-                images and regions themselves.
+                images and regions themselves; or what a kept thread goes on with; see `AgentInput`.
             config: LangChain's; `thread_id` continues a kept thread.
             images: of the message.
             regions: places of its last image that the message points at, in pixels; see `vlm.chat`.
@@ -106,8 +111,7 @@ class VisionAgent(Runnable[AgentInput, Reply]):
         """
         named = _named(config)
         with self._running(named):
-            messages = self._messages(input, images, regions, named)
-            state = self.graph.invoke({"messages": messages}, named, **kwargs)
+            state = self.graph.invoke(self._start(input, images, regions, named), named, **kwargs)
         return reply_of(state["messages"])
 
     async def ainvoke(
@@ -122,8 +126,8 @@ class VisionAgent(Runnable[AgentInput, Reply]):
         """As :meth:`invoke`; calls that wait at the same time share the model's batches."""
         named = _named(config)
         with self.vlm.workspace.conversation(), self._running(named):
-            messages = await asyncio.to_thread(self._messages, input, images, regions, named)
-            state = await self.graph.ainvoke({"messages": messages}, named, **kwargs)
+            start = await asyncio.to_thread(self._start, input, images, regions, named)
+            state = await self.graph.ainvoke(start, named, **kwargs)
         return reply_of(state["messages"])
 
     def stream(
@@ -138,8 +142,8 @@ class VisionAgent(Runnable[AgentInput, Reply]):
         """The reply as it grows: after every call, and when it is finished. As :meth:`invoke`."""
         named = _named(config)
         with self._running(named):
-            messages = self._messages(input, images, regions, named)
-            for state in self.graph.stream({"messages": messages}, named, stream_mode="values", **kwargs):
+            start = self._start(input, images, regions, named)
+            for state in self.graph.stream(start, named, stream_mode="values", **kwargs):
                 if isinstance(state["messages"][-1], AIMessage | ToolMessage):
                     yield reply_of(state["messages"])
 
@@ -147,9 +151,20 @@ class VisionAgent(Runnable[AgentInput, Reply]):
         """The time of one run, in which nothing else pushes its images out."""
         return self.vlm.workspace.sessions.running(thread_of(config))
 
-    def _messages(
-        self, given: AgentInput, images: Any, regions: Any, config: RunnableConfig
-    ) -> list[BaseMessage]:
+    def _start(self, given: AgentInput, images: Any, regions: Any, config: RunnableConfig) -> Any:
+        """What the graph begins with: messages, or what it waits for."""
+        if given is None or isinstance(given, Command):
+            _nothing_beside(images, regions)
+            return given
+        return {"messages": self._messages(given, images, regions, config)}
+
+    def _messages(self, given: Any, images: Any, regions: Any, config: RunnableConfig) -> list[BaseMessage]:
+        if isinstance(given, PromptValue):
+            given = given.to_messages()
+        elif isinstance(given, Mapping) and set(given) == {"messages"}:
+            given = given["messages"]
+        if isinstance(given, BaseMessage):
+            given = [given]
         if isinstance(given, Mapping):
             unknown = sorted(set(given) - set(_PARTS))
             if unknown or "text" not in given:
@@ -158,19 +173,13 @@ class VisionAgent(Runnable[AgentInput, Reply]):
                 )
             parts = {"images": images, "regions": regions, **given}
             return self._messages(parts["text"], parts["images"], parts["regions"], config)
-        sources, places = _several(images), _several(regions)
-        if not isinstance(given, str):
-            if sources or places:
-                raise InputError(
-                    "messages hold their images and regions themselves",
-                    value=f"{len(sources)} images and {len(places)} regions beside messages",
-                    remedy="Put them into the messages as content blocks, or pass a text.",
-                )
+        if isinstance(given, list | tuple):
+            _nothing_beside(images, regions)
             return [*given]
         text = check_message(given)
-        loaded = each(sources, self.vlm.rules.load, "image")
+        loaded = each(_several(images), self.vlm.rules.load, "image")
         blocks = [self._block(image, config) for image in loaded]
-        marks = each(places, _mark, "region")
+        marks = each(_several(regions), _mark, "region")
         return [HumanMessage([*blocks, *marks, {"type": "text", "text": text}])]
 
     def _block(self, image: LoadedImage, config: RunnableConfig) -> dict[str, Any]:
@@ -185,6 +194,17 @@ def _several(given: Any) -> list[Any]:
     if given is None:
         return []
     return [*given] if is_many(given) else [given]
+
+
+def _nothing_beside(images: Any, regions: Any) -> None:
+    """Raises InputError for images and regions where messages hold them already."""
+    sources, places = _several(images), _several(regions)
+    if sources or places:
+        raise InputError(
+            "messages hold their images and regions themselves",
+            value=f"{len(sources)} images and {len(places)} regions beside messages",
+            remedy="Put them into the messages as content blocks, or pass a text.",
+        )
 
 
 def _mark(region: Region | RegionBlock) -> dict[str, Any]:

@@ -17,7 +17,13 @@ _MAX_PHRASES: Final = 300
 _QUOTED = re.compile(
     r"'([^'\n]{1,200})'(?!\w)|\"([^\"\n]{1,200})\"|“([^”\n]{1,200})”|«([^»\n]{1,200})»|`([^`\n]{1,200})`"
 )
-_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w]|\.\d)")
+_UNITS: Final = "km|cm|mm|m|kg|mg|g|lbs?|oz|l|ml|hrs?|h|min|sec|s|ms|px|pt|kb|mb|gb|hz|mph|kph"
+_END: Final = rf"(?![\w]|\.\d)|(?=(?:{_UNITS})\b)"  # `5km`, but no `2nd` and no `3D`
+_NUMBER: Final = re.compile(rf"(?<![\w.])-?\d{{1,18}}(?:\.\d{{1,18}})?(?:{_END})", re.IGNORECASE)
+_GROUPED: Final = re.compile(
+    rf"(?<![\w.])(?<!\d,)-?\d{{1,3}}(?:,\d{{3}})+(?:\.\d{{1,18}})?(?!,\d)(?:{_END})|{_NUMBER.pattern}",
+    re.IGNORECASE,
+)
 _NAME_PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+|[^\W\d_A-Za-z]+")
 # fmt: off
 _SMALL: Final = frozenset((
@@ -65,9 +71,22 @@ def _runs(clause: str, banned: set[str]) -> list[str]:
     return runs
 
 
-def numbers_in(text: str) -> list[int | float]:
-    """The numbers of a request in their order, integers as `int`."""
-    return [float(word) if "." in word else int(word) for word in _NUMBER.findall(text)]
+def numbers_in(text: str, *, wanted: int | None = None) -> list[int | float]:
+    """The numbers of a request in their order, integers as `int`; longer ones than 18 digits are none.
+
+    Args:
+        text: the request.
+        wanted: how many numbers are asked for. It decides what `1,500` is, one number or two; without it, or
+            if neither way gives as many, it is one.
+    """
+    readings = [
+        [float(word) if "." in word else int(word) for word in found]
+        for found in (
+            [word.replace(",", "") for word in _GROUPED.findall(text)],
+            _NUMBER.findall(text),
+        )
+    ]
+    return next((numbers for numbers in readings if len(numbers) == wanted), readings[0])
 
 
 def relevance(request: str, function: Mapping[str, Any]) -> int:

@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.types import Command, interrupt
 from pydantic import BaseModel
 
 from tests.sdk.agent.conftest import asking, drawn
@@ -197,6 +199,34 @@ def test_bad_input(random_vlm: VisionLLM) -> None:
         agent.invoke("Find the star.", images=[drawn(), b"no image"])
     with pytest.raises(InputError, match="a text with images"):
         agent.invoke({"text": "x", "pictures": []})
+
+
+def test_what_chains_pass_on(random_vlm: VisionLLM) -> None:
+    agent = VisionAgent(random_vlm, **FORCED)
+    prompt = ChatPromptTemplate.from_messages([("human", "{q}")])
+    told = (prompt | agent).invoke({"q": "Find the star."})
+    message = HumanMessage("Find the star.")
+    for given in (message, [message], (message,), {"messages": [message]}):
+        assert agent.invoke(given).text == told.text
+    with pytest.raises(InputError, match="beside messages"):
+        agent.invoke(message, images=[drawn()])
+    with pytest.raises(InputError, match="not text"):
+        agent.invoke(7)  # type: ignore[arg-type]
+
+
+async def test_a_thread_that_waits_goes_on(random_vlm: VisionLLM) -> None:
+    @tool
+    def get_weather(location: str) -> str:
+        """Get the weather at a location."""
+        return f"It is {interrupt('What is the weather?')} in {location}."
+
+    agent = VisionAgent(random_vlm, tools=[get_weather], max_tokens=20, checkpointer=InMemorySaver())
+    agent.invoke("What is the weather in Rome?", thread("a"))
+    assert agent.invoke(Command(resume="sunny"), thread("a")).text == "It is sunny in Rome."
+    agent.invoke("What is the weather in Rome?", thread("b"))
+    assert (await agent.ainvoke(Command(resume="wet"), thread("b"))).text == "It is wet in Rome."
+    with pytest.raises(InputError, match="beside messages"):
+        agent.invoke(None, thread("b"), images=[drawn()])
 
 
 def test_tools_of_others_in_the_agent(random_vlm: VisionLLM) -> None:

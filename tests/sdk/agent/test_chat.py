@@ -17,6 +17,7 @@ from tests.sdk.agent.conftest import asking, drawn
 from visionllm_sdk import VisionLLM
 from visionllm_sdk.agent import ChatVisionLLM, Workspace, tools_of
 from visionllm_sdk.errors import GenerationCancelled, InputError, LimitError
+from visionllm_sdk.images import load_image
 
 
 @pytest.fixture
@@ -141,6 +142,30 @@ def test_tools_of_others_are_chosen_by_the_words_of_the_request(chat: ChatVision
         [get_weather, add], tool_choice={"type": "function", "function": {"name": "add"}}
     )
     assert called(forced, HumanMessage("Hello"))[0] == "add"
+
+
+def test_tools_in_the_flat_form_are_bound_and_services_are_refused(chat: ChatVisionLLM) -> None:
+    fields = {"type": "object", "properties": {"a": {"type": "integer"}, "b": True}, "required": ["a"]}
+    flat = {"type": "function", "name": "double", "description": "Double a.", "parameters": fields}
+    name, arguments = called(chat.bind_tools([flat], tool_choice="any"), HumanMessage("Double 4."))
+    assert (name, arguments["a"]) == ("double", 4)
+    for service in ({"type": "web_search"}, {"type": "function", "function": {}}, 7):
+        with pytest.raises(InputError, match="no tool that the model can call"):
+            chat.bind_tools([service])  # type: ignore[list-item]
+
+
+def test_a_form_about_an_image_of_the_session_that_no_message_shows(random_vlm: VisionLLM) -> None:
+    class Stars(BaseModel):
+        star_count: int
+        circle_count: int
+
+    model = random_vlm.as_chat_model(max_tokens=20)
+    model.invoke([asking("Hello", drawn(1))])
+    session = random_vlm.workspace.sessions.of("here")
+    handle = session.images.add(load_image(drawn(2)))
+    thread: Any = {"configurable": {"thread_id": "here"}}
+    found: Any = model.with_structured_output(Stars).invoke(f"Tell me about {handle}", thread)
+    assert isinstance(found, Stars)
 
 
 def test_skills_and_tools_of_others_side_by_side(chat: ChatVisionLLM, random_vlm: VisionLLM) -> None:

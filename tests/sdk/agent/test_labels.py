@@ -155,6 +155,32 @@ def test_keypoints_that_nobody_named_stand_behind_whose_they_are(seed: int, whol
         assert may or "left knee" not in labels[:2]
 
 
+def test_texts_without_blanks_are_no_labels(random_vlm: VisionLLM) -> None:
+    """Nor does their length matter: a tree of them would be as deep as they are long."""
+    texts = ["请检测图片中的圆形和星形" * 40, "QUJD" * 300]
+    spelling = LabelSpelling(random_vlm.engine, random_vlm.workspace.vocabulary, ["star", *texts], start=1)
+    tokenizer = random_vlm.engine.model.tokenizer
+    ids = torch.tensor([[1, *tokenizer.encode_template("<det>")]])
+    kept = (spelling(ids, torch.zeros(1, tokenizer.vocab_size))[0] == 0).nonzero().flatten().tolist()
+    surfaces = random_vlm.workspace.vocabulary.surfaces
+    assert {surfaces[index].strip()[:1] for index in kept} - {b""} == {b"s"}
+
+
+def test_a_tree_knows_the_shortest_rest_at_every_place() -> None:
+    tree = Tree(["star", "st", "a" * 3000])
+    assert (tree.shortest, tree.ends) == (2, False)
+    for begun, shortest, ends in (
+        (b"s", 1, False),
+        (b"st", 0, True),
+        (b"sta", 1, False),
+        (b"a", 2999, False),
+    ):
+        rest = tree.walk(begun)
+        assert rest is not None
+        assert (rest.shortest, rest.ends) == (shortest, ends)
+    assert Tree().shortest == 0
+
+
 def test_words_of_one_label_are_not_used_for_a_second(random_vlm: VisionLLM) -> None:
     """What is left of the request after "small red object" is the star."""
     vocabulary, tokenizer = random_vlm.workspace.vocabulary, random_vlm.engine.model.tokenizer

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from visionllm_sdk.agent.functions import Function, arguments_grammar, questions_of
+from visionllm_sdk.agent.limits import leaves_of
 from visionllm_sdk.agent.listing import image_list, things_in
-from visionllm_sdk.agent.schema import leaves_of
 
 EVERYTHING = ["large red circle", "orange star", "person", "large red circle"]
 CAPTION = "A large red circle, an orange star, a person and a large red circle."
@@ -101,6 +101,13 @@ def test_objects_with_fields_of_their_own() -> None:
     assert listed("objects", thing("color", shape=["star"])) == [
         {"color": "red"}, {"shape": "star", "color": "orange"}, {"color": "unknown"}, {"color": "red"},
     ]  # fmt: skip
+
+
+def test_what_is_fixed_stays_and_chooses() -> None:
+    fixed = thing("shape", "type")
+    fixed["items"]["properties"]["type"] = {"type": "string", "const": "figure"}
+    assert listed("objects", fixed)[0] == {"type": "figure", "shape": "circle", "color": "red"}
+    assert listed("shapes", {"type": "array", "items": {"type": "string", "const": "star"}}) == ["star"]
 
 
 def test_a_name_does_not_repeat_what_has_a_field() -> None:

@@ -13,7 +13,8 @@ from pydantic import AnyUrl, BaseModel, Field, TypeAdapter
 
 from visionllm_sdk.agent.functions import Function, arguments_grammar
 from visionllm_sdk.agent.grammar import Grammar
-from visionllm_sdk.agent.schema import Leaf, fits, leaves_of, schema_grammar
+from visionllm_sdk.agent.limits import Leaf, fits, leaves_of
+from visionllm_sdk.agent.schema import schema_grammar
 from visionllm_sdk.errors import ConfigError
 
 
@@ -80,6 +81,12 @@ class Everything(BaseModel):
         Annotated[float, Field(gt=3, lt=5, multiple_of=0.5)],
         Annotated[int, Field(lt=-7)],
         Annotated[list[int], Field(min_length=9, max_length=10)],
+        Annotated[str, Field(pattern="^[A-Z]+$", min_length=5, max_length=6)],
+        Annotated[str, Field(pattern="^(ab|c)*[0-9]{2,}$", min_length=3, max_length=7)],
+        Annotated[str, Field(pattern=r"^[^\w]x[^\s\d]$")],
+        Annotated[set[Literal["a", "b", "c", "d"]], Field(min_length=3)],
+        Annotated[set[Literal["a", "b", "c", "d"]], Field(max_length=2)],
+        set[bool],
     ],
     ids=str,
 )
@@ -128,11 +135,52 @@ def test_optional_fields_may_be_left_out_and_others_not() -> None:
         {"$ref": "#/$defs/Nothing"},
         {"type": "integer", "minimum": 5, "maximum": 4},
         {"type": "integer", "minimum": 5, "maximum": 9, "multipleOf": 11},
+        {"type": "object", "maxProperties": 1},
+        {"type": "string", "pattern": "^[a-z]{3}$", "maxLength": 2},
+        {"type": "array", "uniqueItems": True, "minItems": 2, "items": {"type": "string"}},
+        {"type": "array", "items": [{"type": "string"}]},
+        {"type": "object", "properties": {"a": False}, "required": ["a"]},
+        {"type": "string", "pattern": r"^\p{L}+$"},
     ],
 )
 def test_what_cannot_be_written_is_an_error_and_no_wrong_text(schema: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         schema_grammar(schema)
+
+
+def test_parts_of_a_schema_hold_together() -> None:
+    parts = [{"properties": {name: {"const": 1}}, "required": [name]} for name in "ab"]
+    both = schema_grammar({"type": "object", "properties": {}, "allOf": parts})
+    assert [both.accepts(text) for text in ('{"a": 1, "b": 1}', '{"b": 1, "a": 1}', '{"a": 1}')].count(
+        True
+    ) == 1
+    assert not both.accepts('{"a": 1}')
+    assert not both.accepts('{"b": 1}')
+    kinds = [{"properties": {"kind": {"const": kind}}, "required": ["kind"]} for kind in "xy"]
+    either = schema_grammar({"properties": {"c": {"const": 2}}, "required": ["c"], "oneOf": kinds})
+    assert either.accepts('{"c": 2, "kind": "y"}')
+    assert not either.accepts('{"kind": "y"}')
+    bounded = schema_grammar({"allOf": [{"type": "integer", "minimum": 1}, {"minimum": 5, "maximum": 6}]})
+    assert [bounded.accepts(text) for text in "1456"] == [False, False, True, True]
+    chosen = schema_grammar({"allOf": [{"enum": ["a", "b"]}, {"enum": ["b", "c"]}]})
+    assert [chosen.accepts(f'"{text}"') for text in "abc"] == [False, True, False]
+    assert schema_grammar({"properties": {"a": True}}).accepts("{}")
+
+
+def test_formats_keep_their_length() -> None:
+    grammar = schema_grammar({"type": "string", "format": "email", "minLength": 11, "maxLength": 12})
+    texts = [json.loads(written(grammar, random.Random(seed))) for seed in range(6)]
+    assert all(11 <= len(text) <= 12 and fits(text, {"format": "email"}) for text in texts)
+
+
+def test_sets_are_choices_in_their_order() -> None:
+    letters = {"type": "array", "uniqueItems": True, "items": {"enum": ["a", "b", "c"]}, "minItems": 2}
+    grammar = schema_grammar(letters)
+    assert all(map(grammar.accepts, ('["a", "b"]', '["a", "c"]', '["b", "c"]', '["a", "b", "c"]')))
+    assert not any(map(grammar.accepts, ('["a", "a"]', '["c"]', "[]", '["a", "b", "c", "c"]')))
+    offered = schema_grammar(letters | {"minItems": 0}, offer=lambda leaf: ["c"])
+    assert offered.accepts('["c"]')
+    assert not offered.accepts('["a"]')
 
 
 def test_offers_are_taken_where_they_fit() -> None:
@@ -171,6 +219,17 @@ def test_offers_that_do_not_fit_leave_the_schema() -> None:
         ("ba", {"pattern": "^a"}, False),
         ("2024-02-30", {"format": "date"}, False),
         ("2024-02-29", {"format": "date"}, True),
+        ("20240501", {"format": "date"}, False),
+        ("2024-W18-3", {"format": "date"}, False),
+        ("20240501", {"format": "date-time"}, False),
+        ("20240501T101500", {"format": "date-time"}, False),
+        ("2024-05-01T10:15:00Z", {"format": "date-time"}, True),
+        ("10", {"format": "time"}, False),
+        ("10:15", {"format": "time"}, True),
+        ("Anna", {"pattern": r"^\p{L}+$"}, False),
+        (10**400, {"type": "integer"}, False),
+        ("shape", {"const": "shape"}, True),
+        ("pentagon", {"const": "shape"}, False),
         ("anything", {"format": "colour"}, True),
         (True, {"type": "integer"}, False),
         (True, {"type": "boolean"}, True),

@@ -18,10 +18,23 @@ WEATHER = {
         ("between -2 and 3.5, not v2 or 1.2.3", [-2, 3.5]),
         ("1 + 2", [1, 2]),
         ("no number", []),
+        ("Pay 1,500 to 'Anna'", [1500]),
+        ("$1,250.50 or 1,234,567", [1250.5, 1234567]),
+        ("1,2,3 and 12,34", [1, 2, 3, 12, 34]),
+        ("run 5km in 30min", [5, 30]),
+        ("the 2nd, 3D, 640x480, img_1_0123", []),
+        ("1" * 400, []),
+        ("-0." + "1" * 400, []),
     ],
 )
 def test_numbers(text: str, numbers: list[float]) -> None:
     assert numbers_in(text) == numbers
+
+
+def test_a_comma_parts_numbers_where_more_are_wanted() -> None:
+    assert numbers_in("Crop at 100,200.", wanted=2) == [100, 200]
+    assert numbers_in("Crop at 100,200.", wanted=1) == [100200]
+    assert numbers_in("Pay 1,500 or 2,000.", wanted=3) == [1500, 2000]
 
 
 def test_quoted_texts_go_first() -> None:
