@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from visionllm_adapters.data.faults import Faults
 from visionllm_adapters.data.reading import (
-    area_of,
-    box_inside,
-    mask_of,
     numbers,
     open_picture,
     points_inside,
     read_json,
+    thing_of,
 )
 from visionllm_adapters.data.records import DataSet, Record, Reference, Thing, Triple
 from visionllm_sdk.errors import DataError
 
 _LISTS = ("images", "annotations", "categories", "refs")
 _EXPRESSIONS = ("expression", "expressions", "sentences", "caption", "captions")
+EXPORTED: Final = "_annotations.coco.json"
+"""What annotations are called in an export that has a folder for each split."""
 
 
 def is_coco(data: Any) -> bool:
@@ -34,7 +35,8 @@ def read_coco(path: Path, images: Path | None = None, *, data: Any = None, split
 
     Expressions are taken from annotations (`expression`, `sentences`), from the list `refs` of RefCOCO
     (`ann_id`, `sentences`, `split`), or from the captions of images that have one annotation. Annotations
-    of a caption and no box describe their image.
+    of a caption and no box describe their image. Where refs name splits, images without one of the split
+    asked for are left out.
 
     Args:
         path: the JSON file.
@@ -55,6 +57,38 @@ def read_coco(path: Path, images: Path | None = None, *, data: Any = None, split
         if part in {"images", "annotations"} or entries is not None:
             _check_entries(entries, part, path)
     return _CocoReader(content, path, images or path.parent, split).read()
+
+
+def is_export(source: Path) -> bool:
+    """Whether a folder is an export: annotations in it, or in a folder for each split."""
+    return (source / EXPORTED).is_file() or any(source.glob(f"*/{EXPORTED}"))
+
+
+def has_split(source: Path, split: str) -> bool:
+    """Whether an export has a folder of a split."""
+    return _exported(source, split) is not None
+
+
+def read_export(source: Path, *, split: str = "train") -> DataSet:
+    """Read an export; one without a folder for each split is read whole.
+
+    Raises:
+        DataError: it has no such split, or the file in it is not COCO JSON.
+    """
+    path = source / EXPORTED if (source / EXPORTED).is_file() else _exported(source, split)
+    if path is None:
+        raise DataError(
+            f"the data set has no split {split!r}",
+            value=str(source),
+            limit=", ".join(sorted(path.parent.name for path in source.glob(f"*/{EXPORTED}"))),
+            remedy="Name one of these, or the JSON file itself.",
+        )
+    return replace(read_coco(path, split=split), name=f"{source.name} ({split})")
+
+
+def _exported(source: Path, split: str) -> Path | None:
+    names = ("val", "valid", "validation") if split == "val" else (split,)
+    return next((path for name in names if (path := source / name / EXPORTED).is_file()), None)
 
 
 def _check_entries(entries: Any, part: str, path: Path) -> None:
@@ -87,20 +121,28 @@ class _CocoReader:
             str(c["name"]): tuple(map(str, c["keypoints"])) for c in categories if c.get("keypoints")
         }
         self.skeletons = {
-            str(c["name"]): _bones(c) for c in categories if c.get("keypoints") and c.get("skeleton")
+            str(c["name"]): _bones(c, self.faults)
+            for c in categories
+            if c.get("keypoints") and c.get("skeleton")
         }
-        self.refs = self._referred(content.get("refs") or [], split)
+        refs = content.get("refs") or []
+        own = self._of_split(refs, split)
+        self.chosen = self._images_of(own) if any("split" in ref for ref in refs) else None
+        self.refs: dict[Any, list[str]] = defaultdict(list)
+        for ref in own:
+            self.refs[ref.get("ann_id")] += _expressions_of(ref)
 
-    def _referred(self, refs: list[Mapping[str, Any]], split: str) -> dict[Any, list[str]]:
-        """Expressions of the split by annotation."""
-        found: dict[Any, list[str]] = defaultdict(list)
+    def _of_split(self, refs: list[Mapping[str, Any]], split: str) -> list[Mapping[str, Any]]:
         own = [ref for ref in refs if ref.get("split", split) == split]
         if refs and not own:
             others = ", ".join(sorted({str(ref["split"]) for ref in refs}))
             self.faults.warning(self.path.name, "split empty", f"no ref is of {split!r}, but of {others}")
-        for ref in own:
-            found[ref.get("ann_id")] += _expressions_of(ref)
-        return found
+        return own
+
+    def _images_of(self, refs: list[Mapping[str, Any]]) -> set[Any]:
+        """Ids of the images that refs speak of: other images may belong to another split."""
+        images = {e["id"]: e.get("image_id") for e in self.content["annotations"] if "id" in e}
+        return {images.get(ref.get("ann_id"), ref.get("image_id")) for ref in refs}
 
     def read(self) -> DataSet:
         entries = self.content["images"]
@@ -109,7 +151,7 @@ class _CocoReader:
         annotations = self._by_image({entry.get("id") for entry in entries})
         records, seen = [], set()
         for entry in entries:
-            if entry.get("id") in seen:
+            if entry.get("id") in seen or (self.chosen is not None and entry.get("id") not in self.chosen):
                 continue
             seen.add(entry.get("id"))
             record = self._record(entry, annotations[entry.get("id")])
@@ -179,29 +221,9 @@ class _CocoReader:
             self.faults.error(item, "category unknown", f"no category has id {category!r}")
             return None
         label = self.names[category]
-        segmentation = entry.get("segmentation")
-        mask = mask_of(segmentation, size, item, self.faults) if segmentation else None
-        if segmentation and mask is None:
-            return None
-        sides = numbers(entry.get("bbox"), 4, item, "box", self.faults)
-        if sides is None:
-            return None
-        x, y, width, height = sides
-        box = box_inside((x, y, x + width, y + height), size, item, self.faults)
+        thing = thing_of(entry, label, size, item, self.faults)
         points = self._points(entry, label, size)
-        if box is None or points is None:
-            return None
-        area = area_of(entry.get("area"), float(mask.area if mask else box.area), item, self.faults)
-        if area is None:
-            return None
-        return Thing(
-            label=label,
-            box=box,
-            mask=mask,
-            keypoints=points,
-            crowd=bool(entry.get("iscrowd", 0)),
-            area=area,
-        )
+        return None if thing is None or points is None else replace(thing, keypoints=points)
 
     def _points(
         self, entry: Mapping[str, Any], label: str, size: tuple[int, int]
@@ -236,10 +258,18 @@ def _expressions_of(entry: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(texts))
 
 
-def _bones(category: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    names = category["keypoints"]
-    pairs = [(int(a) - 1, int(b) - 1) for a, b in category["skeleton"]]
-    return tuple((str(names[a]), str(names[b])) for a, b in pairs if max(a, b) < len(names))
+def _bones(category: Mapping[str, Any], faults: Faults) -> tuple[tuple[str, str], ...]:
+    """Names of the keypoints to be joined; what is no pair of their numbers is left out, with a warning."""
+    names, said = category["keypoints"], category["skeleton"]
+    known, bones = range(1, len(names) + 1), []
+    for pair in said if isinstance(said, list) else [said]:
+        if isinstance(pair, list) and len(pair) == 2 and all(number in known for number in pair):
+            a, b = (str(names[int(number) - 1]) for number in pair)
+            bones.append((a, b))
+        else:
+            problem = f"{str(pair)[:80]} is no pair of numbers from 1 to {len(names)}"
+            faults.warning(f"category {category['id']}", "skeleton malformed", problem)
+    return tuple(bones)
 
 
 def _name(entry: Mapping[str, Any]) -> str:

@@ -16,8 +16,9 @@ Source = str | os.PathLike[str] | DataSet | Iterable[Mapping[str, Any]]
 """Path of annotations or folder, `hub:owner/name`, rows in memory, or a set that is read already."""
 
 _KNOWN = (
-    "COCO JSON, a YOLO folder or data.yaml, LLaVA conversations (.json), JSON lines of captions, questions, "
-    "expressions or edits (.jsonl), class folders, a saved `datasets` folder, hub:owner/name"
+    f"COCO JSON or folders with {coco.EXPORTED}, a YOLO folder or data.yaml, LLaVA conversations (.json), "
+    "JSON lines of captions, questions, expressions or edits (.jsonl), class folders, a saved `datasets` "
+    "folder, hub:owner/name"
 )
 
 
@@ -31,7 +32,7 @@ def read_data(
     Args:
         source: see `Source`.
         images: folder of the pictures, where the annotations do not lie beside them.
-        split: which part of a set that has several (YOLO, `datasets`, refs of COCO).
+        split: which part of a set that has several (YOLO, `datasets`, COCO's refs or folders).
 
     Raises:
         DataError: no such file, or one of no known format.
@@ -61,15 +62,23 @@ def has_own_split(source: str | os.PathLike[str], split: str = "val") -> bool:
     path = Path(source)
     if path.is_dir() and hub.is_saved(path):
         return hub.has_split(path, split)
+    if path.is_dir() and not _is_yolo(path) and coco.is_export(path):
+        return coco.has_split(path, split)
     described = path.suffix in {".yaml", ".yml"} and path.is_file()
     return (described or path.is_dir()) and yolo.has_split(path, split)
+
+
+def _is_yolo(path: Path) -> bool:
+    return any([*path.glob("*.yaml"), *path.glob("*.yml")]) or (path / "labels").is_dir()
 
 
 def _read_folder(path: Path, split: str) -> DataSet:
     if hub.is_saved(path):
         return hub.read_hub(path, split=split)
-    if [*path.glob("*.yaml"), *path.glob("*.yml")] or (path / "labels").is_dir():
+    if _is_yolo(path):
         return yolo.read_yolo(path, split=split)
+    if coco.is_export(path):
+        return coco.read_export(path, split=split)
     for name in ("metadata.jsonl", "annotations.jsonl"):
         if (path / name).is_file():
             return lines.read_entries(path / name, path)

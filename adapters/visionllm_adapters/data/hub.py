@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Final
 
 from visionllm_adapters.data.faults import Faults
 from visionllm_adapters.data.folders import CLASS_QUESTION
 from visionllm_adapters.data.lines import IMAGE, first_of, from_entries, picture_in
-from visionllm_adapters.data.reading import box_inside, numbers, open_picture
+from visionllm_adapters.data.reading import open_picture, thing_of
 from visionllm_adapters.data.records import DataSet, Record, Thing
 from visionllm_sdk.errors import DataError
 from visionllm_sdk.extras import import_extra
 
 PREFIX: Final = "hub:"
+_CLASS: Final = ("category", "categories", "label")
+"""Keys under which an object's class may stand."""
+_COLUMNS: Final = ("bbox", "segmentation", "area", "iscrowd", *_CLASS)
+"""What is read of an object."""
 
 
 def read_hub(source: str | Path, *, split: str = "train") -> DataSet:
@@ -91,8 +96,9 @@ def from_rows(
 ) -> DataSet:
     """A set from rows in memory, such as a `datasets.Dataset`.
 
-    Rows hold `image` and one of: `objects` (`bbox` as x, y, width, height; `category` or `categories`; or a
-    list of such, one of each), `question` and `answers`, `caption` or `text`, `label` (a class).
+    Rows hold `image` and one of: `objects` (`bbox` as x, y, width, height; `category` or `categories`;
+    `segmentation`, `area` and `iscrowd` as COCO has them; or a list of such, one of each), `question` and
+    `answers`, `caption` or `text`, `label` (a class).
 
     Args:
         rows: one mapping a picture.
@@ -125,7 +131,7 @@ def _class_names(rows: Any) -> dict[str, Sequence[str]]:
         found["label"] = features["label"].names
     objects = features.get("objects")
     inner = getattr(objects, "feature", objects)
-    for column in ("category", "categories", "label"):
+    for column in _CLASS:
         feature = inner.get(column) if isinstance(inner, Mapping) else None
         names = getattr(getattr(feature, "feature", feature), "names", None)
         if names:
@@ -134,7 +140,8 @@ def _class_names(rows: Any) -> dict[str, Sequence[str]]:
 
 
 def _named(value: Any, names: Sequence[str]) -> str:
-    return str(names[value]) if isinstance(value, int) and 0 <= value < len(names) else str(value)
+    place = int(value) if isinstance(value, Integral) else -1  # arrays have integers of their own
+    return str(names[place]) if 0 <= place < len(names) else str(value)
 
 
 def _detections(
@@ -150,7 +157,7 @@ def _detections(
         if picture is None:
             continue
         size = (picture.width, picture.height)
-        things = tuple(_things(row["objects"], size, item, names, faults))
+        things = tuple(_things(row.get("objects"), size, item, names, faults))
         records.append(Record(key=item, source=source, width=size[0], height=size[1], things=things))
     labels = dict.fromkeys([*names, *(thing.label for record in records for thing in record.things or ())])
     return DataSet(
@@ -165,22 +172,36 @@ def _detections(
 def _things(
     objects: Any, size: tuple[int, int], item: str, names: Sequence[str], faults: Faults
 ) -> list[Thing]:
-    if isinstance(objects, list):  # one mapping an object instead of one list a column
-        objects = {key: [one.get(key) for one in objects] for key in (objects[0] if objects else {})}
-        objects = objects or {"bbox": [], "category": []}
-    labels = next((objects[key] for key in ("category", "categories", "label") if key in objects), None)
-    boxes = objects.get("bbox", [])
-    if labels is None or len(labels) != len(boxes):
-        faults.error(item, "labels missing", f"{len(boxes)} boxes, {len(labels or ())} classes")
-        return []
     things = []
-    for number, (label, box) in enumerate(zip(labels, boxes, strict=True)):
+    for number, entry in enumerate(_entries(objects, item, faults)):
         own = f"{item}, object {number}"
-        sides = numbers(list(box), 4, own, "box", faults)
-        if sides is None:
+        label = first_of(entry, _CLASS)
+        if label is None:
+            faults.error(own, "category missing", f"its keys are {', '.join(map(str, entry))}")
             continue
-        x, y, width, height = sides
-        inside = box_inside((x, y, x + width, y + height), size, own, faults)
-        if inside is not None:
-            things.append(Thing(label=_named(label, names), box=inside, area=inside.area))
+        thing = thing_of(entry, _named(label, names), size, own, faults)
+        things += [thing] if thing is not None else []
     return things
+
+
+def _entries(objects: Any, item: str, faults: Faults) -> list[dict[str, Any]]:
+    """One mapping an object, of such a list or of one list a column; none, with a fault, if it is neither."""
+    if isinstance(objects, Mapping):
+        columns = {name: _plain(objects[name]) for name in _COLUMNS if objects.get(name) is not None}
+        lengths = {len(column) if isinstance(column, list) else None for column in columns.values()}
+        if len(lengths) > 1 or None in lengths or ("bbox" not in columns and objects):
+            told = ", ".join(f"{name}: {str(column)[:40]}" for name, column in objects.items())
+            faults.error(item, "objects malformed", f"`bbox` and others are no lists of one length: {told}")
+            return []
+        objects = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if not isinstance(objects, list | tuple) or not all(isinstance(one, Mapping) for one in objects):
+        faults.error(item, "objects malformed", f"{str(objects)[:80]} is no list of objects")
+        return []
+    return [{name: _plain(value) for name, value in one.items()} for one in objects]
+
+
+def _plain(value: Any) -> Any:
+    """Lists and numbers of Python's own in place of those of arrays."""
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -11,7 +11,7 @@ from typing import Any, Final
 from PIL import Image
 
 from visionllm_adapters.data.faults import Faults
-from visionllm_adapters.data.records import Triple
+from visionllm_adapters.data.records import Thing, Triple
 from visionllm_sdk.errors import DataError, ImageError, InputError
 from visionllm_sdk.geometry import Box, Mask
 from visionllm_sdk.images import LoadedImage, load_image
@@ -52,12 +52,14 @@ def box_inside(corners: Sequence[float], size: tuple[int, int], item: str, fault
     if x2 - x1 <= 0 or y2 - y1 <= 0:
         faults.error(item, "box empty", f"{x2 - x1:g} x {y2 - y1:g} pixels at ({x1:g}, {y1:g})")
         return None
-    if min(x1, y1) < -ROUNDING or x2 > width + ROUNDING or y2 > height + ROUNDING:
+    outside = min(x1, y1) < -ROUNDING or x2 > width + ROUNDING or y2 > height + ROUNDING
+    box = Box(x1, y1, x2, y2).clipped(width, height)
+    if outside or box.width <= 0 or box.height <= 0:  # or nothing would be left at the border
         faults.error(
             item, "box outside", f"({x1:g}, {y1:g}, {x2:g}, {y2:g}) in a picture of {width} x {height}"
         )
         return None
-    return Box(x1, y1, x2, y2).clipped(width, height)
+    return box
 
 
 def numbers(value: Any, count: int | None, item: str, word: str, faults: Faults) -> list[float] | None:
@@ -136,6 +138,30 @@ def _from_code(code: Mapping[str, Any], size: tuple[int, int], item: str, faults
     return mask
 
 
+def thing_of(
+    entry: Mapping[str, Any], label: str, size: tuple[int, int], item: str, faults: Faults
+) -> Thing | None:
+    """COCO's `bbox`, `segmentation`, `area` and `iscrowd` in a picture of (width, height), without keypoints.
+
+    None, with a fault, if the object cannot be learnt from.
+    """
+    segmentation = entry.get("segmentation")
+    mask = mask_of(segmentation, size, item, faults) if segmentation else None
+    if segmentation and mask is None:
+        return None
+    sides = numbers(entry.get("bbox"), 4, item, "box", faults)
+    if sides is None:
+        return None
+    x, y, width, height = sides
+    box = box_inside((x, y, x + width, y + height), size, item, faults)
+    if box is None:
+        return None
+    area = area_of(entry.get("area"), float(mask.area if mask else box.area), item, faults)
+    if area is None:
+        return None
+    return Thing(label=label, box=box, mask=mask, crowd=bool(entry.get("iscrowd", 0)), area=area)
+
+
 def text_of(value: Any, item: str, word: str, faults: Faults) -> str | None:
     """Text with blanks squeezed; None, with a fault, if there is none."""
     if not isinstance(value, str) or not value.strip():
@@ -144,17 +170,41 @@ def text_of(value: Any, item: str, word: str, faults: Faults) -> str | None:
     return " ".join(value.split())
 
 
+def read_text(path: Path) -> str:
+    """A file's text in UTF-8, without the byte order mark that some editors put in front.
+
+    Raises:
+        DataError: no such file, or one in another encoding.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError("there is no such annotation file", value=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path) from error
+    except OSError as error:
+        raise DataError(f"the annotation file cannot be read: {error}", value=str(path)) from error
+    if "\0" in text:  # UTF-16 without a mark passes for UTF-8
+        raise _not_utf8(path)
+    return text
+
+
+def _not_utf8(path: Path) -> DataError:
+    return DataError(
+        f"{path.name} cannot be read as text", value=str(path), limit="UTF-8", remedy="Save it in UTF-8."
+    )
+
+
 def read_json(path: Path) -> Any:
     """A JSON file.
 
     Raises:
-        DataError: no such file, or not JSON.
+        DataError: no such file, one in another encoding than UTF-8, or not JSON.
     """
+    text = read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError("there is no such annotation file", value=str(path)) from error
-    except (OSError, ValueError) as error:
+        return json.loads(text)
+    except ValueError as error:
         raise DataError(f"the annotation file cannot be read: {error}", value=str(path)) from error
 
 
@@ -162,19 +212,15 @@ def read_lines(path: Path) -> list[tuple[str, Any]]:
     """(name of the line, value) of a file of JSON lines, or of a JSON list.
 
     Raises:
-        DataError: no such file, or a line that is not JSON.
+        DataError: no such file, one in another encoding than UTF-8, or a line that is not JSON.
     """
     if path.suffix == ".json":
         values = read_json(path)
         if not isinstance(values, list):
             raise DataError("the annotation file holds no list", value=type(values).__name__)
         return [(f"entry {number}", value) for number, value in enumerate(values)]
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # strings may hold other separators of lines
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"the annotation file cannot be read: {error}", value=str(path)) from error
     found = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):  # strings may hold other separators
         if not line.strip():
             continue
         try:

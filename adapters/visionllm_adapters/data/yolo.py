@@ -14,6 +14,7 @@ from visionllm_adapters.data.reading import (
     mask_of,
     open_picture,
     points_inside,
+    read_text,
 )
 from visionllm_adapters.data.records import DataSet, Record, Thing, Triple
 from visionllm_sdk.errors import DataError
@@ -89,9 +90,10 @@ def _description(source: Path) -> tuple[Mapping[str, Any], Path]:
         if not found:
             return {}, source
         path = found[0]
+    text = read_text(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        content = yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:  # the former: a date that is none
         raise DataError(f"the description cannot be read: {error}", value=str(path)) from error
     if not isinstance(content, Mapping):
         raise DataError("the description holds no names", value=str(path), limit="a mapping")
@@ -104,8 +106,7 @@ def _description(source: Path) -> tuple[Mapping[str, Any], Path]:
 def _names(description: Mapping[str, Any], root: Path) -> dict[int, str]:
     names = description.get("names")
     if names is None and (root / "classes.txt").is_file():
-        names = (root / "classes.txt").read_text(encoding="utf-8").split("\n")
-        names = [name.strip() for name in names if name.strip()]
+        names = [name.strip() for name in read_text(root / "classes.txt").split("\n") if name.strip()]
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, Mapping) or not names:
@@ -114,7 +115,15 @@ def _names(description: Mapping[str, Any], root: Path) -> dict[int, str]:
             value=str(root),
             limit="`names` in data.yaml, or classes.txt",
         )
-    return {int(number): str(name) for number, name in names.items()}
+    try:
+        return {int(str(number)): str(name) for number, name in names.items()}
+    except ValueError as error:
+        raise DataError(
+            f"`names` of the YOLO set do not number its classes: {error}",
+            value=f"{names}"[:80],
+            limit="a list of names, or `0: name`",
+            remedy=f"Correct the description in {root}.",
+        ) from error
 
 
 def _pictures_of(description: Mapping[str, Any], root: Path, split: str) -> list[Path]:
@@ -150,8 +159,7 @@ def _pictures(place: Path) -> list[Path]:
         return listed_pictures(place, deep=True)
     if place.suffix != ".txt" or not place.is_file():
         return []
-    lines = place.read_text(encoding="utf-8").splitlines()
-    return [place.parent / line.strip() for line in lines if line.strip()]
+    return [place.parent / line.strip() for line in read_text(place).splitlines() if line.strip()]
 
 
 def _label_file(picture: Path) -> Path:
@@ -166,14 +174,18 @@ def _label_file(picture: Path) -> Path:
 def _record(
     path: Path, root: Path, names: Mapping[int, str], shape: list[int] | None, faults: Faults
 ) -> Record | None:
-    item = str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+    item = str(path.relative_to(root) if path.is_relative_to(root) else path)
     picture = open_picture(path, item, faults)
     if picture is None:
         return None
     labels = _label_file(path)
     if not labels.is_file():
         faults.warning(item, "label file missing", f"no {labels.name}: taken as a picture without objects")
-    lines = labels.read_text(encoding="utf-8").splitlines() if labels.is_file() else []
+    try:
+        lines = read_text(labels).splitlines() if labels.is_file() else []
+    except DataError as error:
+        faults.error(item, "label file unreadable", str(error))
+        return None
     reader = _LineReader(names, shape, (picture.width, picture.height), faults)
     things = tuple(reader.things(item, lines))
     return Record(key=item, source=path, width=picture.width, height=picture.height, things=things)

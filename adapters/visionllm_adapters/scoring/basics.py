@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from visionllm_adapters.data.records import DataSet
@@ -15,6 +16,11 @@ def chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     """Parts of at most `size` items, in order."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def with_things(data: DataSet) -> DataSet:
+    """The pictures of a set whose objects are known; of others nobody can say if what is found is right."""
+    return replace(data, records=tuple(record for record in data.records if record.things is not None))
 
 
 def need(items: Sequence[Any], data: DataSet, skill: str, word: str) -> None:

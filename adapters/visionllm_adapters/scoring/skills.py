@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from visionllm_adapters.data.records import DataSet, Record, Thing
-from visionllm_adapters.scoring.basics import chunks, need
+from visionllm_adapters.scoring.basics import chunks, need, with_things
 from visionllm_adapters.scoring.coco_figures import CocoJudge, spoken
 from visionllm_adapters.scoring.score import Figures, Score
 from visionllm_adapters.scoring.words import answer_score, bleu4, caption_f1, rouge_l
@@ -28,7 +28,8 @@ NOTHING: Final = "nothing"
 
 def detect(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch: int) -> Score:
     """COCO precision of boxes, and of masks where the data has them."""
-    records = [record for record in data.records if record.things is not None]
+    data = with_things(data)  # the judge counts its records, too
+    records = data.records
     things = [thing for record in records for thing in record.learnable]
     need(things, data, "detect", "objects")
     masked = all(thing.mask is not None for thing in things)
@@ -198,6 +199,7 @@ def pose(vlm: VisionLLM, data: DataSet, *, adapter: str | None, batch: int) -> S
             value=", ".join(names),
             remedy="Give classes with other keypoints a file of their own.",
         )
+    data = with_things(data)
     judge = CocoJudge(data, "keypoints", next(iter(names.values())))
     found: list[list[dict[str, Any]]] = [[] for _ in data.records]
     drawings: dict[str, Image.Image] = {}

@@ -13,13 +13,21 @@ from PIL import Image
 from visionllm_adapters.data.records import Record, Thing
 from visionllm_sdk.geometry import Box, Mask
 
-_SIDED: Final = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+_SIDED: Final = re.compile(
+    r"left|right|gauche|droit|link[se]|recht[se]|izquierd|derech|sinistr|destra|esquerd|direit", re.IGNORECASE
+)
+"""Sides in English ("leftmost", too), French, German, Spanish, Italian and Portuguese; to take "bright" for
+one costs no more than a flip."""
 _LEAST: Final = 32
 
 
 def sided(text: str) -> bool:
-    """Whether a text would be wrong for a mirrored picture."""
-    return _SIDED.search(text) is not None
+    """Whether a text may be wrong for a mirrored picture.
+
+    Letters beyond ASCII are of a language whose words for sides are not known here.
+    """
+    foreign = any(letter.isalpha() and not letter.isascii() for letter in text)
+    return foreign or _SIDED.search(text) is not None
 
 
 @dataclass(frozen=True, kw_only=True)

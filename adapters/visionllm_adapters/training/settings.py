@@ -65,10 +65,11 @@ class FinetuneSettings:
         clip: largest norm of the gradient.
         replay: share of examples drawn from scenes, against forgetting; None: three eighths for the embedded
             model, half where its detector learns, nothing for others, which scenes taught nothing.
-        flip: mirror half of the pictures where nothing that is asked speaks of left and right.
+        flip: mirror half of the pictures where nothing that is asked may speak of left and right; a text with
+            letters beyond ASCII always may.
         zoom: enlarge or reduce pictures at random by up to this factor; 1 leaves them as they are.
         validate: how often in the run the task metric is measured.
-        patience: measurements without a better one before the run ends early; None: never.
+        patience: measurements without a better one before the run ends early, 1 or more; None: never.
         slack: share of the task metric that is given up where weights nearer to the base, which lose less of
             what it could do, are otherwise as good; 0: none are tried.
         checkpointing: compute activations again instead of keeping them.
@@ -118,7 +119,7 @@ class FinetuneSettings:
             raise ConfigError("unknown precision", value=self.precision, limit="auto, fp32, bf16")
         if self.quantization not in {None, "int8", "int4"}:
             raise ConfigError("unknown quantization", value=self.quantization, limit="int8, int4")
-        for name in ("batch", "micro_batch", "steps", "rank", "validate"):
+        for name in ("batch", "micro_batch", "steps", "rank", "validate", "patience"):
             _at_least(name, getattr(self, name), 1)
         for name in ("minutes", "epochs", "lora_rate", "decoder_rate", "clip", "save_seconds"):
             value = getattr(self, name)

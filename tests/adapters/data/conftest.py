@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+LINE = "0 0.5 0.5 0.5 0.5\n"
+"""A label of YOLO: a box in the middle."""
+
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
@@ -28,6 +31,19 @@ def coco(annotations: list[dict[str, Any]], **parts: Any) -> dict[str, Any]:
         "annotations": annotations,
         **parts,
     }
+
+
+def yolo(root: Path, pictures: Path, places: dict[str, str], description: str) -> Path:
+    """A set with a labelled picture at each place: label line by path of the picture."""
+    for number, (place, line) in enumerate(places.items()):
+        picture = root / place
+        labels = Path(str(picture).replace("images", "labels")).with_suffix(".txt")
+        for folder in (picture.parent, labels.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        Image.open(pictures / f"{number}.png").save(picture)
+        labels.write_text(line)
+    (root / "data.yaml").write_text(description)
+    return root
 
 
 @pytest.fixture

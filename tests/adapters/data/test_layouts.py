@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.adapters.data.conftest import coco
+from tests.adapters.data.conftest import LINE, coco, yolo
 from visionllm_adapters.data import read_data
 from visionllm_adapters.data.formats import has_own_split
 from visionllm_adapters.data.hub import from_rows, part_of
@@ -82,22 +82,6 @@ def test_refs_are_of_a_split(write: Write, pictures: Path) -> None:
 
 
 # -- YOLO --------------------------------------------------------------------------------------------------
-
-
-def yolo(root: Path, pictures: Path, places: dict[str, str], description: str) -> Path:
-    """A set with a labelled picture at each place: label line by path of the picture."""
-    for number, (place, line) in enumerate(places.items()):
-        picture = root / place
-        labels = Path(str(picture).replace("images", "labels")).with_suffix(".txt")
-        for folder in (picture.parent, labels.parent):
-            folder.mkdir(parents=True, exist_ok=True)
-        Image.open(pictures / f"{number}.png").save(picture)
-        labels.write_text(line)
-    (root / "data.yaml").write_text(description)
-    return root
-
-
-LINE = "0 0.5 0.5 0.5 0.5\n"
 
 
 def test_exports_that_say_one_folder_too_much(tmp_path: Path, pictures: Path) -> None:

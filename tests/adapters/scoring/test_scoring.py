@@ -12,10 +12,10 @@ import pytest
 from visionllm_adapters.data import DataSet, Exchange, read_data
 from visionllm_adapters.reporting.confusion import draw_confusion
 from visionllm_adapters.scoring.score import Score
-from visionllm_adapters.scoring.skills import caption, detect, ground, vqa
+from visionllm_adapters.scoring.skills import caption, detect, ground, pose, vqa
 from visionllm_adapters.scoring.words import answer_score, bleu4, caption_f1, rouge_l
 from visionllm_sdk.errors import DataError
-from visionllm_sdk.results import Answer, Detection, Detections, Grounding
+from visionllm_sdk.results import Answer, Detection, Detections, Grounding, Keypoint, Pose, Poses
 
 
 class Oracle:
@@ -57,6 +57,24 @@ class Oracle:
             results.append(Grounding(**size, detections=(found,), expression=text))
         return results
 
+    def pose(self, images: Any, label: str, names: Any, **_: Any) -> list[Poses]:
+        return [self._posed(self._record(image), label, names) for image in images]
+
+    def _posed(self, record: Any, label: str, names: Any) -> Poses:
+        """The middle of everything of a class."""
+        meant = [thing for thing in record.things if thing.label == label]
+        places = [(t, dict(zip("xy", t.box.center, strict=True))) for t in meant]
+        poses = tuple(
+            Pose(
+                label=label,
+                score=0.9,
+                box=thing.box,
+                keypoints=tuple(Keypoint(name=name, score=1.0, **place) for name in names),
+            )
+            for thing, place in places
+        )
+        return Poses(width=record.width, height=record.height, poses=poses, label=label, names=tuple(names))
+
     def ask(self, images: Any, questions: Any, **_: Any) -> list[Answer]:
         return [Answer(text="3" if "How many" in question else "Red.") for question in questions]
 
@@ -94,6 +112,38 @@ def test_wrong_boxes_and_wrong_labels(data: DataSet) -> None:
     score = detect(renamed, data, adapter=None, batch=4)
     assert score.classes["cup"]["ap50"] == 0
     assert score.confusion["cup"] == {"plate": 6}
+
+
+def described_first(data: DataSet) -> DataSet:
+    """A set whose first picture is described and no more: nobody says which objects it shows."""
+    first, *others = data.records
+    return replace(data, records=(replace(first, things=None, captions=("a cup",)), *others))
+
+
+def test_pictures_of_unknown_objects_do_not_shift_the_others(data: DataSet) -> None:
+    known = described_first(data)
+    vlm: Any = Oracle(known)
+    score = detect(vlm, known, adapter=None, batch=4)
+    assert (score.figures["ap"], score.figures["mask_ap"]) == (1, 1)
+    assert score.counts["pictures"] == len(data) - 1
+
+
+def test_poses_are_not_asked_of_pictures_of_unknown_objects(data: DataSet) -> None:
+    records = [
+        replace(
+            record,
+            things=tuple(
+                replace(thing, keypoints=((*thing.box.center, 2),) if thing.label == "cup" else ())
+                for thing in record.learnable
+            ),
+        )
+        for record in data.records
+    ]
+    known = replace(described_first(replace(data, records=tuple(records))), keypoints={"cup": ("handle",)})
+    vlm: Any = Oracle(data)
+    score = pose(vlm, known, adapter=None, batch=4)
+    assert score.figures["ap"] == 1
+    assert score.counts == {"pictures": len(data) - 1, "objects": len(data) - 1}
 
 
 def test_expressions(data: DataSet) -> None:

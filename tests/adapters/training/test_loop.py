@@ -165,6 +165,7 @@ def test_two_processes_learn_what_one_does(
     [
         ({"preset": "huge"}, ConfigError, "unknown preset"),
         ({"steps": 0}, ConfigError, "too small"),
+        ({"patience": 0}, ConfigError, "patience is too small"),
         ({"minutes": -1.0}, ConfigError, "positive"),
         ({"replay": 1.0}, ConfigError, "share"),
         ({"stops": 3}, ConfigError, "unknown setting"),
