@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import NonNegativeInt, PositiveInt, PrivateAttr, model_validator
 
+from visionllm_sdk._pictures import Picture
 from visionllm_sdk._result import Probability, Result
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.geometry import Box, Mask
+from visionllm_sdk.masks import as_array
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,26 +35,29 @@ class ImageResult(Result):
 
     _image: Image.Image | None = PrivateAttr(default=None)
 
-    def with_image(self, image: ImageSource) -> Self:
+    def with_image(self, image: ImageSource | Picture) -> Self:
         """The same result, showing `image` behind it in a notebook; the image is not part of the data."""
         copy = self.model_copy()
         copy._image = self._matching(image)
         return copy
 
-    def draw(self, image: ImageSource) -> Image.Image:
-        """Draw the result over its image, RGB of the same size.
+    def draw(self, image: ImageSource | Picture) -> Image.Image:
+        """Draw the result over its image, which may be a produced picture; RGB of the same size.
 
         Raises:
+            ImageError: the image cannot be used.
+            GenerationError: a picture that a safety checker refused.
+            HandleError: a picture whose pixels did not travel with its data.
             InputError: the image is not of the size that this result speaks about.
         """
         from visionllm_sdk import drawing
 
         return drawing.draw(self, self._matching(image))
 
-    def _matching(self, image: ImageSource) -> Image.Image:
+    def _matching(self, image: ImageSource | Picture) -> Image.Image:
         from visionllm_sdk.images import load_image
 
-        loaded = load_image(image)
+        loaded = load_image(image.image if isinstance(image, Picture) else image)
         if (loaded.width, loaded.height) != (self.width, self.height):
             raise InputError(
                 "the result belongs to an image of another size",
@@ -224,27 +229,27 @@ class SemanticMap(ImageResult):
         return self
 
     @classmethod
-    def from_numpy(cls, indices: npt.ArrayLike, labels: Sequence[str]) -> SemanticMap:
+    def from_numpy(cls, indices: npt.ArrayLike, labels: Iterable[str]) -> SemanticMap:
         """Semantic map from label positions, integers [H, W]; -1 is unlabelled.
 
         Raises:
-            InputError: not two-dimensional, not integer, or an index without a label.
+            InputError: not two-dimensional, not integer, an index without a label, or labels that are none.
         """
-        array = np.asarray(indices)
+        array, names = as_array(indices, "a semantic map"), _label_names(labels)
         if array.ndim != 2 or array.size == 0 or array.dtype.kind not in "iu":
             raise InputError(
                 "a semantic map is an integer array",
                 value=f"{array.dtype} {array.shape}",
                 limit="integers [H, W]",
             )
-        if array.min() < -1 or array.max() >= len(labels):
+        if array.min() < -1 or array.max() >= len(names):
             raise InputError(
                 "an index of the semantic map has no label",
                 value=(int(array.min()), int(array.max())),
-                limit=f"-1 to {len(labels) - 1}",
+                limit=f"-1 to {len(names) - 1}",
             )
-        masks = tuple(Mask.from_numpy(array == number) for number in range(len(labels)))
-        return cls(width=array.shape[1], height=array.shape[0], labels=tuple(labels), masks=masks)
+        masks = tuple(Mask.from_numpy(array == number) for number in range(len(names)))
+        return cls(width=array.shape[1], height=array.shape[0], labels=names, masks=masks)
 
     def to_numpy(self) -> npt.NDArray[np.int32]:
         """Position in `labels` of every pixel, int32 [H, W]; -1 is unlabelled."""
@@ -262,3 +267,15 @@ class SemanticMap(ImageResult):
         if label not in self.labels:
             raise InputError("the semantic map has no such label", value=label, limit=list(self.labels))
         return self.masks[self.labels.index(label)]
+
+
+def _label_names(labels: Iterable[str]) -> tuple[str, ...]:
+    """The labels, read once: what gives them may give them only once."""
+    if not isinstance(labels, Iterable):
+        raise InputError(
+            "the labels of a semantic map are not a list",
+            value=labels,
+            limit="strings, in the order of the indices",
+            remedy="Pass a list, such as ['sky', 'sea'].",
+        )
+    return tuple(labels)

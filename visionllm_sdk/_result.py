@@ -28,7 +28,7 @@ class Result(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    def __init__(self, *args: Any, **data: Any) -> None:
+    def __init__(self, /, *args: Any, **data: Any) -> None:  # data may have a field of any name, `self` too
         names = [name for name in type(self).model_fields if name not in _FIXED]
         if len(args) > len(names):
             raise InputError(

@@ -65,10 +65,17 @@ def each_adapter(choice: AdapterChoice, count: int, *, single: bool) -> list[str
         single: the caller passed one item, not a list.
 
     Raises:
-        InputError: a list of another length than that of the items.
+        InputError: something other than names, or a list of another length than that of the items.
     """
     if choice is None or isinstance(choice, str):
         return [choice] * count
+    if not isinstance(choice, Sequence) or not all(isinstance(one, str | None) for one in choice):
+        raise InputError(
+            "an adapter is chosen by its name",
+            value=choice,
+            limit="the name that load_adapter() returned, None, or a list with one of these for each item",
+            remedy="Load a folder once, name = vlm.load_adapter(folder), and pass adapter=name.",
+        )
     if single or len(choice) != count:
         raise InputError(
             "a list of adapters needs one entry for every item",

@@ -23,7 +23,9 @@ def detections_to_coco(
     Raises:
         InputError: a detected label is not among the categories.
     """
-    ids = categories or {name: number for number, name in enumerate(result.class_names(), start=1)}
+    ids = categories
+    if ids is None:
+        ids = {name: number for number, name in enumerate(result.class_names(), start=1)}
     annotations = []
     for number, detection in enumerate(result.detections, start=1):
         entry: dict[str, Any] = {
@@ -53,7 +55,9 @@ def poses_to_coco(
     Raises:
         InputError: the label of a pose is not among the categories.
     """
-    ids = categories or {name: number for number, name in enumerate(_kinds(result), start=category_id)}
+    ids = categories
+    if ids is None:
+        ids = {name: number for number, name in enumerate(_kinds(result), start=category_id)}
     annotations = []
     for number, pose in enumerate(result.poses, start=1):
         triples = [value for k in pose.keypoints for value in (k.x, k.y, 2 if k.visible else 1)]
@@ -85,7 +89,7 @@ def poses_to_coco(
 def _kinds(result: Poses) -> list[str]:
     """The kinds that were asked for, each once; those of the poses where a kind has a comma in its name."""
     found = [pose.label for pose in result.poses]
-    asked = result.label.split(", ")
+    asked = result.label.split(", ") if result.label else []
     return list(dict.fromkeys(asked if set(found) <= set(asked) else found))
 
 

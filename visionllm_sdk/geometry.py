@@ -162,13 +162,22 @@ class Mask(Result):
 
     @classmethod
     def from_numpy(cls, array: npt.ArrayLike) -> Mask:
-        """Mask from an array [H, W], bool, or integers where 0 is outside."""
+        """Mask from an array [H, W], bool, or integers where 0 is outside.
+
+        Raises:
+            InputError: rows of different lengths, not two-dimensional, no pixel, or neither bool nor integer.
+        """
         inside = masks.as_bool(array)
         return cls((inside.shape[0], inside.shape[1]), masks.encode(inside))
 
     @classmethod
     def from_polygons(cls, polygons: Sequence[npt.ArrayLike], height: int, width: int) -> Mask:
-        """Mask from filled polygons, each [x1, y1, x2, y2, ...] or [[x, y], ...] in pixels."""
+        """Mask from filled polygons, each [x1, y1, x2, y2, ...] or [[x, y], ...] in pixels.
+
+        Raises:
+            InputError: a polygon of fewer than three finite points, or a size without pixels.
+            LimitError: the size is larger than masks may be.
+        """
         return cls.from_numpy(masks.rasterize_polygons(polygons, height, width))
 
     def to_numpy(self) -> npt.NDArray[np.bool_]:

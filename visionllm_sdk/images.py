@@ -11,41 +11,28 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-import struct
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
+from visionllm_sdk._pixels import BROKEN, inside, to_rgb, turn_upright
 from visionllm_sdk.errors import ImageError
 from visionllm_sdk.fetch import UrlPolicy, fetch, is_url
 
-__all__ = ["ImageLimits", "ImageSource", "LoadedImage", "UrlPolicy", "load_image"]
+__all__ = ["ImageLimits", "ImageSource", "LoadedImage", "UrlPolicy", "load_image", "load_mask"]
+
+Made = TypeVar("Made")
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What is read; all of them are decoded inside Pillow."""
-
-_BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    OverflowError,
-    UserWarning,  # where the program turns warnings into errors
-    struct.error,
-    zlib.error,
-)
-"""What Pillow's decoders raise on damaged data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,15 +130,38 @@ def load_image(
         data, name = fetch(source, policy=_policy(source, allow_urls), max_bytes=limits.max_bytes)
         return _from_bytes(data, name, limits, frame)
     if isinstance(source, str | os.PathLike):
-        if not os.fspath(source):
+        path = os.fsdecode(source)  # a path-like may hold bytes, as those of os.scandir(b".") do
+        if not path:
             raise ImageError("the path of the image is empty", value=repr(source), remedy="Pass a path.")
-        return _from_path(Path(source), limits, frame)
+        return _from_bytes(_read(Path(path), limits), str(Path(path)), limits, frame)
     raise ImageError(
         "this is not an image source",
         value=type(source).__name__,
         limit="path, bytes, PIL image, numpy array, or URL",
         remedy="Convert it to one of these.",
     )
+
+
+def load_mask(path: str | os.PathLike[str], *, limits: ImageLimits | None = None) -> npt.NDArray[np.bool_]:
+    """Which pixels of an image file are neither black nor transparent.
+
+    The file has to pass what `load_image` checks, but its values are taken as they are stored: a mask may
+    be 16-bit grey with values of 1, or opaque on a transparent ground.
+
+    Args:
+        path: the file.
+        limits: what is refused; the defaults of `ImageLimits` if not given.
+
+    Returns:
+        bool [H, W], upright.
+
+    Raises:
+        ImageError: missing, unreadable, truncated, not an image, animated, too large, or of an unsupported
+            kind.
+    """
+    limits, name = limits or ImageLimits(), os.fsdecode(path)
+    image = _open(_read(Path(name), limits), name)
+    return _decoded(image, name, limits, None, lambda upright: inside(upright, name))
 
 
 def _policy(url: str, allow_urls: bool | UrlPolicy) -> UrlPolicy:
@@ -178,20 +188,20 @@ def _data_url(url: str) -> bytes:
         raise ImageError(f"the data URL is damaged: {error}", value=head) from error
 
 
-def _from_path(path: Path, limits: ImageLimits, frame: int | None) -> LoadedImage:
+def _read(path: Path, limits: ImageLimits) -> bytes:
+    """The content of an image file, of bounded size."""
     try:
         if not path.exists():
             raise ImageError("the image file does not exist", value=str(path), remedy="Check the path.")
         if not path.is_file():
             raise ImageError("this is not a file", value=str(path), remedy="Pass the path of one image file.")
         _check_bytes(path.stat().st_size, str(path), limits)
-        data = path.read_bytes()
+        return path.read_bytes()
     except (OSError, ValueError) as error:  # no permission, name too long, null byte in the name
         if isinstance(error, ImageError):
             raise
         reason = getattr(error, "strerror", None) or str(error)
         raise ImageError(f"the image file cannot be read: {reason}", value=str(path)) from error
-    return _from_bytes(data, str(path), limits, frame)
 
 
 def _check_bytes(size: int, name: str, limits: ImageLimits) -> None:
@@ -227,7 +237,7 @@ def _open(data: bytes, name: str) -> Image.Image:
             continue
         try:
             return factory(BytesIO(data), "")
-        except _BROKEN as error:
+        except BROKEN as error:
             failure = error
     if failure is not None:
         raise _damaged(name, failure) from failure
@@ -243,7 +253,7 @@ def _begins_as(accept: Callable[[bytes], bool | str] | None, data: bytes) -> boo
     """Whether a decoder takes the data for its own; one that needs more bytes than there are does not."""
     try:
         return accept is None or accept(data[:16]) is True
-    except _BROKEN:
+    except BROKEN:
         return False
 
 
@@ -251,19 +261,34 @@ def _finish(
     image: Image.Image, name: str, limits: ImageLimits, frame: int | None, *, owned: bool
 ) -> LoadedImage:
     """Check the header, then decode, turn upright, make RGB."""
+
+    def convert(upright: Image.Image) -> Image.Image:
+        rgb = to_rgb(upright, name)
+        # The caller may go on drawing on its own image, and an animated one leaves the frame again.
+        return rgb.copy() if rgb is image and (frame is not None or not owned) else rgb
+
+    return LoadedImage(_decoded(image, name, limits, frame, convert), name)
+
+
+def _decoded(
+    image: Image.Image,
+    name: str,
+    limits: ImageLimits,
+    frame: int | None,
+    convert: Callable[[Image.Image], Made],
+) -> Made:
+    """What is made of the upright picture, once its header is checked and its pixels are decoded."""
     _check_size(image.width, image.height, name, limits)
     try:
-        _choose_frame(image, name, frame)
-        image.load()
-        upright = _turn_upright(image)
-        rgb = _to_rgb(upright, name)
+        _check_frame(image, name, frame)
+        with _at_frame(image, frame):
+            _check_size(image.width, image.height, name, limits)  # frames may be of different sizes
+            image.load()
+            return convert(turn_upright(image))
     except ImageError:
         raise
-    except _BROKEN as error:
+    except BROKEN as error:
         raise _damaged(name, error) from error
-    if rgb is image and not owned:
-        rgb = image.copy()  # the caller may go on drawing on its own image
-    return LoadedImage(rgb, name)
 
 
 def _check_size(width: int, height: int, name: str, limits: ImageLimits) -> None:
@@ -290,7 +315,7 @@ def _damaged(name: str, error: Exception) -> ImageError:
     )
 
 
-def _choose_frame(image: Image.Image, name: str, frame: int | None) -> None:
+def _check_frame(image: Image.Image, name: str, frame: int | None) -> None:
     # The further pictures of an MPO file (many phones and cameras) are previews, not an animation.
     frames = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
     if frame is None and frames > 1:
@@ -302,53 +327,20 @@ def _choose_frame(image: Image.Image, name: str, frame: int | None) -> None:
         )
     if frame is not None and not 0 <= frame < frames:
         raise ImageError(f"the image {name} has no such frame", value=frame, limit=f"0 to {frames - 1}")
-    if frame:
-        image.seek(frame)
 
 
-def _turn_upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation.
-
-    An EXIF block that cannot be parsed holds no orientation, and the pixels stand as they are stored; this is
-    what browsers do.
-    """
+@contextmanager
+def _at_frame(image: Image.Image, frame: int | None) -> Iterator[None]:
+    """The image at the chosen frame, then again where it stood: it may be the caller's."""
+    stood = image.tell()
+    if frame is None or frame == stood:
+        yield
+        return
     try:
-        orientation = image.getexif().get(0x0112, 1)
-    except _BROKEN:
-        orientation = 1
-    if orientation not in range(2, 9):
-        return image
-    return ImageOps.exif_transpose(image)
-
-
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I"):
-        return _grey16_to_rgb(image, name)
-    if image.mode in ("F", "LAB"):
-        raise ImageError(
-            f"images of mode {image.mode!r} have no agreed range of brightness",
-            value=name,
-            limit="8-bit images, and 16-bit grey",
-            remedy="Scale the values to 0..255 and pass a numpy uint8 array.",
-        )
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
-
-
-def _grey16_to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """16-bit grey -> RGB over the full range; Pillow's own conversion would cut everything above 255."""
-    values = np.asarray(image).astype(np.int64)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535:
-        raise ImageError(
-            f"the grey values of {name} do not fit 16 bits", value=(low, high), limit="0 to 65535"
-        )
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+        image.seek(frame)
+        yield
+    finally:
+        image.seek(stood)
 
 
 def _from_array(array: npt.NDArray[Any], limits: ImageLimits) -> LoadedImage:

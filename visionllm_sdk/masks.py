@@ -9,7 +9,8 @@ the same byte for byte.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from visionllm_sdk.errors import InputError, LimitError
 __all__ = [
     "MAX_MASK_PIXELS",
     "area",
+    "as_array",
     "as_bool",
     "bounds",
     "check",
@@ -74,10 +76,7 @@ def check(counts: str, height: int, width: int) -> RunArray:
         InputError: the string is not a code, or not one of this size.
         LimitError: the size is larger than MAX_MASK_PIXELS.
     """
-    if height < 1 or width < 1:
-        raise InputError("a mask needs at least one pixel", value=(height, width), limit="[H >= 1, W >= 1]")
-    if height * width > MAX_MASK_PIXELS:
-        raise LimitError("the mask is too large", value=(height, width), limit=f"{MAX_MASK_PIXELS} pixels")
+    _check_size(height, width)
     runs = runs_from_text(counts)
     if (runs < 0).any() or int(runs.sum()) != height * width:
         raise InputError(
@@ -87,6 +86,22 @@ def check(counts: str, height: int, width: int) -> RunArray:
             remedy="The data was damaged or belongs to another image: encode the mask again.",
         )
     return runs
+
+
+def _check_size(height: Any, width: Any) -> None:
+    """Refuse a size before memory is taken for it."""
+    if not (isinstance(height, Integral) and isinstance(width, Integral)):
+        raise InputError(
+            "the size of a mask is a number of pixels",
+            value=(height, width),
+            limit="[H >= 1, W >= 1], whole numbers",
+            remedy="Pass height and width of the image.",
+        )
+    height, width = int(height), int(width)
+    if height < 1 or width < 1:
+        raise InputError("a mask needs at least one pixel", value=(height, width), limit="[H >= 1, W >= 1]")
+    if height * width > MAX_MASK_PIXELS:
+        raise LimitError("the mask is too large", value=(height, width), limit=f"{MAX_MASK_PIXELS} pixels")
 
 
 def area(counts: str) -> int:
@@ -164,13 +179,30 @@ def _not_a_code(counts: str) -> InputError:
     )
 
 
+def as_array(values: Any, what: str) -> npt.NDArray[Any]:
+    """An array-like as an array; `what` says in messages, with its article, what it was meant to be.
+
+    Raises:
+        InputError: rows of different lengths, or something that is no array at all.
+    """
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{what} cannot be read as an array: {error}",
+            value=values,
+            limit="[H, W], all rows of one length",
+            remedy="Correct it, or pass a numpy array.",
+        ) from error
+
+
 def as_bool(array: Any) -> BoolArray:
     """Check and convert an array-like to a mask, bool [H, W]; integers count as inside where they are not 0.
 
     Raises:
         InputError: not two-dimensional, no pixel, or neither bool nor integer.
     """
-    mask = np.asarray(array)
+    mask = as_array(array, "a mask")
     if mask.ndim != 2 or mask.size == 0:
         raise InputError(
             "a mask is a two-dimensional array", value=mask.shape, limit="[H, W], one mask at a time"
@@ -190,14 +222,23 @@ def rasterize_polygons(polygons: Sequence[npt.ArrayLike], height: int, width: in
 
     Args:
         polygons: each either [x1, y1, x2, y2, ...] as in COCO or [[x, y], ...], in pixels. Overlaps of
-        several
-            polygons are filled (union); self-intersections follow the even-odd rule.
+            several polygons are filled (union); self-intersections follow the even-odd rule.
         height: rows of the mask.
         width: columns of the mask.
 
     Raises:
-        InputError: a polygon of fewer than three points or with coordinates that are not finite.
+        InputError: a polygon of fewer than three points or with coordinates that are not finite, or a size
+            without pixels.
+        LimitError: the size is larger than MAX_MASK_PIXELS.
     """
+    _check_size(height, width)
+    if not isinstance(polygons, Iterable):
+        raise InputError(
+            "polygons are a list",
+            value=polygons,
+            limit="[[x1, y1, x2, y2, ...], ...]",
+            remedy="Pass [polygon] for a single one.",
+        )
     mask = np.zeros((height, width), dtype=bool)
     for polygon in polygons:
         mask |= _fill(_corners(polygon), height, width)
@@ -206,14 +247,21 @@ def rasterize_polygons(polygons: Sequence[npt.ArrayLike], height: int, width: in
 
 def _corners(polygon: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Polygon in either notation -> [N, 2]."""
-    points = np.asarray(polygon, dtype=np.float64)
+    try:
+        points = np.asarray(polygon, dtype=np.float64)
+    except (ValueError, TypeError) as error:  # points of different lengths, or no numbers
+        raise _not_a_polygon(polygon) from error
     if points.ndim == 1 and points.size % 2 == 0:
         points = points.reshape(-1, 2)
     if points.ndim != 2 or points.shape[1] != 2 or len(points) < 3 or not np.isfinite(points).all():
-        raise InputError(
-            "not a polygon", value=polygon, limit="at least three finite (x, y) points", remedy="Remove it."
-        )
+        raise _not_a_polygon(polygon)
     return points
+
+
+def _not_a_polygon(polygon: object) -> InputError:
+    return InputError(
+        "not a polygon", value=polygon, limit="at least three finite (x, y) points", remedy="Remove it."
+    )
 
 
 def _fill(points: npt.NDArray[np.float64], height: int, width: int) -> BoolArray:

@@ -21,7 +21,6 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, TypeAdapter, Validat
 from visionllm_sdk._result import as_input_error
 from visionllm_sdk.errors import InputError, LimitError, RegionError
 from visionllm_sdk.geometry import Box, Mask, Point, Region, Scribble
-from visionllm_sdk.masks import as_bool
 from visionllm_sdk.model.conversation import Parts, region_list, region_parts
 from visionllm_sdk.model.tiling import Canvas, canvas_of, thumbnail_mask
 from visionllm_sdk.model.tokenizer import Part
@@ -332,7 +331,7 @@ def parse_region(text: str) -> Region:
     """A region prompt from its short form.
 
     ``box:x1,y1,x2,y2``, ``point:x,y``, ``scribble:x,y;x,y;x,y``, or ``mask:FILE`` for an image file that is
-    black outside and anything else inside.
+    black or transparent outside and anything else inside.
 
     Raises:
         RegionError: another form, or numbers that are none.
@@ -360,9 +359,9 @@ def _read_scribble(text: str, body: str) -> Region:
 
 
 def _read_mask(text: str, body: str) -> Region:
-    from visionllm_sdk.images import load_image
+    from visionllm_sdk.images import load_mask
 
-    return Mask.from_numpy(as_bool(load_image(Path(body)).to_numpy().any(axis=2)))
+    return Mask.from_numpy(load_mask(Path(body)))
 
 
 def _numbers(text: str, body: str, count: int) -> list[float]:

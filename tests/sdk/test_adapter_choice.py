@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,6 +55,12 @@ def test_choices() -> None:
     for choice, single in ((["a"], False), (["a", "b", "a"], False), (["a"], True)):
         with pytest.raises(InputError, match="one entry for every item"):
             each_adapter(choice, 2, single=single)
+
+
+@pytest.mark.parametrize("choice", [Path("a"), 5, b"ab", {"a": 1.0}, [Path("a"), None], [["a"], "b"]])
+def test_what_names_no_adapter(choice: Any) -> None:
+    with pytest.raises(InputError, match=r"chosen by its name.*load_adapter\(\) returned"):
+        each_adapter(choice, 2, single=False)
 
 
 def test_extensions() -> None:

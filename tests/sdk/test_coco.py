@@ -51,6 +51,19 @@ def test_given_categories() -> None:
         found().to_coco(categories={"star": 5})
 
 
+def test_no_categories_are_not_any_categories() -> None:
+    with pytest.raises(InputError, match="no category id"):
+        found().to_coco(categories={})
+    with pytest.raises(InputError, match="no category id"):
+        posed("dog", asked="dog").to_coco(categories={})
+    assert Detections(width=4, height=3, labels=("cat",)).to_coco(categories={})["categories"] == []
+
+
+def test_poses_of_no_kind_have_no_category() -> None:
+    assert Poses(width=4, height=4).to_coco()["categories"] == []
+    assert [one["name"] for one in posed("", asked="").to_coco()["categories"]] == [""]
+
+
 def test_nothing_found() -> None:
     data = Detections(width=4, height=3, labels=("cat",)).to_coco()
     assert data["images"] == [{"id": 1, "width": 4, "height": 3, "file_name": ""}]

@@ -7,13 +7,14 @@ import pytest
 from PIL import Image
 
 from visionllm_sdk import drawing
-from visionllm_sdk.errors import InputError
+from visionllm_sdk.errors import HandleError, InputError
 from visionllm_sdk.results import (
     Answer,
     Box,
     Count,
     Detection,
     Detections,
+    GeneratedImage,
     Grounding,
     ImageResult,
     Keypoint,
@@ -171,6 +172,15 @@ def test_count_and_grounding(paper: Image.Image) -> None:
 def test_what_has_no_place(paper: Image.Image) -> None:
     with pytest.raises(InputError, match="nothing to draw"):
         drawing.draw(Answer("yes"), paper)
+
+
+def test_a_produced_picture_is_an_image(paper: Image.Image) -> None:
+    made = GeneratedImage(width=WIDTH, height=HEIGHT, prompt="a star", seed=1, steps=1, guidance=1.0)
+    picture, found = made.with_image(paper), detections("star")
+    assert not changed(found.draw(picture), found.draw(paper)).any()
+    assert found.with_image(picture)._repr_png_() == found.with_image(paper)._repr_png_()
+    with pytest.raises(HandleError, match="pixels of this picture are not here"):
+        found.draw(made)
 
 
 def test_image_of_another_size() -> None:

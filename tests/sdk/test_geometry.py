@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -150,6 +152,32 @@ def test_mask_iou() -> None:
 
 def test_mask_from_polygons() -> None:
     assert Mask.from_polygons([[1, 1, 4, 1, 4, 3, 1, 3]], 5, 6).box == Box(1, 1, 4, 3)
+
+
+def test_what_masks_are_not_made_of() -> None:
+    with pytest.raises(InputError, match="a mask cannot be read as an array"):
+        Mask.from_numpy([[1, 0], [1]])
+    ragged: Any = [[1, 1], [4, 1, 2], [4, 3]]
+    for polygon in (ragged, ["left", "top", 1, 2, 3, 4], {"x": 1}):
+        with pytest.raises(InputError, match="not a polygon"):
+            Mask.from_polygons([polygon], 5, 6)
+    with pytest.raises(InputError, match="polygons are a list"):
+        Mask.from_polygons(5, 5, 6)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "match"),
+    [
+        (-5, 6, "at least one pixel"),
+        (5, 0, "at least one pixel"),
+        (2.5, 6, "number of pixels"),
+        ("5", 6, "number of pixels"),
+        (10**6, 10**6, "too large"),
+    ],
+)
+def test_sizes_that_no_mask_has(height: Any, width: Any, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        Mask.from_polygons([[1, 1, 4, 1, 4, 3]], height, width)
 
 
 def test_masks_that_do_not_fit() -> None:

@@ -220,6 +220,14 @@ def test_missing_empty_and_wrong_files(tmp_path: Path) -> None:
         load_image(b"")
 
 
+def test_a_path_in_bytes(picture: Image.Image, save: Save) -> None:
+    path = save(picture, "picture.png")
+    with os.scandir(os.fsencode(path.parent)) as entries:
+        (entry,) = entries
+        loaded = load_image(entry)  # type: ignore[arg-type]
+    assert (loaded.width, loaded.source) == (60, str(path))
+
+
 def test_a_device_is_not_read() -> None:
     with pytest.raises(ImageError, match="not a file"):
         load_image("/dev/zero")

@@ -203,6 +203,17 @@ def test_bad_short_forms(text: str):
         parse_region(text)
 
 
+def test_mask_files_are_read_as_they_are_stored(tmp_path: Path):
+    pixels = np.zeros((20, 20), dtype=np.uint16)
+    pixels[4:9, 7:12] = 1
+    Image.fromarray(pixels).save(tmp_path / "ids.png")
+    assert parse_region(f"mask:{tmp_path / 'ids.png'}") == Mask.from_numpy(pixels)
+    cut = np.zeros((20, 20, 4), dtype=np.uint8)
+    cut[4:9, 7:12] = 255
+    Image.fromarray(cut).save(tmp_path / "cut.png")
+    assert parse_region(f"mask:{tmp_path / 'cut.png'}") == Mask.from_numpy(pixels)
+
+
 def test_a_mask_file_must_exist():
     with pytest.raises(ImageError, match="does not exist"):
         parse_region("mask:nowhere.png")

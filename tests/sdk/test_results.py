@@ -227,6 +227,15 @@ def test_semantic_map_round_trip() -> None:
         semantic.mask("moon")
 
 
+def test_labels_of_a_semantic_map_may_come_once() -> None:
+    names = (name for name in ("sky", "sea"))
+    assert SemanticMap.from_numpy(np.array([[0, 1]]), names).labels == ("sky", "sea")
+    with pytest.raises(InputError, match="labels of a semantic map are not a list"):
+        SemanticMap.from_numpy(np.array([[0]]), 5)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="cannot be read as an array"):
+        SemanticMap.from_numpy([[0, 1], [0]], ["sky", "sea"])
+
+
 @pytest.mark.parametrize(
     ("indices", "match"),
     [
@@ -318,6 +327,7 @@ def nested(depth: int) -> Any:
         ({"type": "detections", "width": -3, "height": 3}, "changed or damaged"),
         ({"type": "detections", "width": 3, "height": 3, "detections": [{"label": "a"}]}, "not the data"),
         ({"type": "box", "x1": 5, "y1": 0, "x2": 1, "y2": 1}, "swapped"),
+        ({"type": "box", "x1": 0, "y1": 0, "x2": 1, "y2": 1, "self": 1}, "changed or damaged"),
         ({"type": "mask", "size": [3, 3], "counts": "0000"}, "does not fit"),
         ({"type": "mask", "size": [10**9, 10**9], "counts": "0"}, "too large"),
         ({"type": "answer", "text": {"type": "point", "x": 1, "y": 1}}, "valid string"),

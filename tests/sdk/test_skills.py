@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from visionllm_sdk.errors import ImageError, InputError, LimitError
 from visionllm_sdk.regions import Box
 from visionllm_sdk.results import Answer, Count, Detections, Grounding, SemanticMap
 from visionllm_sdk.scenes import render, sample_scene
+from visionllm_sdk.skills.arguments import ImageRules, check_threshold, load_images
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +147,20 @@ def test_bad_threshold(random_vlm: VisionLLM, threshold: float) -> None:
         random_vlm.detect(Image.new("RGB", (8, 8)), ["star"], threshold=threshold)
 
 
+@pytest.mark.parametrize("number", [np.float32(0.5), np.float64(0.5), Fraction(1, 2)])
+def test_thresholds_are_real_numbers_of_any_kind(number: float) -> None:
+    found = check_threshold(number)
+    assert (found, type(found)) == (0.5, float)
+
+
+@pytest.mark.parametrize("adapter", [Path("blueprint"), 5, [None, Path("blueprint")]])
+def test_adapters_are_named(random_vlm: VisionLLM, scenes: list[Image.Image], adapter: Any) -> None:
+    with pytest.raises(InputError, match=r"chosen by its name.*load_adapter\(\)"):
+        random_vlm.detect(scenes[:2], ["star"], adapter=adapter)
+    with pytest.raises(InputError, match="chosen by its name"):
+        random_vlm.chat(["Hi", "Hi"], adapter=adapter)
+
+
 def test_a_bad_image_of_a_list_is_named(random_vlm: VisionLLM, scenes: list[Image.Image]) -> None:
     with pytest.raises(ImageError, match=r"^image 1: the image file does not exist"):
         random_vlm.detect([scenes[0], "nowhere.png"], ["star"])
@@ -211,6 +227,23 @@ def test_files_of_a_list_are_decoded_in_order(
     paths[2].write_bytes(b"no image")
     with pytest.raises(ImageError, match="image 2"):
         random_vlm.detect([*mixed, "nowhere.png"], ["star"])
+
+
+def test_files_are_decoded_without_threads_of_torch(
+    scenes: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images are loaded before a call's turn, while lanes of another may have changed their number."""
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path, scene in zip(paths, scenes, strict=True):
+        scene.save(path)
+
+    def touch(*_: object) -> int:
+        raise AssertionError("torch's number of threads was touched")
+
+    for name in ("get_num_threads", "set_num_threads"):
+        monkeypatch.setattr(torch, name, touch)
+    loaded = load_images(paths, ImageRules())
+    assert [one.source for one in loaded.items] == [str(path) for path in paths]
 
 
 def test_too_long_labels_name_their_image(random_vlm: VisionLLM, scenes: list[Image.Image]) -> None:

@@ -90,6 +90,24 @@ async def test_a_failing_batch_is_tried_one_by_one() -> None:
         await gatherer.submit("b", 1, crash)
 
 
+async def test_one_bad_call_stops_nobody_else(random_vlm: VisionLLM) -> None:
+    image, bad = Image.new("RGB", (40, 40)), np.array([0.5, 0.6])
+    calls = [random_vlm.adetect(image, ["star"], threshold=bad) for _ in range(2)]  # type: ignore[arg-type]
+    outcomes = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 60)
+    assert all(isinstance(one, InputError) for one in outcomes)
+    assert await asyncio.wait_for(random_vlm.adetect(image, ["star"]), 60) is not None
+
+
+async def test_answers_that_are_missing_are_a_fault_of_the_batch() -> None:
+    gatherer = Gatherer()
+    waiting = [gatherer.submit("a", number, lambda items: list(items)[:1]) for number in range(2)]
+    outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10)
+    assert all(isinstance(one, ValueError) for one in outcomes)
+    assert await asyncio.wait_for(gatherer.submit("a", 3, list), 10) == 3
+    with pytest.raises(TypeError, match="unhashable"):
+        await gatherer.submit(["a"], 1, list)  # type: ignore[arg-type]
+
+
 async def test_a_caller_may_give_up() -> None:
     gatherer = Gatherer()
     waiting = asyncio.ensure_future(gatherer.submit("a", 1, list))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_type
+from typing import Any, assert_type
 
 import pytest
 import torch
@@ -147,6 +147,28 @@ def test_bad_messages(random_vlm: VisionLLM, image: Image.Image) -> None:
         random_vlm.chat("Hi", history=[PastTurn("Hello", "Hi", images=["nowhere.png"])])
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("options", {"max_new_tokens": 5}),
+        ("forbid", 5),
+        ("forbid", ["detect", 5]),
+        ("force", ["detect"]),
+        ("system", 5),
+        ("system", {}),
+        ("cancel", True),
+    ],
+)
+async def test_settings_of_a_wrong_kind(random_vlm: VisionLLM, name: str, value: object) -> None:
+    settings: Any = {name: value}
+    with pytest.raises(InputError, match=f"the setting {name} is of the wrong kind .*allowed"):
+        random_vlm.chat("Hi", **settings)
+    with pytest.raises(InputError, match="of the wrong kind"):
+        random_vlm.stream("Hi", **settings)
+    with pytest.raises(InputError, match="of the wrong kind"):
+        await random_vlm.achat("Hi", **settings)
+
+
 def test_several_messages(random_vlm: VisionLLM, image: Image.Image) -> None:
     replies = random_vlm.chat(["Hello", "What is it?"], images=[[], [image]], options=BRIEF)
     assert_type(replies, list[Reply])
@@ -189,6 +211,23 @@ def test_an_image_belongs_to_the_turn_that_saw_it(image: Image.Image) -> None:
     assert both.image.digest == digests[1]
     untold = conversation("Which is larger?", [later, image], [("What is it?", "A star.")], rules)
     assert (untold.past[0][1], untold.new_images) == (2, 0)
+
+
+def test_an_image_of_an_earlier_turn_is_not_read_twice(image: Image.Image) -> None:
+    rules = ImageRules()
+    reply = Reply(text="A star.", seen=(rules.load(image).digest,))
+    for past in (PastTurn("What is it?", reply, images=[image]), PastTurn("What is it?", reply)):
+        talk = conversation("And now?", [image], [past], rules)
+        assert (len(talk.images), talk.new_images) == (1, 0)
+
+
+def test_a_reply_that_was_cut_says_so(vlm: VisionLLM, image: Image.Image) -> None:
+    """Though its closing sentence is whole: labels may be missing."""
+    asked = "Detect the star and the red ring."
+    assert vlm.chat(asked, images=[image]).finish_reason == "stop"
+    cut = vlm.chat(asked, images=[image], options=GenerationOptions(max_new_tokens=8))
+    assert cut.finish_reason == "length"
+    assert cut.text.startswith("I found")
 
 
 def test_an_image_given_after_a_picture_was_made_is_the_latest(image: Image.Image) -> None:

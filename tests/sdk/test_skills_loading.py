@@ -257,6 +257,8 @@ def test_the_convert_command(pickled: Path, tmp_path: Path, capsys: pytest.Captu
     assert told["folder"] == str(tmp_path / "new")
     assert told["bytes"] == (tmp_path / "new" / "model-00001-of-00001.safetensors").stat().st_size
     VisionLLM.from_pretrained(tmp_path / "new")
+    assert run(["convert", str(pickled), str(tmp_path / "new [red]")]) == 0
+    assert "new [red] (" in capsys.readouterr().err
     assert run(["convert", str(tmp_path / "new")]) == 2
     assert "nothing to convert" in capsys.readouterr().err
 

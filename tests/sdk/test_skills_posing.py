@@ -67,6 +67,12 @@ def test_lists(vlm: VisionLLM, scenes: list[Image.Image]) -> None:
     assert vlm.pose([], "person") == []
 
 
+def test_kinds_may_be_named_like_sets_of_keypoints(vlm: VisionLLM, scenes: list[Image.Image]) -> None:
+    together = vlm.pose(scenes, ["hand", "face68"], ["tip"], threshold=0.0)
+    assert [one.label for one in together] == ["hand, face68"] * 2
+    assert [one.label for one in vlm.pose(scenes, ["hand"], ["tip"])] == ["hand"] * 2
+
+
 def test_waiting_calls_run_together(vlm: VisionLLM, scenes: list[Image.Image]) -> None:
     async def ask() -> list[Poses]:
         calls = (vlm.apose(scenes[0], "person"), vlm.apose(scenes[1], "dog", ["nose"]))

@@ -14,10 +14,21 @@ from tests.sdk.scripted import scripted
 from visionllm_sdk.errors import InputError, LimitError, RegionError
 from visionllm_sdk.generation import ToolJob
 from visionllm_sdk.regions import Box, Mask, Point, Region, RegionBlock, Scribble
-from visionllm_sdk.results import Answer, Detection, Detections, RegionDescription, RegionLabel, Reply
+from visionllm_sdk.results import (
+    Answer,
+    Detection,
+    Detections,
+    GeneratedImage,
+    RegionDescription,
+    RegionLabel,
+    Reply,
+    RoutedCall,
+)
 from visionllm_sdk.scenes import render, sample_scene
 from visionllm_sdk.skills import PastTurn, ReplyDone
-from visionllm_sdk.skills.marking import number_regions
+from visionllm_sdk.skills.arguments import ImageRules
+from visionllm_sdk.skills.history import conversation
+from visionllm_sdk.skills.marking import mark, number_regions, region_prompts
 from visionllm_sdk.skills.regional import agreement
 
 if TYPE_CHECKING:
@@ -281,6 +292,52 @@ def test_regions_in_earlier_turns_and_images(random_vlm: VisionLLM, images: list
         random_vlm.chat("What?", images, regions=[RegionBlock(region=Point(2, 1), image=2)])
     with pytest.raises(RegionError, match="turn 0: region 0: the point lies outside"):
         random_vlm.chat("Hi", history=[PastTurn("What?", "A.", images=images, regions=[Point(200, 1)])])
+
+
+def test_regions_lie_in_the_images_as_they_were_given(images: list[Image.Image]) -> None:
+    """Whatever a history moves: images that a reply has seen, and pictures that it made."""
+    rules, (wide, tall) = ImageRules(), images
+    first = RegionBlock(region=Point(250, 100), image=0)  # fits the wide one only
+    seen = Reply(text="A star.", seen=(rules.load(wide).digest,))
+    drawing = GeneratedImage(width=64, height=64, prompt="a star", seed=0, steps=1, guidance=1.0)
+    call = RoutedCall(
+        token="[GEN]", tool="draw", probability=1.0, result=drawing.with_image(Image.new("RGB", (64, 64)))
+    )
+    made = Reply(text="Here.", calls=(call,), seen=())
+    for history in ([], [("What?", seen)], [("Draw it", made)], [("What?", "A star.")]):
+        talk = mark(conversation("And <region>?", [wide, tall], history, rules), [first])
+        assert talk.images[talk.marks[-1][0].image].width == wide.width, history
+        last = mark(conversation("And <region>?", [tall, wide], history, rules), Point(250, 100))
+        assert last.images[last.marks[-1][0].image].width == wide.width, history
+    past = PastTurn("Is <region> red?", "No.", images=[wide, tall], regions=[first])
+    again = mark(conversation("And <region>?", [], [past, ("Draw it", made)], rules), Point(60, 60))
+    assert [again.images[marks[0].image].width for marks in again.marks if marks] == [wide.width, 64]
+
+
+def test_embeddings_belong_to_the_adapter_that_is_active(
+    random_vlm: VisionLLM, images: list[Image.Image]
+) -> None:
+    engine = random_vlm.engine
+    talk = mark(conversation("What is <region>?", images[0], [], ImageRules()), Point(20, 20))
+
+    def embedding() -> torch.Tensor:
+        ((prompt,),) = region_prompts(engine, [talk])
+        assert prompt.embedding is not None
+        return prompt.embedding
+
+    base = embedding()
+    weights = [*engine.model.core.region_encoder.parameters()]
+    try:
+        engine._activate("other")
+        with torch.no_grad():
+            [weight.add_(0.1) for weight in weights]
+        assert not torch.allclose(embedding(), base)
+    finally:
+        engine._activate(None)
+        with torch.no_grad():
+            [weight.sub_(0.1) for weight in weights]
+        engine.forget("other")
+    torch.testing.assert_close(embedding(), base)
 
 
 def test_streaming_and_several_messages(random_vlm: VisionLLM, images: list[Image.Image]) -> None:

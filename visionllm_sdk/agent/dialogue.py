@@ -249,7 +249,8 @@ class _Reader:
         """Region prompts of a message whose `count` images have just joined the dialogue."""
         images = self._dialogue.images
         blocks = [region_block(inner) for block in message.content_blocks if (inner := _region(block))]
-        return [mark_in(block, images, len(images) - count, count) for block in blocks]
+        places = range(len(images) - count if count else 0, len(images))  # without images: those before it
+        return [mark_in(block, images, places) for block in blocks]
 
     def _content(self, message: BaseMessage) -> tuple[list[str], list[str]]:
         """Texts and image handles of a message; the images join the dialogue."""

@@ -240,7 +240,7 @@ def reply_of(messages: Sequence[BaseMessage]) -> Reply:
     return Reply(
         text=spoken[-1].text if spoken else "",
         calls=tuple(calls),
-        finish_reason=_finish(spoken[-1]) if spoken else "stop",
+        finish_reason="length" if any(map(_is_cut, spoken)) else "stop",
         usage=_usage(spoken),
         probability=_kept(spoken[-1]).probability if spoken else None,
     )
@@ -327,8 +327,8 @@ def _handle(given: Any) -> str | None:
     return given if isinstance(given, str) else None
 
 
-def _finish(message: AIMessage) -> Any:
-    return "length" if message.response_metadata.get("finish_reason") in ("length", "calls") else "stop"
+def _is_cut(message: AIMessage) -> bool:
+    return message.response_metadata.get("finish_reason") in ("length", "calls")
 
 
 def _usage(messages: Sequence[AIMessage]) -> Usage | None:

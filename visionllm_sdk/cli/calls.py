@@ -19,6 +19,8 @@ from visionllm_sdk.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from visionllm_sdk.images import LoadedImage
+    from visionllm_sdk.regions import Region
     from visionllm_sdk.results import Result
     from visionllm_sdk.skills import VisionLLM
 
@@ -125,16 +127,18 @@ def takes(kind: type[ModelCall]) -> Callable[[Command], Command]:
     return decorate
 
 
-def look(call: ImageCall, names: Sequence[str], work: Work) -> None:
+def look(call: ImageCall, names: Sequence[str], work: Work, *, regions: Sequence[Region] = ()) -> None:
     """Load images and model, work, show the results and draw them where that is wanted.
 
     Args:
         call: what the command was told.
         names: of the images.
         work: the typed method for a list of images.
+        regions: what `work` will ask about in every image; checked before the model is loaded.
 
     Raises:
         ImageError: an image that cannot be used.
+        RegionError: a region that does not fit an image; of several images the message names it.
         InputError: pictures cannot be written to the place that was named.
         CheckpointError: no such checkpoint.
         AdapterError: no such adapter, or one that was made for another model.
@@ -145,8 +149,23 @@ def look(call: ImageCall, names: Sequence[str], work: Work) -> None:
     if save is not None:
         show.check_targets(save, len(names))
     images = load_images(names, call.allow_urls)
+    if regions:
+        _check_regions(regions, images, names)
     vlm, adapter = call.load_adapted()
     results = show.with_progress(images, lambda part: work(vlm, part, adapter))
     show.print_results(results, names, as_json=call.as_json)
     if save is not None:
         show.save_pictures(results, images, names, save)
+
+
+def _check_regions(regions: Sequence[Region], images: Sequence[LoadedImage], names: Sequence[str]) -> None:
+    from visionllm_sdk.errors import RegionError
+    from visionllm_sdk.regions import check_regions
+
+    for image, name in zip(images, names, strict=True):
+        try:
+            check_regions(regions, (image.width, image.height))
+        except RegionError as error:
+            if len(names) == 1:
+                raise
+            raise error.at(name) from error

@@ -55,4 +55,4 @@ def convert(
     if as_json:
         show.print_json({"folder": str(place), "bytes": size})
     else:
-        show.messages().print(f"{place} ({size / 1e9:.2f} GB)", highlight=False, soft_wrap=True)
+        show.messages().print(f"{place} ({size / 1e9:.2f} GB)", markup=False, highlight=False, soft_wrap=True)

@@ -122,4 +122,4 @@ def _write(pictures: Sequence[Picture], save: Path, *, metadata: bool, as_json: 
         show.print_json(data[0] if len(data) == 1 else data)
         return
     for picture, path in zip(pictures, named, strict=True):
-        show.messages().print(f"{path} (seed {picture.seed})", highlight=False, soft_wrap=True)
+        show.messages().print(f"{path} (seed {picture.seed})", markup=False, highlight=False, soft_wrap=True)

@@ -61,7 +61,12 @@ def segment(
         )
     if region:
         marked = read_regions(region)
-        look(call, image, lambda vlm, images, adapter: vlm.segment_regions(images, marked, adapter=adapter))
+        look(
+            call,
+            image,
+            lambda vlm, images, adapter: vlm.segment_regions(images, marked, adapter=adapter),
+            regions=marked,
+        )
         return
     wanted = split_labels(labels or "")
     look(call, image, lambda vlm, images, adapter: vlm.segment(images, wanted, adapter=adapter))

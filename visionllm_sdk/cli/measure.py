@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
 from visionllm_sdk.cli.calls import ModelCall, takes
 
-SplitOption = Annotated[str, typer.Option("--split", help="Part of DATA, where it has several.")]
+_SPLIT: Final = "val"
+_SCENES: Final = 500
+
+SplitOption = Annotated[
+    str | None, typer.Option("--split", help=f"Part of DATA, where it has several. (default: {_SPLIT})")
+]
 SkipOption = Annotated[
     bool, typer.Option("--skip-faulty", help="Leave faulty items of DATA out instead of refusing it.")
+]
+ScenesOption = Annotated[
+    int | None,
+    typer.Option("--scenes", "-n", min=1, help=f"How many held-out scenes. (default: {_SCENES})"),
+]
+StartOption = Annotated[
+    int | None, typer.Option("--start", min=0, help="Which held-out scene is the first. (default: 0)")
 ]
 OutOption = Annotated[
     Path | None, typer.Option("--out", metavar="FOLDER", help="Write report.json and a contact sheet there.")
@@ -32,10 +44,10 @@ def evaluate(
     adapter: Annotated[
         Path | None, typer.Option("--adapter", metavar="FOLDER", help="Adapter to answer with.")
     ] = None,
-    split: SplitOption = "val",
+    split: SplitOption = None,
     skip_faulty: SkipOption = False,
-    scenes: Annotated[int, typer.Option("--scenes", "-n", min=1, help="How many held-out scenes.")] = 500,
-    start: Annotated[int, typer.Option("--start", min=0, help="Which held-out scene is the first.")] = 0,
+    scenes: ScenesOption = None,
+    start: StartOption = None,
     skill: Annotated[
         list[str] | None, typer.Option("--skill", help="Measure only this skill; may be repeated.")
     ] = None,
@@ -47,10 +59,11 @@ def evaluate(
     from rich.console import Console
 
     from visionllm_sdk.cli import show
-    from visionllm_sdk.errors import InputError
     from visionllm_sdk.evaluation import adapted, held_out_samples, run
     from visionllm_sdk.extensions import load_extension
 
+    of_data = {"--images": images, "--split": split, "--skip-faulty": skip_faulty or None}
+    _check_options(data, of_data, {"--scenes": scenes, "--start": start})
     if out is not None:
         show.check_folder(out)
     if data is not None:
@@ -61,15 +74,13 @@ def evaluate(
             skills=skill,
             adapter=adapter,
             out=out,
-            split=split,
+            split=_SPLIT if split is None else split,
             skip_faulty=skip_faulty,
         )
         show.print_figures(measured, as_json=call.as_json)
         return
-    if images is not None:
-        raise InputError("--images needs DATA", remedy="Name the annotations to measure on.")
-
-    source, vlm = held_out_samples(scenes, start=start), call.load()
+    scenes = _SCENES if scenes is None else scenes
+    source, vlm = held_out_samples(scenes, start=start or 0), call.load()
     answering = vlm if adapter is None else adapted(vlm, vlm.load_adapter(adapter))
     report = run(answering, scenes=scenes, skills=skill or None, source=source, out=out)
     if call.as_json:
@@ -78,6 +89,29 @@ def evaluate(
         Console().print(report)
     if not report.passed:
         raise typer.Exit(1)
+
+
+def _check_options(data: str | None, of_data: dict[str, Any], of_scenes: dict[str, Any]) -> None:
+    """Refuse options that would be ignored.
+
+    Args:
+        data: what is measured; None for held-out scenes.
+        of_data: options by name that speak of DATA, with None where one was not given.
+        of_scenes: as `of_data`, those that speak of scenes.
+
+    Raises:
+        InputError: an option of what is not measured.
+    """
+    from visionllm_sdk.errors import InputError
+
+    problem, remedy, idle = (
+        ("needs DATA", "Name the annotations to measure on, or leave it out.", of_data)
+        if data is None
+        else ("is about scenes, and DATA is measured", "Leave it out, or leave DATA out.", of_scenes)
+    )
+    for name, value in idle.items():
+        if value is not None:
+            raise InputError(f"{name} {problem}", value=str(value), remedy=remedy)
 
 
 @takes(ModelCall)

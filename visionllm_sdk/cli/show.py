@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -52,7 +53,8 @@ def print_figures(figures: dict[str, Any], *, as_json: bool) -> None:
     table = Table("figure", Column("value", justify="right"))
     for name, value in figures.items():
         if not isinstance(value, dict | list):
-            table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
+            shown = f"{value:.3f}" if isinstance(value, float) else str(value)
+            table.add_row(Text(name), Text(shown))
     Console().print(table)
 
 
@@ -83,9 +85,8 @@ def _(result: Detections) -> RenderableType:
     table = _table("label", "score >", "x1 >", "y1 >", "x2 >", "y2 >", "mask pixels >")
     for found in result:
         corners = [f"{value:.1f}" for value in found.box.xyxy]
-        table.add_row(
-            found.label, f"{found.score:.2f}", *corners, str(found.mask.area) if found.mask else "-"
-        )
+        area = str(found.mask.area) if found.mask else "-"
+        table.add_row(Text(found.label), f"{found.score:.2f}", *corners, area)
     return table
 
 
@@ -93,7 +94,7 @@ def _(result: Detections) -> RenderableType:
 def _(result: SemanticMap) -> RenderableType:
     table = _table("label", "pixels >", "share >")
     for label, mask in zip(result.labels, result.masks, strict=True):
-        table.add_row(label, str(mask.area), f"{mask.area / (result.width * result.height):.1%}")
+        table.add_row(Text(label), str(mask.area), f"{mask.area / (result.width * result.height):.1%}")
     return table
 
 
@@ -103,7 +104,7 @@ def _(result: Poses) -> RenderableType:
     for pose in result:
         for joint in pose.keypoints:
             place = (f"{joint.x:.1f}", f"{joint.y:.1f}", "yes" if joint.visible else "no")
-            table.add_row(pose.label, f"{pose.score:.2f}", joint.name, *place)
+            table.add_row(Text(pose.label), f"{pose.score:.2f}", Text(joint.name), *place)
     return table
 
 
@@ -130,7 +131,10 @@ def _(result: Reply) -> RenderableType:
 
 
 def _table(*columns: str) -> Table:
-    """A table with these headings; a `>` behind one aligns its column to the right."""
+    """A table with these headings; a `>` behind one aligns its column to the right.
+
+    Cells that are plain strings may hold markup: words of others, such as labels, go in as `Text`.
+    """
     table = Table(header_style="bold")
     for column in columns:
         name, right, _ = column.partition(" >")
@@ -160,8 +164,6 @@ def check_target(to: Path, *, made: bool = False) -> None:
     Raises:
         InputError: a folder, a place in a file, or a name that tells no format that can be written.
     """
-    from PIL import Image
-
     if to.is_dir():
         raise InputError(
             "one picture is written, and this is a folder",
@@ -170,11 +172,24 @@ def check_target(to: Path, *, made: bool = False) -> None:
         )
     check_folder(to.parent)
     suffix = to.suffix.lower()
-    kind = Image.registered_extensions().get(suffix)
-    if kind not in Image.SAVE or (made and suffix not in FORMATS):
+    if not _can_write(suffix) or (made and suffix not in FORMATS):
         raise InputError(
             "the picture's format is unknown", value=to.name, limit=".png, .jpg, .webp", remedy="Rename it."
         )
+
+
+def _can_write(suffix: str) -> bool:
+    """Whether pictures can be written with this ending: some formats hold no colours, some are only read."""
+    from PIL import Image
+
+    kind = Image.registered_extensions().get(suffix)
+    if kind not in Image.SAVE:
+        return False
+    try:
+        Image.new("RGB", (1, 1)).save(io.BytesIO(), kind)
+    except (OSError, ValueError, KeyError):
+        return False
+    return True
 
 
 def check_folder(folder: Path) -> None:
@@ -236,7 +251,11 @@ def save_picture(result: Result, image: LoadedImage | None, to: Path) -> None:
 def with_progress(
     items: Sequence[Any], work: Callable[[list[Any]], Sequence[Any]], *, chunk: int = 16
 ) -> list[Any]:
-    """Work through many items in chunks, with a bar on standard error if a person is watching."""
+    """Work through many items in chunks, with a bar on standard error if a person is watching.
+
+    Raises:
+        InputError: what `work` raised; it counts from the start of its chunk, which is said in front of it.
+    """
     from rich.progress import Progress
 
     done: list[Any] = []
@@ -245,6 +264,11 @@ def with_progress(
         task = progress.add_task("Images", total=len(items))
         for start in range(0, len(items), chunk):
             part = list(items[start : start + chunk])
-            done += work(part)
+            try:
+                done += work(part)
+            except InputError as error:
+                if not start:
+                    raise
+                raise error.at(f"among images {start} to {start + len(part) - 1}") from error
             progress.advance(task, len(part))
     return done

@@ -21,10 +21,12 @@ def ask(
     call: ImageCall,
 ) -> None:
     """Answer a question about the image in a word or a phrase."""
+    marked = read_regions(region)
     look(
         call,
         [image],
-        lambda vlm, images, adapter: vlm.ask(images, question, read_regions(region), adapter=adapter),
+        lambda vlm, images, adapter: vlm.ask(images, question, marked, adapter=adapter),
+        regions=marked,
     )
 
 

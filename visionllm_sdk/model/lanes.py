@@ -6,6 +6,7 @@ pieces - an image, a few tiles - divide well.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +19,9 @@ OutcomeT = TypeVar("OutcomeT")
 
 _MOST = 4
 """Lanes take turns in the interpreter, where they spend a fifth of their time: more of them would wait."""
+
+_starting = threading.Lock()
+"""Held while torch's number of threads is read, and while lanes start, when it is not the caller's."""
 
 
 def side_by_side(
@@ -71,7 +75,13 @@ def even_parts(count: int, most: int, device: torch.device) -> list[int]:
 
 
 def _lanes_on(device: torch.device) -> int:
-    return min(torch.get_num_threads(), _MOST) if device.type == "cpu" else 1
+    return min(_threads(), _MOST) if device.type == "cpu" else 1
+
+
+def _threads() -> int:
+    """How many threads torch computes with here; a thread that never asked before keeps this number."""
+    with _starting:
+        return torch.get_num_threads()
 
 
 def _without_gradients(work: Callable[[ItemT], OutcomeT], inference: bool) -> Callable[[ItemT], OutcomeT]:
@@ -86,12 +96,33 @@ def _without_gradients(work: Callable[[ItemT], OutcomeT], inference: bool) -> Ca
 
 @contextmanager
 def _lanes(count: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool whose members share the caller's threads; the caller keeps their number."""
-    threads = torch.get_num_threads()
-    own = (max(1, threads // count),)
-    with ThreadPoolExecutor(count, "lane", initializer=torch.set_num_threads, initargs=own) as pool:
+    """A pool whose members share the caller's threads; the caller keeps their number.
+
+    Torch's number of threads is each thread's own, but who sets it also sets the common one: what a thread
+    that begins to compute takes over, for the rest of its life. So all lanes start at once, and the common
+    number, which may be another than the caller's, is back before they work. Only a new thread can read it.
+    """
+    started = threading.Barrier(count + 1)
+    with _starting, ThreadPoolExecutor(1, "beside lanes") as other:
+        common = other.submit(torch.get_num_threads).result()
+        own = max(1, torch.get_num_threads() // count)
+        pool = ThreadPoolExecutor(count, "lane", initializer=_begin, initargs=(own, started))
         try:
-            yield pool
+            for _ in range(count):  # none is idle before all have started, so that each starts another
+                pool.submit(int)
+            started.wait()
+        except BaseException:
+            started.abort()  # those that have started would wait for ever
+            pool.shutdown(cancel_futures=True)
+            raise
         finally:
-            # The number also holds for threads that begin to compute later, and these are not lanes.
-            torch.set_num_threads(threads)
+            other.submit(torch.set_num_threads, common).result()
+    with pool:
+        yield pool
+
+
+def _begin(own: int, started: threading.Barrier) -> None:
+    """Begin a lane of `own` threads."""
+    torch.get_num_threads()  # a thread takes over the common number when it first asks, and only then
+    torch.set_num_threads(own)
+    started.wait()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Generic, TypeAlias, TypedDict, TypeVar
-
-import torch
 
 from visionllm_sdk.adapters import AdapterChoice
 from visionllm_sdk.errors import InputError, LimitError
 from visionllm_sdk.handles import ImageHandles
 from visionllm_sdk.images import ImageLimits, ImageSource, LoadedImage, UrlPolicy, load_image
-from visionllm_sdk.model.lanes import side_by_side
 from visionllm_sdk.results import Picture
 
 Item = TypeVar("Item")
@@ -27,6 +26,8 @@ MAX_LABELS = 10_000
 _HANDLE = re.compile(r"img_\d+_[0-9a-f]{16}")
 _MAX_LABEL = 500
 _SHOWN = 60
+_READERS = 4
+"""Most files that are decoded at once."""
 
 
 class ScoreSettings(TypedDict, total=False):
@@ -115,9 +116,10 @@ def load_images(source: Images, rules: ImageRules) -> Many[LoadedImage]:
     def load(position: int) -> LoadedImage:
         return _at(position, sources[position], rules.load, "image")
 
-    if any(isinstance(sources[place], str | os.PathLike | bytes) for place in places):
-        with torch.no_grad():
-            loaded = side_by_side(load, places, torch.device("cpu"))
+    if len(places) > 1 and any(isinstance(sources[place], str | os.PathLike | bytes) for place in places):
+        # Decoders need none of torch's threads, and its lanes are not for callers who wait for their turn.
+        with ThreadPoolExecutor(min(len(places), _READERS), "image") as pool:
+            loaded = list(pool.map(load, places))
     else:  # what is in memory is only copied, by one thread at a time
         loaded = [load(place) for place in places]
     known = dict(zip(places, loaded, strict=True))
@@ -271,7 +273,13 @@ def check_threshold(threshold: float | None) -> float | None:
     """
     if threshold is None:
         return None
-    number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+    given: Any = threshold
+    number = isinstance(given, Real) and not isinstance(given, bool)  # numpy's numbers are real ones, too
     if not number or not 0 <= threshold <= 1:
-        raise InputError("the threshold is not a probability", value=threshold, limit="0 to 1")
+        raise InputError(
+            "the threshold is not a probability",
+            value=threshold,
+            limit="0 to 1",
+            remedy="Pass a number, or None for the checkpoint's own.",
+        )
     return float(threshold)

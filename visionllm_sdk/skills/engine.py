@@ -176,12 +176,12 @@ class Engine:
     def _activate(self, adapter: str | None) -> None:
         if self._rack is not None and adapter != self._adapter:
             self._rack.activate(adapter)
-        self._adapter = adapter
-        self.pictures.adapter = adapter
+        self._adapter = self.pointer.adapter = self.pictures.adapter = adapter
 
     def forget(self, adapter: str) -> None:
         """Drop what was read with an adapter."""
         self._sessions.pop(adapter, None)
+        self.pointer.forget(adapter)
 
     @torch.no_grad()
     def see(self, images: Sequence[LoadedImage], *, pointed: bool = False) -> list[TiledImage]:

@@ -60,6 +60,7 @@ class Gatherer:
             run: answers items of this key. If a batch fails, every item is tried by itself, so that an error
                 reaches its own caller only.
         """
+        hash(key)  # raises TypeError here, and not where nobody waits for it
         loop = asyncio.get_running_loop()
         waiting = _Waiting(key, item, run, loop, loop.create_future())
         with self._lock:
@@ -87,7 +88,7 @@ class Gatherer:
 def _outcomes(batch: Sequence[_Waiting]) -> list[tuple[Any, BaseException | None]]:
     try:
         results = batch[0].run([one.item for one in batch])
-        return [(result, None) for result in results]
+        return [(result, None) for _, result in zip(batch, results, strict=True)]
     except VisionLLMError as error:
         if len(batch) == 1:
             return [(None, error)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from visionllm_sdk.adapters import AdapterChoice, by_adapter, each_adapter
@@ -76,5 +76,11 @@ class SkillGroup:
 
 def _key(skill: str, settings: Mapping[str, Any]) -> tuple[Any, ...]:
     """Equal for calls that one batch can answer."""
-    values = ((name, tuple(v) if isinstance(v, list) else v) for name, v in sorted(settings.items()))
-    return (skill, *values)
+    return (skill, *((name, _plain(value)) for name, value in sorted(settings.items())))
+
+
+def _plain(value: Any) -> Hashable:
+    """Something that can be compared in the place of a setting, which may be wrong and of any type."""
+    if isinstance(value, list):
+        return tuple(map(_plain, value))
+    return value if isinstance(value, Hashable) else (type(value).__name__, repr(value))

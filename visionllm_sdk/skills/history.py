@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TypeAlias
 
 from visionllm_sdk.errors import InputError
@@ -55,6 +56,8 @@ class Conversation:
         images: of the whole conversation, in the order of the text.
         past: earlier turns, each with its number of images.
         new_images: how many of the images come with the message.
+        given: for every earlier turn, and last the message, where in `images` those stand that were given
+            with it, in that order; empty where nothing was moved, so that they are those of its turn.
         marks: region prompts of every earlier turn, and last of the message; empty if there are none.
     """
 
@@ -62,12 +65,23 @@ class Conversation:
     images: tuple[LoadedImage, ...]
     past: tuple[tuple[PastTurn, int], ...]
     new_images: int
+    given: tuple[tuple[int, ...], ...] = ()
     marks: tuple[tuple[Mark, ...], ...] = ()
 
     def question(self, turn: int) -> Parts:
         """What was asked in a turn, without its images; -1 is the message."""
         text = self.text if turn == -1 else check_message(self.past[turn][0].text)
         return question_with_regions(text, len(self.marks[turn]) if self.marks else 0)[0]
+
+    def own_images(self, turn: int) -> Sequence[int]:
+        """Where in `images` those of a turn stand, as its caller counts them; -1 is the message.
+
+        A turn without images of its own speaks of all before it.
+        """
+        counts = [*(count for _, count in self.past), self.new_images]
+        end = sum(counts[: turn + 1]) if turn >= 0 else len(self.images)
+        own = self.given[turn] if self.given else range(end - counts[turn], end)
+        return own or range(end)
 
     @property
     def image(self) -> LoadedImage | None:
@@ -95,16 +109,29 @@ def conversation(
     old = [each(turn.images, rules.load, f"turn {number}, image") for number, turn in enumerate(turns)]
     made = [each(_produced(turn), rules.load, f"turn {number}, picture") for number, turn in enumerate(turns)]
     shown = {picture.digest for pictures in made for picture in pictures}
+    message, sources = list(new), [list(some) for some in old]
     new = [image for image in new if image.digest not in shown]
     old, new = _placed(new, turns, old)
     for number, pictures in enumerate(made):
         (old[number + 1] if number + 1 < len(old) else new)[:0] = pictures
+    ends = list(accumulate(map(len, old)))
+    everything = (*(image for some in old for image in some), *new)
     return Conversation(
         text=check_message(text),
-        images=(*(image for some in old for image in some), *new),
+        images=everything,
+        given=(
+            *(_places(some, everything[:end]) for some, end in zip(sources, ends, strict=True)),
+            _places(message, everything),
+        ),
         past=tuple((turn, len(some)) for turn, some in zip(turns, old, strict=True)),
         new_images=len(new),
     )
+
+
+def _places(given: Sequence[LoadedImage], images: Sequence[LoadedImage]) -> tuple[int, ...]:
+    """Where images stand among others, the last of equal ones."""
+    last = {image.digest: place for place, image in enumerate(images)}
+    return tuple(last[image.digest] for image in given)
 
 
 def _placed(
@@ -118,8 +145,11 @@ def _placed(
     old, new = [list(images) for images in own], list[LoadedImage]()
     for image in given:
         saw = (turn for turn, digests in enumerate(seen) if digests and image.digest in digests)
-        first = None if image.digest in known else next(saw, None)
-        (new if first is None else old[first]).append(image)
+        first = next(saw, None)
+        if first is None:
+            new.append(image)
+        elif image.digest not in known:
+            old[first].append(image)
     return old, new
 
 

@@ -31,54 +31,55 @@ def mark(talk: Conversation, regions: Any) -> Conversation:
         RegionError: a region without an image, or one that does not fit it.
         InputError: a question whose slots do not fit its regions.
     """
-    first, marks = 0, list[tuple[Mark, ...]]()
-    for number, (past, count) in enumerate(talk.past):
+    marks = list[tuple[Mark, ...]]()
+    for number, (past, _) in enumerate(talk.past):
         try:
-            marks.append(_marks(past.regions, talk, first, count))
+            marks.append(_marks(past.regions, talk, number))
             question_with_regions(past.text, len(marks[-1]))
         except InputError as error:
             raise error.at(f"turn {number}") from error
-        first += count
-    marks.append(_marks(regions, talk, first, talk.new_images))
+    marks.append(_marks(regions, talk, -1))
     question_with_regions(talk.text, len(marks[-1]))
     return replace(talk, marks=tuple(marks)) if any(marks) else talk
 
 
-def _marks(regions: Any, talk: Conversation, first: int, count: int) -> tuple[Mark, ...]:
-    """The checked regions of a turn whose images are `count` ones from the `first` on."""
+def _marks(regions: Any, talk: Conversation, turn: int) -> tuple[Mark, ...]:
+    """The checked regions of a turn; -1 is the message."""
     if regions is None:
         return ()
     given = regions if isinstance(regions, list | tuple) else (regions,)
     marks: list[Mark] = []
     for number, region in enumerate(given):
         try:
-            marks.append(mark_in(region, talk.images, first, count))
+            marks.append(mark_in(region, talk.images, talk.own_images(turn)))
         except InputError as error:
             raise error.at(f"region {number}") from error
     return tuple(marks)
 
 
-def mark_in(region: Region | RegionBlock, images: Sequence[LoadedImage], first: int, count: int) -> Mark:
-    """A region prompt of a message whose `count` images are those from the `first` on.
+def mark_in(region: Region | RegionBlock, images: Sequence[LoadedImage], places: Sequence[int]) -> Mark:
+    """A region prompt of a message.
 
-    Without images of its own, a message speaks of those before it.
+    Args:
+        region: the prompt; a block counts the images of its message, any other lies in the last of them.
+        images: of the whole conversation.
+        places: where among them those stand that the message speaks of.
 
     Raises:
         RegionError: there is no such image, or the region does not fit it.
     """
     wanted = region.image if isinstance(region, RegionBlock) else None
     region = region.region if isinstance(region, RegionBlock) else region
-    start, there = (first, count) if count else (0, first)
-    if not there:
+    if not places:
         raise RegionError("there is no image to mark a region in", remedy="Pass the image, too.")
-    if wanted is not None and wanted >= there:
+    if wanted is not None and wanted >= len(places):
         raise RegionError(
             "a region lies in an image that is not there",
             value=wanted,
-            limit=f"0 to {there - 1}",
+            limit=f"0 to {len(places) - 1}",
             remedy="Count the images of its message from 0, or leave it out for the last one.",
         )
-    place = start + (there - 1 if wanted is None else wanted)
+    place = places[-1 if wanted is None else wanted]
     image = images[place]
     return Mark(place, check_region(region, (image.width, image.height)))
 

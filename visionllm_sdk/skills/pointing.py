@@ -38,12 +38,20 @@ class Place:
 class Pointer:
     """Encodes region prompts; thumbnails' feature maps and embeddings are kept, the least used go first.
 
+    An adapter may change the region encoder, so that embeddings belong to the one that is active; the feature
+    maps come from the vision encoder, which no adapter changes.
+
     Args:
         core: the model.
         side: of a tile in pixels.
         max_stretch: of thumbnails, see :func:`visionllm_sdk.model.tiling.canvas_of`.
-        max_bytes: memory of feature maps; embeddings get as much again.
+        max_bytes: memory of feature maps; embeddings get as much again, with every adapter.
+
+    Attributes:
+        adapter: the one that is active.
     """
+
+    adapter: str | None = None
 
     def __init__(
         self,
@@ -57,7 +65,12 @@ class Pointer:
         self._side = side
         self._max_stretch = max_stretch
         self._levels = _Store(max_bytes)
-        self._embeddings = _Store(max_bytes)
+        self._max_bytes = max_bytes
+        self._embeddings: dict[str | None, _Store] = {}
+
+    def forget(self, adapter: str) -> None:
+        """Drop what was encoded with an adapter."""
+        self._embeddings.pop(adapter, None)
 
     def keep(self, image: TiledImage, features: VisionFeatures) -> None:
         """Keep the feature maps of an image's thumbnail, which is its last tile."""
@@ -76,7 +89,8 @@ class Pointer:
         ]
         masks = [one.mask for one in marked]
         keys = [_key(one.image, mask) for one, mask in zip(places, masks, strict=True)]
-        found = {key: self._embeddings.get(key) for key in keys}
+        kept = self._embeddings.setdefault(self.adapter, _Store(self._max_bytes))
+        found = {key: kept.get(key) for key in keys}
         missing = {key: at for at, key in enumerate(keys) if found[key] is None}
         fresh = list(missing.items())
         for start in range(0, len(fresh), _REGIONS_AT_ONCE):
@@ -84,7 +98,7 @@ class Pointer:
             embedded = self._encode([places[at].image for _, at in part], [marked[at] for _, at in part])
             for (key, _), one in zip(part, embedded, strict=True):
                 found[key] = (one.clone(),)
-                self._embeddings.put(key, (one.clone(),))
+                kept.put(key, (one.clone(),))
         return [
             replace(one, embedding=entry[0])
             for one, key in zip(marked, keys, strict=True)

@@ -118,8 +118,8 @@ def _requests(
 ) -> list[Perception]:
     """What is asked of every image."""
     count = len(images.items)
-    wanted = _given(labels, count, single=images.single, word="label lists")
-    named = _given(keypoints, count, single=images.single, word="keypoint lists")
+    wanted = per_image(labels, count, single=images.single, nested=True, word="label lists")
+    named = _keypoints_of(keypoints, count, single=images.single)
     return [
         Perception(
             image=image,
@@ -158,8 +158,8 @@ def check_keypoints(keypoints: Any) -> tuple[str, ...]:
     return tuple(each(names, lambda name: check_phrase(name, "a keypoint name"), "keypoint"))
 
 
-def _given(values: Any, count: int, *, single: bool, word: str) -> list[Any]:
-    """What each image is asked; a list of set names as long as the list of images is one for each."""
+def _keypoints_of(given: Any, count: int, *, single: bool) -> list[Any]:
+    """The keypoints of each image; a list of set names as long as the list of images is one for each."""
     sets: Sequence[str] = tuple(KEYPOINT_SETS)
-    of_sets = is_many(values) and bool(values) and all(isinstance(v, str) and v in sets for v in values)
-    return per_image(values, count, single=single, nested=not of_sets, word=word)
+    of_sets = is_many(given) and bool(given) and all(isinstance(v, str) and v in sets for v in given)
+    return per_image(given, count, single=single, nested=not of_sets, word="keypoint lists")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, TypeVar, Unpack, overload
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeVar, Unpack, overload
 
 from visionllm_sdk.adapters import AdapterChoice, by_adapter, each_adapter
 from visionllm_sdk.errors import InputError
+from visionllm_sdk.generation import CancelToken, GenerationOptions
 from visionllm_sdk.images import ImageSource
 from visionllm_sdk.results import Answer, Reply
 from visionllm_sdk.skills import talk
@@ -23,6 +24,13 @@ from visionllm_sdk.skills.talk import TalkEvent
 S = TypeVar("S", bound=ImageSource)
 _UNLIKE = frozenset(("options", "cancel", "regions"))
 """Settings that belong to one message, so that it shares no batch."""
+_KINDS: Final[Mapping[str, tuple[type, str]]] = {
+    "system": (str, "a string"),
+    "force": (str, "one routing token or skill, such as 'detect'"),
+    "options": (GenerationOptions, "GenerationOptions(...)"),
+    "cancel": (CancelToken, "CancelToken()"),
+}
+"""What some settings have to be, and how that is said."""
 
 
 class SpeakingSkills(SkillGroup):
@@ -174,9 +182,11 @@ class SpeakingSkills(SkillGroup):
 
         Raises:
             ImageError: an image that cannot be used.
-            InputError: an empty message, an unknown token, or a request to look where there is no image.
+            InputError: an empty message, an unknown token, a setting of the wrong kind, or a request to look
+                where there is no image.
             LimitError: more text and images than the model can read.
         """
+        _check_kinds(settings)
         chosen = talk_settings(self.engine, settings)
         if not is_many(text):
             message = mark(conversation(text, images, history, self.rules), settings.get("regions"))
@@ -209,6 +219,7 @@ class SpeakingSkills(SkillGroup):
         self, text: Any, images: Any = (), history: Any = (), **settings: Unpack[ChatSettings]
     ) -> Any:
         """As :meth:`chat`, without blocking the event loop."""
+        _check_kinds(settings)  # here already: messages that wait together are told apart by their settings
         alone = is_many(text) or bool(_UNLIKE & settings.keys())
         return await self._perform(self.chat, (text, images, history), settings, alone=alone)
 
@@ -219,6 +230,7 @@ class SpeakingSkills(SkillGroup):
 
         Closing the iterator stops the model. Arguments and errors are those of :meth:`chat`.
         """
+        _check_kinds(settings)
         message = mark(conversation(text, images, history, self.rules), settings.get("regions"))
         events = talk.stream(self.engine, message, talk_settings(self.engine, settings))
         return paced(self.engine, _one_adapter(settings), events)
@@ -230,6 +242,32 @@ class SpeakingSkills(SkillGroup):
         events = self.stream(text, images, history, **settings)
         while (event := await asyncio.to_thread(next, events, None)) is not None:
             yield event
+
+
+def _check_kinds(settings: ChatSettings) -> None:
+    """Refuse settings of a wrong kind; what they say is checked by `talk_settings`.
+
+    Raises:
+        InputError: such a setting.
+    """
+    for name, (kind, limit) in _KINDS.items():
+        value = settings.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise _wrong_kind(name, value, limit)
+    forbid: Any = settings.get("forbid")
+    if forbid is not None and not (
+        isinstance(forbid, Collection) and all(isinstance(name, str) for name in forbid)
+    ):
+        raise _wrong_kind("forbid", forbid, "a routing token or skill, or a list of these")
+
+
+def _wrong_kind(name: str, value: object, limit: str) -> InputError:
+    return InputError(
+        f"the setting {name} is of the wrong kind",
+        value=value,
+        limit=limit,
+        remedy=f"Pass what is allowed, or leave {name} out.",
+    )
 
 
 def _one_adapter(settings: ChatSettings) -> str | None:

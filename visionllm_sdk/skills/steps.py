@@ -213,11 +213,12 @@ def reply_of(
 ) -> Reply:
     """The typed reply; its words are those of the closing sentence where there is one."""
     last = ending or draft
+    cut = draft.finish in ("length", "calls", "cancelled")  # a whole closing sentence does not tell it
     patches = sum(image.tiles for image in question.images) * engine.model.core.tokens_per_tile
     return Reply(
         text=last.text.strip(),
         calls=tuple(calls),
-        finish_reason=_FINISH[last.finish],
+        finish_reason=_FINISH[draft.finish if cut else last.finish],
         usage=Usage(
             input_tokens=draft.prompt_tokens,
             image_tokens=patches,

@@ -42,14 +42,14 @@ def test_generate_writes_pictures_with_what_made_them(
 def test_edit_keeps_the_size_and_can_leave_out_the_record(
     drawing_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source, target = tmp_path / "source.png", tmp_path / "edited.png"
+    source, target = tmp_path / "source.png", tmp_path / "edited [red].png"
     Image.new("RGB", (50, 40), "red").save(source)
     line = ["edit", str(source), "make it blue", "--save", str(target), "--no-metadata", "--seed", "1"]
     assert run([*line, "--model", str(drawing_checkpoint)]) == 0
     with Image.open(target) as picture:
         assert picture.size == (50, 40)
     assert b"make it blue" not in target.read_bytes()
-    assert "(seed 1)" in capsys.readouterr().err
+    assert "edited [red].png (seed 1)" in capsys.readouterr().err
 
 
 def test_targets_are_checked_before_the_model_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:

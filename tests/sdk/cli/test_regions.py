@@ -64,6 +64,21 @@ def test_ask_about_regions(scene: str, capsys: Captured) -> None:
     assert isinstance(revive(json.loads(capsys.readouterr().out)), Answer)
 
 
+def test_of_many_images_the_one_that_a_region_does_not_fit_is_named(
+    scene: str, tmp_path: Path, capsys: Captured
+) -> None:
+    small = tmp_path / "small.png"
+    Image.new("RGB", (8, 8)).save(small)
+    words = ["segment", *[scene] * 16, str(small), "-r", "point:20,20", "--model", "nowhere"]
+    assert run(words) == 2
+    assert f"{small}: region 0: the point lies outside the image" in capsys.readouterr().err
+
+
+def test_a_region_of_a_question_is_checked_before_the_model_is_loaded(scene: str, capsys: Captured) -> None:
+    assert run(["ask", scene, "What is <region>?", "-r", "point:99,1", "--model", "nowhere"]) == 2
+    assert "region 0: the point lies outside the image" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -13,6 +13,7 @@ from PIL import Image
 
 from visionllm_sdk.cli import calls, show
 from visionllm_sdk.cli.entry import run
+from visionllm_sdk.errors import InputError
 from visionllm_sdk.results import (
     Box,
     Detection,
@@ -157,6 +158,7 @@ def test_a_conversation_fetches_urls_where_allowed(
         (["chat", "Hi", "-i", "SCENE", "-s", "."], "such as picture.png"),
         (["chat", "Hi", "-i", "SCENE", "-s", "said.gif"], "format is unknown"),
         (["generate", "a ring", "-s", "ring.gif"], "format is unknown"),
+        (["detect", "SCENE", "-l", "star", "-s", "found.xbm"], "format is unknown"),
         (["edit", "SCENE", "make it blue", "-s", "."], "such as picture.png"),
     ],
 )
@@ -168,6 +170,22 @@ def test_targets_are_refused_before_the_model_is_loaded(
     given = [argument.replace("SCENE", scene) for argument in arguments]
     assert run([*given, "--model", "nowhere"]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", ["xbm", "msp", "palm", "h5", "wmf", "bufr", "blp"])
+def test_formats_without_colours_and_those_only_read_are_refused(ending: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="format is unknown"):
+        show.check_target(tmp_path / f"found.{ending}")
+
+
+def test_what_passes_the_check_can_be_written(tmp_path: Path) -> None:
+    for ending in Image.registered_extensions():
+        target = tmp_path / f"found{ending}"
+        try:
+            show.check_target(target)
+        except InputError:
+            continue
+        Image.new("RGB", (60, 40)).save(target)
 
 
 @pytest.mark.parametrize(("name", "images"), [("", 1), ("", 2), ("new/folder", 2), ("new/found.gif", 1)])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -36,11 +38,78 @@ def test_outcomes_keep_their_order_and_lanes_compute_with_one_thread() -> None:
         found = side_by_side(work, range(6), CPU)
     assert found == [(number, 1, False) for number in range(6)]
     assert torch.get_num_threads() == 2
-    fresh: list[int] = []
-    thread = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
+    assert threads_of_another() == 2
+
+
+def threads_of_another() -> int:
+    """With how many threads one computes that begins now."""
+    found: list[int] = []
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
     thread.start()
     thread.join()
-    assert fresh == [2]
+    return found[0]
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_who_begins_to_compute_beside_lanes_has_all_threads() -> None:
+    with torch.no_grad():
+        assert side_by_side(lambda _: threads_of_another(), range(4), CPU) == [2] * 4
+
+
+def test_lanes_in_lanes_leave_the_common_number_alone() -> None:
+    def inner(_: int) -> tuple[int, int]:
+        return torch.get_num_threads(), threads_of_another()
+
+    def outer(number: int) -> tuple[list[tuple[int, int]], int, int]:
+        if number:  # while further lanes start, their number is the common one for an instant
+            alone.wait(20)
+        found = side_by_side(inner, range(2), CPU), torch.get_num_threads(), threads_of_another()
+        alone.set()
+        return found
+
+    before, alone = torch.get_num_threads(), threading.Event()
+    torch.set_num_threads(8)
+    try:
+        with torch.no_grad():
+            assert side_by_side(outer, range(2), CPU) == [([(2, 8)] * 2, 4, 8)] * 2
+        assert torch.get_num_threads() == threads_of_another() == 8
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_number_that_is_set_beside_lanes_stays() -> None:
+    def work(number: int) -> None:
+        if not number:
+            thread = threading.Thread(target=torch.set_num_threads, args=(3,))
+            thread.start()
+            thread.join()
+
+    with torch.no_grad():
+        side_by_side(work, range(2), CPU)
+        assert threads_of_another() == 3
+        side_by_side(lambda _: None, range(2), CPU)
+    assert threads_of_another() == 3  # also after lanes of one who has had two all along
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_lanes_that_cannot_start_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    submit, asked = ThreadPoolExecutor.submit, list[int]()
+
+    def fail(pool: ThreadPoolExecutor, *work: Any) -> Any:
+        asked.append(1)
+        if len(asked) == 3:  # the first asks for the common number, the second has started a lane
+            raise RuntimeError("can't start new thread")
+        return submit(pool, *work)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", fail)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="new thread"):
+        side_by_side(lambda _: None, range(2), CPU)
+    monkeypatch.undo()
+    assert torch.get_num_threads() == threads_of_another() == 2
+    with torch.no_grad():
+        assert side_by_side(lambda number: number, range(2), CPU) == [0, 1]
 
 
 @pytest.mark.usefixtures("two_threads")
