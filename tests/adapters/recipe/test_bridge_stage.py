@@ -35,6 +35,7 @@ def test_tokens_of_things() -> None:
     assert torch.equal(taken[0], taken[1])
 
 
+@pytest.mark.slow
 def test_a_bridge_comes_near_to_what_the_finished_model_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

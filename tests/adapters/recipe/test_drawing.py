@@ -136,7 +136,7 @@ def test_training_blurs_where_but_not_what() -> None:
     assert (off > 0.01).sum() > 16
 
 
-@pytest.mark.parametrize("editing", [False, True])
+@pytest.mark.parametrize("editing", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_training_goes_on_where_it_stopped(
     tmp_path: Path, editing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,7 @@ def test_too_little_to_tell_or_too_much_to_believe() -> None:
     assert shift_between([6.0] * 8, [-6.0] * 8) == 3.0
 
 
+@pytest.mark.slow
 def test_a_shift_moves_the_scores_of_the_model_by_so_much(tmp_path: Path) -> None:
     vlm = VisionLLM.from_pretrained()
     before = kept_scores(vlm, tmp_path / "scores.json")

@@ -36,7 +36,9 @@ def asked(model: Model, kind: str, seed: int, *, judged: bool = True) -> Example
 
 
 @pytest.mark.parametrize("kind", MARKED)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
+)
 def test_every_call_is_learnt_from_and_every_mark_lies_in_its_picture(
     model: Model, kind: str, seed: int
 ) -> None:
