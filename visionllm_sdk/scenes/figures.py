@@ -11,7 +11,8 @@ drawn around every part, "contour" around them all together, and "silhouette" is
 
 A dog's build may name half the thickness of its trunk and muzzle (shares of the head's radius), of its
 paws and tail (shares of half a limb's width), the size of its ear, how far its tail curls (degrees), and
-whether its eye is a mere dot.
+whether its eye is a mere dot. That of a person seen from the side may name how much darker the far limbs are,
+how long the feet and how thick the trunk (shares of half a limb's width).
 """
 
 from __future__ import annotations
@@ -101,22 +102,24 @@ def parts(kind: str, figure: Figure) -> list[Part]:
 def _person_parts(figure: Figure) -> list[Part]:
     at, wear, limb = figure.joints, figure.colours, figure.limb / 2
     head, radius = figure.head, figure.head_radius
-    sleeve = shifted(wear["shirt"], -0.1 if max(wear["shirt"]) > 80 else 0.12)
     middle = _middle(at["left_shoulder"], at["right_shoulder"])
     # Who looks to the picture's right shows the right side.
-    sides = ("left", "right") if at["nose"][0] - head[0] > radius / 2 else ("right", "left")
+    ahead = (at["nose"][0] - head[0]) / radius
+    far, near = ("left", "right") if ahead > 0.5 else ("right", "left")
+    sideways = abs(ahead) > 0.5
+    dimmed = {far: figure.build.get("far", 0.0)} if sideways else {}
+    arms = {side: _dimmed(_person_arm(figure, side), dimmed.get(side, 0.0)) for side in (far, near)}
     painted = _hanging_hair(figure, middle)
-    for side in sides:
-        painted += _person_leg(figure, side)
+    if sideways:
+        painted += arms.pop(far)
+    for side in (far, near):
+        painted += _dimmed(_person_leg(figure, side, ahead), dimmed.get(side, 0.0))
     trunk = (at["left_shoulder"], at["right_shoulder"], at["right_hip"], at["left_hip"])
     painted.append(Part((middle, head), limb * 0.9, wear["skin"]))
     painted += _skirt(figure)
-    painted.append(Part(trunk, limb * 0.8, wear["shirt"], filled=True))
-    for side in sides:
-        shoulder, elbow, wrist = (at[f"{side}_{name}"] for name in ("shoulder", "elbow", "wrist"))
-        painted.append(Part((elbow, wrist), limb * 0.75, wear.get("cuffs", wear["skin"])))
-        painted.append(Part((wrist,), limb * 1.05, wear["skin"]))
-        painted.append(Part((shoulder, elbow), limb * 0.9, sleeve))
+    painted.append(Part(trunk, limb * figure.build.get("trunk", 0.8), wear["shirt"], filled=True))
+    for arm in arms.values():
+        painted += arm
     ears = shifted(wear["skin"], -0.08)
     crown = (head[0] + (head[0] - middle[0]) * 0.22, head[1] + (head[1] - middle[1]) * 0.22)
     painted += [Part((at[f"{side}_ear"],), radius * 0.24, ears) for side in ("left", "right")]
@@ -125,13 +128,31 @@ def _person_parts(figure: Figure) -> list[Part]:
     return painted + _eyes(at, radius) + [Part((at["nose"],), radius * 0.13, shifted(wear["skin"], -0.25))]
 
 
-def _person_leg(figure: Figure, side: str) -> list[Part]:
+def _person_arm(figure: Figure, side: str) -> list[Part]:
+    wear, limb = figure.colours, figure.limb / 2
+    sleeve = shifted(wear["shirt"], -0.1 if max(wear["shirt"]) > 80 else 0.12)
+    shoulder, elbow, wrist = (figure.joints[f"{side}_{name}"] for name in ("shoulder", "elbow", "wrist"))
+    return [
+        Part((elbow, wrist), limb * 0.75, wear.get("cuffs", wear["skin"])),
+        Part((wrist,), limb * 1.05, wear["skin"]),
+        Part((shoulder, elbow), limb * 0.9, sleeve),
+    ]
+
+
+def _person_leg(figure: Figure, side: str, ahead: float) -> list[Part]:
     wear, limb = figure.colours, figure.limb / 2
     hip, knee, ankle = (figure.joints[f"{side}_{name}"] for name in ("hip", "knee", "ankle"))
-    painted = [Part((hip, knee, ankle), limb, wear["trousers"]), Part((ankle,), limb * 1.3, wear["shoes"])]
+    toe = math.copysign(figure.build.get("toe", 0.0), ahead) * limb
+    foot = (ankle, (ankle[0] + toe, ankle[1])) if toe else (ankle,)
+    painted = [Part((hip, knee, ankle), limb, wear["trousers"]), Part(foot, limb * 1.3, wear["shoes"])]
     if "shorts" in wear:
         painted.append(Part((hip, _towards(hip, knee, 0.8)), limb * 1.1, wear["shorts"]))
     return painted
+
+
+def _dimmed(painted: list[Part], amount: float) -> list[Part]:
+    """The parts in a deeper shade, as what lies farther away."""
+    return [part._replace(rgb=shifted(part.rgb, -amount)) for part in painted] if amount else painted
 
 
 def _hanging_hair(figure: Figure, middle: Point) -> list[Part]:

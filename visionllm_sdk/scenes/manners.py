@@ -182,7 +182,11 @@ def _sideways(figure: Figure, dice: Dice) -> Figure:
         elbow, knee = step(shoulder, facing * swing, 0.15), step(hip, facing * thigh, 0.22)
         _limbs(at, side, (shoulder, elbow, step(elbow, facing * (swing + dice.uniform(0, 65)), 0.145)))
         _limbs(at, side, (hip, knee, step(knee, facing * shin, 0.22)), leg=True)
-    return _headed(figure, at, neck, (facing * 0.075, 0.015))
+    build = {"trunk": dice.uniform(0.8, 1.8), "toe": dice.uniform(0.5, 2.2)}
+    if dice.chance(0.6):
+        build["far"] = dice.uniform(0.05, 0.3)
+    build = {name: round(value, 3) for name, value in build.items()}
+    return _headed(figure, at, neck, (facing * 0.075, 0.015)).model_copy(update={"build": build})
 
 
 def _limbs(at: dict[str, Point], side: str, points: tuple[Point, Point, Point], *, leg: bool = False) -> None:

@@ -68,7 +68,7 @@ class Figure(_Part):
         limb: width of a limb in pixels.
         tail: tip of the tail (dogs).
         colours: what each part wears; see `visionllm_sdk.scenes.figures`.
-        build: measures of a dog that differ from the usual ones; see `visionllm_sdk.scenes.figures`.
+        build: measures that differ from the usual ones; see `visionllm_sdk.scenes.figures`.
     """
 
     joints: dict[str, Point]

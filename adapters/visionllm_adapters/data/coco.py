@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,7 @@ from visionllm_adapters.data.records import DataSet, Record, Reference, Thing, T
 from visionllm_sdk.errors import DataError
 
 _LISTS = ("images", "annotations", "categories", "refs")
+_IDS = ("id", "image_id", "category_id", "ann_id", "file_name", "split")
 _EXPRESSIONS = ("expression", "expressions", "sentences", "caption", "captions")
 EXPORTED: Final = "_annotations.coco.json"
 """What annotations are called in an export that has a folder for each split."""
@@ -45,7 +46,7 @@ def read_coco(path: Path, images: Path | None = None, *, data: Any = None, split
         split: which refs, where they name one.
 
     Raises:
-        DataError: the file is not COCO JSON.
+        DataError: the file is not COCO JSON, or its refs are all of other splits.
     """
     content = read_json(path) if data is None else data
     if not is_coco(content):
@@ -57,6 +58,13 @@ def read_coco(path: Path, images: Path | None = None, *, data: Any = None, split
         if part in {"images", "annotations"} or entries is not None:
             _check_entries(entries, part, path)
     return _CocoReader(content, path, images or path.parent, split).read()
+
+
+def has_refs(path: Path, split: str) -> bool:
+    """Whether a JSON file has refs of a split, as RefCOCO's are."""
+    content = read_json(path)
+    refs = content.get("refs") if is_coco(content) else None
+    return isinstance(refs, list) and any(isinstance(r, Mapping) and r.get("split") == split for r in refs)
 
 
 def is_export(source: Path) -> bool:
@@ -100,6 +108,15 @@ def _check_entries(entries: Any, part: str, path: Path) -> None:
             limit='[{"id": 1, ...}, ...]',
             remedy=f"Correct {path.name}.",
         )
+    for entry in entries:
+        for key in _IDS:
+            if not isinstance(entry.get(key), Hashable):
+                raise DataError(
+                    f"`{key}` of an entry of `{part}` is neither a number nor text",
+                    value=str(entry[key])[:80],
+                    limit='"id": 1',
+                    remedy=f"Correct {path.name}.",
+                )
 
 
 class _CocoReader:
@@ -117,14 +134,9 @@ class _CocoReader:
             )
         categories = [c for c in categories if c not in nameless]
         self.names = {c["id"]: str(c["name"]) for c in categories}
-        self.keypoints = {
-            str(c["name"]): tuple(map(str, c["keypoints"])) for c in categories if c.get("keypoints")
-        }
-        self.skeletons = {
-            str(c["name"]): _bones(c, self.faults)
-            for c in categories
-            if c.get("keypoints") and c.get("skeleton")
-        }
+        posed = [c for c in categories if c.get("keypoints") and _names_keypoints(c, self.faults)]
+        self.keypoints = {str(c["name"]): tuple(map(str, c["keypoints"])) for c in posed}
+        self.skeletons = {str(c["name"]): _bones(c, self.faults) for c in posed if c.get("skeleton")}
         refs = content.get("refs") or []
         own = self._of_split(refs, split)
         self.chosen = self._images_of(own) if any("split" in ref for ref in refs) else None
@@ -135,8 +147,12 @@ class _CocoReader:
     def _of_split(self, refs: list[Mapping[str, Any]], split: str) -> list[Mapping[str, Any]]:
         own = [ref for ref in refs if ref.get("split", split) == split]
         if refs and not own:
-            others = ", ".join(sorted({str(ref["split"]) for ref in refs}))
-            self.faults.warning(self.path.name, "split empty", f"no ref is of {split!r}, but of {others}")
+            raise DataError(
+                f"the refs have no split {split!r}",
+                value=str(self.path),
+                limit=", ".join(sorted({str(ref["split"]) for ref in refs})),
+                remedy="Name one of these.",
+            )
         return own
 
     def _images_of(self, refs: list[Mapping[str, Any]]) -> set[Any]:
@@ -256,6 +272,17 @@ def _expressions_of(entry: Mapping[str, Any]) -> list[str]:
             text = one.get("sent", one.get("raw")) if isinstance(one, Mapping) else one
             texts += [" ".join(text.split())] if isinstance(text, str) and text.strip() else []
     return list(dict.fromkeys(texts))
+
+
+def _names_keypoints(category: Mapping[str, Any], faults: Faults) -> bool:
+    """Whether a category's keypoints are a list of names, all unlike; False with a fault."""
+    names = category["keypoints"]
+    fits = isinstance(names, list) and all(isinstance(name, str | int) for name in names)
+    if not fits or len(set(map(str, names))) < len(names):
+        problem = f"{str(names)[:80]} is no list of unlike names"
+        faults.error(f"category {category['id']}", "keypoints malformed", problem)
+        return False
+    return True
 
 
 def _bones(category: Mapping[str, Any], faults: Faults) -> tuple[tuple[str, str], ...]:

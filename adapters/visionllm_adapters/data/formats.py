@@ -64,6 +64,8 @@ def has_own_split(source: str | os.PathLike[str], split: str = "val") -> bool:
         return hub.has_split(path, split)
     if path.is_dir() and not _is_yolo(path) and coco.is_export(path):
         return coco.has_split(path, split)
+    if path.suffix == ".json" and path.is_file():
+        return coco.has_refs(path, split)
     described = path.suffix in {".yaml", ".yml"} and path.is_file()
     return (described or path.is_dir()) and yolo.has_split(path, split)
 

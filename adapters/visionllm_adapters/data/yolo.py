@@ -41,7 +41,7 @@ def read_yolo(source: Path, *, split: str = "train") -> DataSet:
     description, root = _description(source)
     names = _names(description, root)
     faults = Faults()
-    shape = description.get("kpt_shape")
+    shape = _shape(description, root)
     records = []
     for path in _pictures_of(description, root, split):
         record = _record(path, root, names, shape, faults)
@@ -55,6 +55,22 @@ def read_yolo(source: Path, *, split: str = "train") -> DataSet:
         keypoints=_keypoints(description, names, shape, root) if shape else {},
         faults=tuple(faults.found),
     )
+
+
+def _shape(description: Mapping[str, Any], root: Path) -> list[int] | None:
+    """`kpt_shape`: number of keypoints, and of numbers for each; None where there are none."""
+    said = description.get("kpt_shape")
+    if said is None:
+        return None
+    whole = isinstance(said, list) and all(isinstance(one, int) for one in said)
+    if not whole or len(said) != 2 or said[0] < 1 or said[1] not in {2, 3}:
+        raise DataError(
+            "`kpt_shape` does not tell number and dimensions of the keypoints",
+            value=f"{said}"[:80],
+            limit="[17, 3], or [17, 2] without visibility",
+            remedy=f"Correct the description in {root}.",
+        )
+    return said
 
 
 def _keypoints(
@@ -97,10 +113,21 @@ def _description(source: Path) -> tuple[Mapping[str, Any], Path]:
         raise DataError(f"the description cannot be read: {error}", value=str(path)) from error
     if not isinstance(content, Mapping):
         raise DataError("the description holds no names", value=str(path), limit="a mapping")
-    base = Path(content["path"]) if content.get("path") else Path()
+    base = Path(_text(content["path"], "path", path)) if content.get("path") else Path()
     return content, base if base.is_absolute() and base.is_dir() else path.parent / (
         base if (path.parent / base).is_dir() else Path()
     )
+
+
+def _text(value: Any, key: str, place: Path) -> str:
+    if not isinstance(value, str):
+        raise DataError(
+            f"`{key}` of the description does not name a place",
+            value=f"{value}"[:80],
+            limit="text, or for a split a list of it",
+            remedy=f"Correct {place}.",
+        )
+    return value
 
 
 def _names(description: Mapping[str, Any], root: Path) -> dict[int, str]:
@@ -129,7 +156,8 @@ def _names(description: Mapping[str, Any], root: Path) -> dict[int, str]:
 def _pictures_of(description: Mapping[str, Any], root: Path, split: str) -> list[Path]:
     """Pictures of the places that are named for a split, or of the first usual place that has any."""
     said = description.get(split)
-    named = [said] if isinstance(said, str) else list(said or [])
+    listed = said if isinstance(said, list) else [said] if said else []
+    named = [_text(place, split, root) for place in listed]
     places = [_place(root, place) for place in named] or [root / "images" / split, root / split / "images"]
     found = [pictures for place in places if (pictures := _pictures(place))]
     if not named and split == "train":

@@ -23,7 +23,7 @@ from visionllm_tools.pose.targets import ImagePoses, PoseTargets
 
 _ASPECTS: Final = (1.0, 1.0, 4 / 3, 4 / 3, 3 / 4, 1.5, 2 / 3, 2.0, 0.5, 3.0, 1 / 3)
 _OWN_SET: Final = {"person": COCO, "dog": AP10K}
-_FIGURES: Final = SceneOptions(figures=0.6, objects=(1, 5), figure_extent=(0.26, 0.85), manners=0.4)
+_FIGURES: Final = SceneOptions(figures=0.6, objects=(1, 5), figure_extent=(0.26, 0.85), manners=0.5)
 _CLUTTERED: Final = _FIGURES.model_copy(update={"backgrounds": ("clutter",), "effects": 0.3})
 _CLUTTER: Final = 0.25
 _STRANGE: Final = "anything else"
@@ -114,7 +114,10 @@ def draw_batch(rng: Random, seeds: Sequence[int], *, sides: tuple[int, int], are
         ratio = min(3.0, max(1 / 3, aspect * rng.uniform(0.93, 1.07)))
         size = round(side * max(1.0, ratio)), round(side * max(1.0, 1 / ratio))
         scale = rng.choice((1.0, rng.uniform(0.5, 2.2)))
-        width, height = (min(640, max(96, round(v * scale))) for v in size)
+        stretch = rng.uniform(0.93, 1.07) if scale != 1.0 else 1.0
+        width, height = (
+            min(640, max(96, round(v * scale * s))) for v, s in zip(size, (stretch, 1 / stretch), strict=True)
+        )
         options = _CLUTTERED if rng.random() < _CLUTTER else _FIGURES
         scene = draw_figures(seed, (width, height), options=options)
         if (width, height) != size:
@@ -137,7 +140,8 @@ def questions(scenes: Sequence[Scene], rng: Random) -> list[Question]:
 def _question(scene: Scene, rng: Random, classes: int, names: int) -> Question:
     kinds = [*CLASSES, _STRANGE]
     there = sorted({figure.kind for figure in scene.figures})
-    first = rng.choice(there) if there and rng.random() < 0.85 else rng.choice(kinds)
+    away = [kind for kind in kinds if kind not in there]
+    first = rng.choice(there) if there and rng.random() < 0.75 else rng.choice(away or kinds)
     rest = [kind for kind in kinds if kind != first]
     chosen = [first, *rng.sample(rest, classes - 1)]
     rng.shuffle(chosen)

@@ -45,6 +45,28 @@ def test_the_sound_bones_of_a_skeleton_stay(write: Write, pictures: Path) -> Non
     assert data.skeletons == {"cup": (("foot", "rim"),)}
 
 
+@pytest.mark.parametrize("names", ["rim", {"rim": 1}, [["rim"], ["foot"]], ["rim", "rim"], 3])
+def test_keypoints_of_a_category_that_are_no_names_are_a_fault(
+    write: Write, pictures: Path, names: Any
+) -> None:
+    cup = {"id": 1, "name": "cup", "keypoints": names, "skeleton": [[1, 2]]}
+    data = read_data(write(coco([BOX], categories=[cup])), images=pictures)
+    assert counted(data.faults) == {"keypoints malformed": 1}
+    assert data.keypoints == {}
+
+
+# -- ids ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["id", "image_id", "category_id"])
+@pytest.mark.parametrize("value", [[1], {"$oid": "5f"}])
+def test_ids_that_are_no_numbers_are_refused_by_name(
+    write: Write, pictures: Path, key: str, value: Any
+) -> None:
+    with pytest.raises(DataError, match=rf"`{key}` of an entry of `annotations`.*labels.json"):
+        read_data(write(coco([{**BOX, key: value}])), images=pictures)
+
+
 # -- boxes at the border -----------------------------------------------------------------------------------
 
 
@@ -81,6 +103,7 @@ def test_pictures_are_of_the_split_of_their_refs(write: Write, pictures: Path, b
     assert [record.key for record in val.records] == ["1.png"]
     assert val.records[0].references[0].expression == "cup 1"
     assert check(train, val, sheet=0).passed
+    assert has_own_split(path)
 
 
 def test_one_file_is_checked_against_its_own_split(write: Write, pictures: Path) -> None:

@@ -78,7 +78,10 @@ def test_refs_are_of_a_split(write: Write, pictures: Path) -> None:
     for split in ("train", "val"):
         (reference,) = read_data(path, images=pictures, split=split).records[0].references
         assert reference.expression == f"{split} cup"
-    assert kinds(read_data(path, images=pictures, split="testA")) == {"split empty": 1}
+    assert has_own_split(path)
+    assert not has_own_split(path, "testA")
+    with pytest.raises(DataError, match=r"no split 'testA'.*train, val.*Name one"):
+        read_data(path, images=pictures, split="testA")
 
 
 # -- YOLO --------------------------------------------------------------------------------------------------

@@ -80,3 +80,19 @@ def test_pictures_of_one_name_in_two_folders(tmp_path: Path, pictures: Path) -> 
     (root / "list.txt").write_text("\n".join(map(str, [*places, "images/a.png"])))
     keys = [record.key for record in read_data(root).records]
     assert keys == [*map(str, places), str(Path("images", "a.png"))]
+
+
+@pytest.mark.parametrize(
+    "shape", ["17, 3", "[17]", "[0, 3]", "[2, 4]", "[2.5, 3]", "17", "{a: 1}", "[[2], 3]"]
+)
+def test_a_shape_of_keypoints_that_is_none_is_refused(tmp_path: Path, pictures: Path, shape: str) -> None:
+    root = small(tmp_path, pictures, f"names: [cup]\ntrain: images\nkpt_shape: {shape}\n")
+    with pytest.raises(DataError, match=r"kpt_shape.*\[17, 3\].*Correct"):
+        read_data(root)
+
+
+@pytest.mark.parametrize("line", ["train: 5", "train: {a: images}", "train: [images, 3]", "path: [a]"])
+def test_places_that_are_no_text_are_refused(tmp_path: Path, pictures: Path, line: str) -> None:
+    root = small(tmp_path, pictures, f"names: [cup]\n{line}\n")
+    with pytest.raises(DataError, match=r"does not name a place.*Correct"):
+        read_data(root)
