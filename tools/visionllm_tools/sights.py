@@ -74,27 +74,30 @@ class Sights:
         self._contents: Contents | None = None
         self._lock = threading.Lock()
 
-    def look(self, decoder: Looker, job: ImageJob) -> Sight:
+    def look(self, decoder: Looker, job: ImageJob, at: InputSize | None = None) -> Sight:
         """See the images of a job; of those that are known only the memory.
 
         Args:
             decoder: the same one each time.
             job: images of one padded size.
+            at: the input size; None takes that of the decoder.
         """
-        config = decoder.config
+        config = at or decoder.config
         originals = tuple((image.height, image.width) for image in job.images)
         edges = {"shortest": config.shortest_edge, "longest": config.longest_edge}
         sizes = tuple(input_size(original, **edges) for original in originals)
-        view = self._view(decoder, job.images, list(zip(job.keys, sizes, strict=True)))
+        view = self._view(decoder, job.images, list(zip(job.keys, sizes, strict=True)), config)
         return Sight(view=view, sizes=sizes, originals=originals, padded=padded_size(sizes[0]))
 
-    def _view(self, decoder: Looker, images: Sequence[Image.Image], keys: Sequence[_Key]) -> View:
+    def _view(
+        self, decoder: Looker, images: Sequence[Image.Image], keys: Sequence[_Key], at: InputSize
+    ) -> View:
         contents = self._refresh(decoder)
         views = [self._get(key) for key in keys]
         fresh = [place for place, view in enumerate(views) if view is None]
         if fresh:
             place = next(iter(decoder.parameters()))
-            batch = prepare([images[i] for i in fresh], decoder.config).to(place.device, place.dtype)
+            batch = prepare([images[i] for i in fresh], at).to(place.device, place.dtype)
             seen = decoder.look(batch.pixels, batch.mask)
             whole = len(fresh) == len(keys)
             if not whole or (contents is not None and any(name for name, _ in keys)):

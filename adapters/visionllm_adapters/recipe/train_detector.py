@@ -63,6 +63,8 @@ DETECTOR: Final[dict[str, Any]] = {
     "mask_margin": 0.15,
     "semantic_floor": 0.4,
     "semantic_gate": 0.1,
+    "second_look": 0.5,
+    "second_look_from": 0.5,
     "logit_scale": 0.0884,
     "logit_bias": -3.0,
     "usable_only": True,

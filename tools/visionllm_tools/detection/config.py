@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -12,6 +13,27 @@ from transformers.models.grounding_dino.configuration_grounding_dino import Grou
 from visionllm_sdk.errors import ConfigError
 
 _NO_TEXT_BACKBONE = {"model_type": "bert", "num_hidden_layers": 0}
+
+
+_BOTH = 1.1
+"""Up to so many times `second_look_from` things are looked for in both looks, lest one falls between them."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One size at which images are looked at, and what it is for.
+
+    Attributes:
+        shortest_edge: of the input, in pixels, with `longest_edge` as the limit.
+        longest_edge: see `shortest_edge`.
+        least: longer side of the smallest thing that it tells of, as a share of `shortest_edge`.
+        most: that of the largest.
+    """
+
+    shortest_edge: int
+    longest_edge: int
+    least: float = 0.0
+    most: float = math.inf
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +69,11 @@ class DetectorConfig:
             all. Extra field.
         shared_scores: with `suppression`, what is kept gets the probability that it or the best of its copies
             is right. Extra field.
+        second_look: share of the input size at which images are looked at once more, for things larger than
+            `second_look_from`; None (released) looks once. Small decoders know no things that fill a picture,
+            but in a smaller picture these are as they know them. Extra field.
+        second_look_from: longer side, as a share of the input's `shortest_edge`, from which a thing is the
+            second look's. Extra field.
         mixed_label_masks: reproduce the released code's mix-up of label masks between the items of a batch
             (`between_labels`); only batches with different numbers of labels differ. Extra field.
         usable_only: take encoder proposals from usable tokens only (image, not at the very border). The
@@ -90,6 +117,8 @@ class DetectorConfig:
     shared_scores: bool = False
     boxes_from_masks: float | None = None
     mask_margin: float | None = None
+    second_look: float | None = None
+    second_look_from: float = 0.5
     mixed_label_masks: bool = False
     usable_only: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
@@ -107,6 +136,12 @@ class DetectorConfig:
         if self.norm != "GN":
             raise ConfigError(
                 "gdino_config.norm is unknown", value=self.norm, limit="GN", remedy="Set norm to 'GN'."
+            )
+        if self.second_look is not None and not 0 < self.second_look < 1:
+            raise ConfigError(
+                "gdino_config.second_look is not a smaller share of the input size",
+                value=self.second_look,
+                limit="above 0, below 1, or null",
             )
         if self.d_model % 32:
             raise ConfigError(
@@ -149,6 +184,17 @@ class DetectorConfig:
                 "backbone_config has no model_type", remedy="Name one, such as 'swin' or 'resnet'."
             )
         return AutoConfig.for_model(model_type, **data)
+
+    def looks(self) -> tuple[Look, ...]:
+        """How images are looked at: once, or once for small things and once for large ones."""
+        if self.second_look is None:
+            return (Look(self.shortest_edge, self.longest_edge),)
+        share, start = self.second_look, self.second_look_from
+        shortest, longest = (max(1, round(edge * share)) for edge in (self.shortest_edge, self.longest_edge))
+        return (
+            Look(self.shortest_edge, self.longest_edge, most=start * _BOTH),
+            Look(shortest, longest, least=start),
+        )
 
     def library(self) -> GroundingDinoConfig:
         """The configuration that the library's blocks are built from."""

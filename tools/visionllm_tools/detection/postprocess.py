@@ -99,10 +99,10 @@ def drop_duplicates(
 def full_size(logits: Tensor, size: Size, original: Size) -> Tensor:
     """Mask logits (K, h, w) at stride 4 of the padded input -> (K, *original), padding cropped, bilinear."""
     large = F.interpolate(logits[None], scale_factor=_STRIDE, mode="bilinear", align_corners=False)
-    return _resized(large[0, :, : size[0], : size[1]], original)
+    return resized(large[0, :, : size[0], : size[1]], original)
 
 
-def _resized(maps: Tensor, size: Size) -> Tensor:
+def resized(maps: Tensor, size: Size) -> Tensor:
     """Bilinear (K, h, w) -> (K, *size)."""
     if maps.shape[1:] == size:
         return maps
@@ -203,7 +203,7 @@ def semantic_map(shares: Iterable[Tensor], original: Size, *, floor: float = 0.0
     """
     best, label = torch.empty(0), torch.empty(0)
     for number, one in enumerate(chain.from_iterable(shares)):
-        evidence = _resized(one[None], original)[0]
+        evidence = resized(one[None], original)[0]
         if number == 0:
             best = torch.full_like(evidence, -torch.inf)
             label = torch.zeros_like(evidence, dtype=torch.long)

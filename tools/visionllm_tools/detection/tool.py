@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from visionllm_sdk.errors import DataError
 from visionllm_sdk.model.keys import KeyTable
 from visionllm_sdk.model.lanes import side_by_side
-from visionllm_sdk.results import Box, Detection, Detections, Grounding, ImageResult, Mask, SemanticMap
+from visionllm_sdk.results import Detections, Grounding, ImageResult, SemanticMap
 from visionllm_sdk.tool import (
     ForcedLayout,
     QueryTable,
@@ -21,7 +21,7 @@ from visionllm_sdk.tool import (
     ToolLoss,
     ToolRequest,
 )
-from visionllm_tools.detection.config import DetectorConfig
+from visionllm_tools.detection.config import DetectorConfig, Look
 from visionllm_tools.detection.decoder import Detector
 from visionllm_tools.detection.denoising import DenoisingConfig, plan_denoising
 from visionllm_tools.detection.found import Found, Row, described
@@ -32,15 +32,12 @@ from visionllm_tools.detection.options import DetectionOptions, DetectionTruth
 from visionllm_tools.detection.postprocess import (
     best_of_each,
     best_over_groups,
-    binary_masks,
     drop_duplicates,
-    keep_near_boxes,
-    label_shares,
     select,
     semantic_map,
-    sharper,
 )
 from visionllm_tools.detection.prepare import Size, prepare
+from visionllm_tools.detection.reporting import detections_of, evidence
 from visionllm_tools.detection.targets import DetectionTargets
 from visionllm_tools.requests import (
     ImageJob,
@@ -207,24 +204,41 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
 
     def _run_images(self, job: ImageJob, requests: Sequence[Request]) -> dict[int, ImageResult]:
         """Results, by position, of the requests about images of one padded size."""
-        sight = self._sights.look(self.decoder, job)
         asked = [requests[i] for i in job.requests]
-        originals = [sight.originals[place] for place in job.places]
-        found = [
-            self._keep(*one)
-            for one in zip(asked, self._find(sight, asked, job.places), originals, strict=True)
-        ]
+        originals = [(image.height, image.width) for image in map(image_of, asked)]
+        found = [self._keep(*one) for one in zip(asked, self._find(asked), originals, strict=True)]
         wanted = [
-            part for one, parts in zip(asked, found, strict=True) for part in parts if self._draws(one, part)
+            seen
+            for request, parts in zip(asked, found, strict=True)
+            for part in parts
+            if self._draws(request, part)
+            for seen in part.used()
         ]
-        drawn = {id(part): full for part, full in zip(wanted, described(self.decoder, wanted), strict=True)}
+        drawn = dict(zip(map(id, wanted), described(self.decoder, wanted), strict=True))
         results = {}
-        for i, place, parts in zip(job.requests, job.places, found, strict=True):
-            full = [drawn.get(id(part), part) for part in parts]
-            results[i] = self._result(requests[i], full, sight.sizes[place], sight.originals[place])
+        for i, request, parts, original in zip(job.requests, asked, found, originals, strict=True):
+            full = [replace(part, seen=tuple(drawn.get(id(one), one) for one in part.seen)) for part in parts]
+            results[i] = self._result(request, full, original)
         return results
 
-    def _find(self, sight: Sight, requests: Sequence[Request], places: Sequence[int]) -> list[list[Found]]:
+    def _find(self, requests: Sequence[Request]) -> list[list[Found]]:
+        """What each request's groups of labels found, in all looks at its image."""
+        looks: list[list[list[Found]]] = []
+        for look in self.decoder.config.looks():
+            found: list[list[Found]] = [[] for _ in requests]
+            for job in image_jobs(requests, look, self.decoder):
+                sight = self._sights.look(self.decoder, job, look)
+                own = [requests[i] for i in job.requests]
+                for i, parts in zip(job.requests, self._pass(sight, own, job.places, look), strict=True):
+                    found[i] = parts
+            looks.append(found)
+        return [
+            [Found.join(parts) for parts in zip(*groups, strict=True)] for groups in zip(*looks, strict=True)
+        ]
+
+    def _pass(
+        self, sight: Sight, requests: Sequence[Request], places: Sequence[int], look: Look
+    ) -> list[list[Found]]:
         """Run the transformer, once per group of labels."""
         rows = [
             row
@@ -237,7 +251,8 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             part = rows[start : start + step]
             output = self.decoder.predict(sight.view.of([row.image for row in part]), *self._encode(part))
             for i, row in enumerate(part):
-                found[row.request].append(Found.of(output, i, row.labels))
+                size = sight.sizes[row.image]
+                found[row.request].append(Found.of(output, i, row.labels, size=size, look=look))
         return found
 
     def _rows(self, request: int, image: int, item: Request) -> Iterator[Row]:
@@ -255,20 +270,20 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         states, mask = stack_states([row.states for row in rows], self.decoder)
         return self.decoder.encode_labels(states), mask
 
-    def _result(self, request: Request, found: list[Found], size: Size, original: Size) -> ImageResult:
+    def _result(self, request: Request, found: list[Found], original: Size) -> ImageResult:
         labels = [link.label for link in distinct(request.links)]
-        return self._BUILD[request.token](self, request, labels, found, size, original)
+        return self._BUILD[request.token](self, request, labels, found, original)
 
     def _detections(
-        self, request: Request, labels: list[str], found: list[Found], size: Size, original: Size
+        self, request: Request, labels: list[str], found: list[Found], original: Size
     ) -> Detections:
-        detections = self._collect(request, labels, found, size, original)
+        detections = detections_of(self.decoder, found, labels, original, masks=request.options.masks)
         return Detections(width=original[1], height=original[0], labels=tuple(labels), detections=detections)
 
     def _grounding(
-        self, request: Request, labels: list[str], found: list[Found], size: Size, original: Size
+        self, request: Request, labels: list[str], found: list[Found], original: Size
     ) -> Grounding:
-        detections = self._collect(request, labels, found, size, original)
+        detections = detections_of(self.decoder, found, labels, original, masks=request.options.masks)
         return Grounding(
             width=original[1],
             height=original[0],
@@ -278,24 +293,10 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
         )
 
     def _semantic(
-        self, request: Request, labels: list[str], found: list[Found], size: Size, original: Size
+        self, request: Request, labels: list[str], found: list[Found], original: Size
     ) -> SemanticMap:
-        config = self.decoder.config
-        margin = config.mask_margin
-        shares = (
-            label_shares(
-                part.logits.sigmoid(),
-                self.decoder.mask_embed[0](part.queries),
-                part.features,
-                size,
-                boxes=None if margin is None else part.boxes,
-                margin=margin or 0.0,
-                gate=config.semantic_gate,
-            )
-            for part in found
-            if part.features is not None
-        )
-        pixels = semantic_map(shares, original, floor=config.semantic_floor)
+        shares = (evidence(self.decoder, part) for part in found)
+        pixels = semantic_map(shares, original, floor=self.decoder.config.semantic_floor)
         return SemanticMap.from_numpy(pixels.cpu().numpy(), labels)
 
     _BUILD: ClassVar[Mapping[str, Callable[..., ImageResult]]] = {
@@ -334,52 +335,3 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             return True
         refined = self.decoder.config.boxes_from_masks is not None
         return len(part.kept.scores) > 0 and (request.options.masks or refined)
-
-    def _collect(
-        self, request: Request, labels: list[str], found: list[Found], size: Size, original: Size
-    ) -> tuple[Detection, ...]:
-        """The detections of all groups of labels, best first."""
-        kept = [
-            one
-            for part in found
-            for one in self._describe(part, labels, request.options.masks, size, original)
-        ]
-        return tuple(detection for _, detection in sorted(kept, key=lambda pair: -pair[0]))
-
-    def _describe(
-        self, part: Found, labels: list[str], with_masks: bool, size: Size, original: Size
-    ) -> Iterator[tuple[float, Detection]]:
-        candidates = part.kept
-        assert candidates is not None
-        masks: list[Mask | None] = [None] * len(candidates.scores)
-        agreement, margin = self.decoder.config.boxes_from_masks, self.decoder.config.mask_margin
-        if part.features is not None:
-            embeddings = self.decoder.mask_embed[0](part.queries[candidates.queries])
-            found = binary_masks(embeddings, part.features, size, original)
-            if margin is not None:
-                keep_near_boxes(found, candidates.boxes, margin)
-            masks = [Mask.from_numpy(mask.numpy()) for mask in found]
-        rows = zip(
-            candidates.scores.tolist(),
-            candidates.labels.tolist(),
-            candidates.boxes.tolist(),
-            masks,
-            strict=True,
-        )
-        told: list[Detection] = []
-        for score, label, box, mask in rows:
-            clipped = Box(*box).clipped(original[1], original[0])
-            if agreement is not None and mask is not None:
-                clipped = sharper(clipped, mask, agreement)
-            name = labels[part.labels[label]]
-            if self._is_copy(name, clipped, told):
-                continue
-            told.append(Detection(label=name, score=score, box=clipped, mask=mask if with_masks else None))
-            yield score, told[-1]
-
-    def _is_copy(self, label: str, box: Box, better: Sequence[Detection]) -> bool:
-        """Whether a box that was made to fit its mask turns out to be that of a better detection."""
-        config = self.decoder.config
-        if config.boxes_from_masks is None or config.suppression is None:
-            return False
-        return any(one.label == label and one.box.iou(box) > config.suppression for one in better)
