@@ -19,6 +19,7 @@ from visionllm_adapters.scoring.score import Score
 from visionllm_adapters.training.batches import Schedule
 from visionllm_adapters.training.calibration import (
     TOOL,
+    found_from,
     kept_scores,
     known_scores,
     shift_between,
@@ -127,15 +128,16 @@ class Job:
         folder.close()
         return report
 
-    def _known_scores(self, folder: RunFolder) -> list[float | None]:
+    def _known_scores(self, folder: RunFolder) -> list[float]:
         """What the scores of replayed scenes were; empty where nothing is replayed or detected."""
         if not self.settings.replay or TOOL not in self.vlm.engine.model.registry:
             return []
         return kept_scores(self._fresh(), folder.path / "known_scores.json")
 
-    def _calibrate(self, before: Sequence[float | None]) -> float:
+    def _calibrate(self, before: Sequence[float]) -> float:
         """Give the scores of the detector their old meaning; returns by how many logits they are shifted."""
-        shift = shift_between(before, known_scores(self._fresh()))
+        limit = found_from(self.vlm.engine.model)
+        shift = shift_between(before, known_scores(self._fresh()), limit=limit)
         if shift:
             self.say(f"scores of known things moved by {-shift:+.2f} logits, which is taken back")
             shift_scores(self.vlm.engine.model, shift)
