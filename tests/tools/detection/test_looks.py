@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.tools.detection.test_tool import assert_same, noise, request
 from visionllm_sdk.errors import ConfigError
 from visionllm_sdk.results import Detection, Detections, SemanticMap
 from visionllm_tools.detection.config import DetectorConfig, Look
 from visionllm_tools.detection.decoder import Detector
+from visionllm_tools.detection.known import Known
+from visionllm_tools.detection.options import DetectionTruth, look_for
 from visionllm_tools.detection.tool import DetectionTool
 
 _FROM = 0.4
@@ -111,3 +114,36 @@ def test_looks(tiny_config: dict[str, Any]) -> None:
     for share in (0, 1, 1.5, -0.5):
         with pytest.raises(ConfigError, match="second_look is not a smaller share"):
             DetectorConfig.from_dict({**tiny_config, "second_look": share})
+
+
+def truth(*boxes: tuple[float, float, float, float], known: Known | None = None) -> DetectionTruth:
+    return DetectionTruth(
+        boxes=torch.tensor(boxes).reshape(-1, 4),
+        labels=torch.zeros(len(boxes), dtype=torch.long),
+        known=known,
+    )
+
+
+def test_training_sees_large_things_as_they_will_be_seen() -> None:
+    first, second = looks = Look(64, 128, most=0.55), Look(32, 64, least=0.5)
+    image = noise(200, 400, 0)
+    small, large = (10.0, 10.0, 100.0, 60.0), (10.0, 10.0, 120.0, 60.0)
+    said = Known(logits=torch.zeros(1, 1), boxes=torch.zeros(1, 4))
+    assert look_for(looks[:1], image, truth(large)) is first
+    assert look_for(looks, image, truth()) is first
+    assert look_for(looks, image, truth(small, small)) is first
+    assert look_for(looks, image, truth(large, large)) is second
+    assert look_for(looks, image, truth(large, known=said)) is first
+    torch.manual_seed(0)
+    both = [look_for(looks, image, truth(small, large)) for _ in range(20)]
+    assert {first, second} == set(both)
+
+
+def test_the_loss_of_images_in_different_looks(make_tiny: Callable[..., Detector]) -> None:
+    tool = tool_of(make_tiny, second_look=0.5, second_look_from=0.5)
+    seen: list[tuple[int, ...]] = []
+    tool.decoder.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[1].sum((1, 2)).tolist())))
+    requests = [request(noise(64, 64, seed), 1) for seed in range(2)]
+    loss = tool.loss(requests, [truth((5.0, 5.0, 20.0, 20.0)), truth((1.0, 1.0, 60.0, 60.0))])
+    assert seen == [(64 * 64, 32 * 32)]
+    assert loss.total.isfinite()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig
 from transformers.models.grounding_dino.configuration_grounding_dino import GroundingDinoConfig
 
@@ -34,6 +35,11 @@ class Look:
     longest_edge: int
     least: float = 0.0
     most: float = math.inf
+
+    def tells_of(self, sides: Tensor) -> Tensor:
+        """Which things it is for, by their width and height (..., 2) in pixels of its input. (...) bool."""
+        extent = sides.amax(-1) / self.shortest_edge
+        return (extent >= self.least) & (extent <= self.most)
 
 
 @dataclass(frozen=True, kw_only=True)

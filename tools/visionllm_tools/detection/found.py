@@ -86,8 +86,7 @@ class Found:
         last = output.layers[-1]
         boxes, logits = last.boxes[row], last.logits[row, :, : len(labels)]
         sides = boxes[:, 2:].float() * boxes.new_tensor([size[1], size[0]]).float()
-        extent = sides.amax(-1) / look.shortest_edge
-        meant = (extent >= look.least) & (extent <= look.most)
+        meant = look.tells_of(sides)
         seen = Seen(
             queries=last.queries[row],
             size=size,

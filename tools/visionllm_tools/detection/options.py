@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import torch
+from PIL import Image
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,8 +15,9 @@ from torch.nn import functional as F
 from visionllm_sdk.errors import DataError
 from visionllm_sdk.tool import ToolOptions
 from visionllm_tools.blocks.boxes import to_centres
+from visionllm_tools.detection.config import Look
 from visionllm_tools.detection.known import Known
-from visionllm_tools.detection.prepare import Size
+from visionllm_tools.detection.prepare import Size, input_size
 from visionllm_tools.detection.targets import ImageTargets
 
 
@@ -78,6 +81,26 @@ class DetectionTruth:
         return ImageTargets(
             boxes=to_centres(self.boxes / scale), labels=self.labels, masks=masks, bears=self.bears
         )
+
+
+def look_for(looks: Sequence[Look], image: Image.Image, target: DetectionTruth) -> Look:
+    """How an image is to be seen in training: as what it shows will be seen in use.
+
+    Args:
+        looks: of the detector.
+        image: as given.
+        target: its truth. What was known before learning is known of the first look.
+    """
+    first, *more = looks
+    if not more or target.known is not None or not len(target.boxes):
+        return first
+    (second,) = more
+    original = (image.height, image.width)
+    size = input_size(original, shortest=second.shortest_edge, longest=second.longest_edge)
+    scale = target.boxes.new_tensor([size[1] / original[1], size[0] / original[0]])
+    large = second.tells_of((target.boxes[:, 2:] - target.boxes[:, :2]) * scale)
+    half = bool(large.any()) and bool(torch.rand(()) < 0.5)
+    return second if half or bool(large.all()) else first
 
 
 def _shrunk(masks: Tensor, size: Size) -> Tensor:

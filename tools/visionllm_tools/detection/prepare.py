@@ -81,16 +81,19 @@ def normalise(image: Image.Image, size: Size) -> Tensor:
     return values.div_(std).sub_(torch.tensor(MEAN).view(3, 1, 1) * 255 / std)
 
 
-def prepare(images: Sequence[Image.Image], config: InputSize) -> ImageBatch:
+def prepare(images: Sequence[Image.Image], at: InputSize | Sequence[InputSize]) -> ImageBatch:
     """One padded batch of images of any sizes.
 
     Args:
         images: RGB pictures.
-        config: says the input size.
+        at: says the input size, of all of them or of each.
     """
     originals = [(image.height, image.width) for image in images]
-    edges = {"shortest": config.shortest_edge, "longest": config.longest_edge}
-    sizes = [input_size(original, **edges) for original in originals]
+    each = at if isinstance(at, Sequence) else [at] * len(images)
+    sizes = [
+        input_size(original, shortest=one.shortest_edge, longest=one.longest_edge)
+        for original, one in zip(originals, each, strict=True)
+    ]
     height, width = (max(side) for side in zip(*map(padded_size, sizes), strict=True))
     mask = torch.zeros(len(images), height, width, dtype=torch.bool)
     pixels = torch.zeros(len(images), 3, height, width)

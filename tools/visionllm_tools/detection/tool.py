@@ -28,7 +28,7 @@ from visionllm_tools.detection.found import Found, Row, described
 from visionllm_tools.detection.keys import PREFIX, detector_key_table
 from visionllm_tools.detection.known import Known
 from visionllm_tools.detection.loss import LossConfig, detection_loss
-from visionllm_tools.detection.options import DetectionOptions, DetectionTruth
+from visionllm_tools.detection.options import DetectionOptions, DetectionTruth, look_for
 from visionllm_tools.detection.postprocess import (
     best_of_each,
     best_over_groups,
@@ -150,6 +150,9 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
     def loss(self, requests: Sequence[Request], targets: Sequence[DetectionTruth]) -> ToolLoss:
         """Training loss; see `RoutedTool.loss`. Images are padded to one batch.
 
+        With a second look, an image of which that tells anything is seen so: always if it tells of all that
+        is there, otherwise every other time, as torch's generator decides.
+
         Args:
             requests: each with at most `max_text_len` labels.
             targets: ground truth.
@@ -167,7 +170,9 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
                 remedy="Sample fewer labels per training item.",
             )
         place = next(self.decoder.parameters())
-        batch = prepare(images, self.decoder.config).to(place.device, place.dtype)
+        looks = self.decoder.config.looks()
+        each = [look_for(looks, *one) for one in zip(images, targets, strict=True)]
+        batch = prepare(images, each).to(place.device, place.dtype)
         truth = DetectionTargets.collate(
             [
                 target.at_input(*pair)
