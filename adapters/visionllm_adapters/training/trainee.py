@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Self
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from visionllm_adapters.training.apart import likeness
 from visionllm_adapters.training.examples import REPLAY, Call, Example
 from visionllm_adapters.training.memory import LINKS, WORDS, Memory, Recollection, strayed, supervised
 from visionllm_sdk.errors import DataError
@@ -20,10 +21,13 @@ from visionllm_sdk.model.core import CoreOutput
 from visionllm_sdk.model.prompt import Batch, Prompt, collate
 from visionllm_sdk.model.superlink import LinkPosition
 from visionllm_sdk.tool import SuperLink, ToolRequest
+from visionllm_tools.detection.tool import DetectionTool
 from visionllm_tools.diffusion.tool import DiffusionTool
 from visionllm_tools.requests import distinct
 
 _Queue = tuple[list[ToolRequest[Any]], list[Any]]
+_APART = 10.0
+"""Weight of classes that are too much alike."""
 _Links = Sequence[tuple[LinkPosition, Tensor]]
 
 
@@ -68,9 +72,10 @@ class Trainee(nn.Module):
     def forward(self, examples: Sequence[Example]) -> tuple[Tensor, dict[str, Tensor]]:
         """Language loss plus the losses of all tools, unweighted (paper, section 3.4).
 
-        In the language loss every example counts the same, however long its answer: beside replayed captions
-        an answer of one word would hardly be heard. Replayed scenes are held to what the model said of them
-        before, if there is a memory; else they are taught like the others.
+        Classes that a detector cannot tell apart are parted, see `training.apart`. In the language loss every
+        example counts the same, however long its answer: beside replayed captions an answer of one word would
+        hardly be heard. Replayed scenes are held to what the model said of them before, if there is a memory;
+        else they are taught like the others.
 
         Args:
             examples: any mix of skills.
@@ -98,6 +103,9 @@ class Trainee(nn.Module):
             total = total + len(old) / len(examples) * (WORDS * terms["words"] + LINKS * terms["links"])
             then = [self._asked(examples[row], before.output.of_row(n)) for n, row in enumerate(old)]
             _remind([asked[row] for row in old], then, self.memory)
+        for tool, requests in _detections(asked[row] for row in taught):
+            terms["alike"] = likeness(tool, requests)
+            total = total + _APART * terms["alike"]
         for (name, _), (requests, truths) in _queues(asked).items():
             found = self._tools[requests[0].token].loss(requests, truths)
             share = len(requests) / len(examples)
@@ -178,6 +186,17 @@ class Trainee(nn.Module):
                 found.append(_Asked(tool=tool, request=request, truth=call.truth, with_masks=call.with_masks))
             before += own
         return found
+
+
+def _detections(
+    asked: Iterable[Sequence[_Asked]],
+) -> Iterator[tuple[DetectionTool, list[ToolRequest[Any]]]]:
+    """The detector with all that is asked of it; nothing where it does not learn."""
+    own = [
+        (one.tool, one.request) for one in chain.from_iterable(asked) if isinstance(one.tool, DetectionTool)
+    ]
+    if own:
+        yield own[0][0], [request for _, request in own]
 
 
 def _queues(asked: Iterable[Sequence[_Asked]]) -> dict[tuple[str, bool], _Queue]:
