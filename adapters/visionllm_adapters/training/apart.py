@@ -16,12 +16,15 @@ from torch.nn import functional as F
 from visionllm_sdk.tool import ToolRequest
 from visionllm_tools.detection.tool import DetectionTool
 
-_ALIKE: Final = 0.8
-"""Cosine above which two classes are too much alike. Those that share a word may come near it."""
+_APART: Final = 0.63
+"""Distance of unit vectors (a cosine of .8) below which two classes are too much alike.
+
+Those that share a word may come near it. Where vectors are equal the distance has a slope, the cosine none.
+"""
 
 
 def likeness(tool: DetectionTool, requests: Iterable[ToolRequest[Any]]) -> Tensor:
-    """How much too alike the classes of some requests are to the detector: a mean over pairs, 0 to 0.2. ()
+    """How much too alike the classes of some requests are to the detector: a mean over pairs, 0 to 0.63. ()
 
     Args:
         tool: reads the super-links.
@@ -38,8 +41,8 @@ def likeness(tool: DetectionTool, requests: Iterable[ToolRequest[Any]]) -> Tenso
     stacked = torch.stack(list(states.values()))[None].to(place)
     features = F.normalize(tool.decoder.encode_labels(stacked)[0].float(), dim=-1)  # (N, C)
     pairs = torch.triu_indices(len(features), len(features), offset=1)
-    cosines = (features[pairs[0]] * features[pairs[1]]).sum(-1)
-    return (cosines - _ALIKE).clamp_min(0.0).mean()
+    gaps = (features[pairs[0]] - features[pairs[1]]).square().sum(-1).add(1e-12).sqrt()
+    return (_APART - gaps).clamp_min(0.0).mean()
 
 
 _CLASSES: Final = frozenset({"[DET]", "[SEG]"})

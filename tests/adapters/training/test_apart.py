@@ -30,7 +30,7 @@ def test_what_is_alike_is_parted() -> None:
     second = first + 1e-3 * torch.randn(4, width, generator=torch.Generator().manual_seed(1))
     states = [first.clone().requires_grad_(), second.clone().requires_grad_()]
     before = likeness(detect, [request({"gear": states[0]}), request({"house": states[1]}, "[SEG]")]).detach()
-    assert 0.19 < float(before) <= 0.2001
+    assert 0.6 < float(before) <= 0.63
     optimiser = torch.optim.Adam(states, lr=0.02)
     for _ in range(60):
         optimiser.zero_grad()
