@@ -53,7 +53,7 @@ POSE: Final[dict[str, Any]] = {
     "longest_edge": 448,
     "logit_scale": DETECTOR["logit_scale"],
     "logit_bias": DETECTOR["logit_bias"],
-    "score_threshold": 0.32,
+    "score_threshold": 0.22,
     "suppression": 0.7,
     "covered": 0.9,
     "shared_scores": True,
