@@ -59,7 +59,7 @@ def evaluate(
     from rich.console import Console
 
     from visionllm_sdk.cli import show
-    from visionllm_sdk.evaluation import adapted, held_out_samples, run
+    from visionllm_sdk.evaluation import adapted, run
     from visionllm_sdk.extensions import load_extension
 
     of_data = {"--images": images, "--split": split, "--skip-faulty": skip_faulty or None}
@@ -80,9 +80,9 @@ def evaluate(
         show.print_figures(measured, as_json=call.as_json)
         return
     scenes = _SCENES if scenes is None else scenes
-    source, vlm = held_out_samples(scenes, start=start or 0), call.load()
+    vlm = call.load()
     answering = vlm if adapter is None else adapted(vlm, vlm.load_adapter(adapter))
-    report = run(answering, scenes=scenes, skills=skill or None, source=source, out=out)
+    report = run(answering, scenes=scenes, skills=skill or None, start=start or 0, out=out)
     if call.as_json:
         show.print_json(report.model_dump(mode="json"))
     else:

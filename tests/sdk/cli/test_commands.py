@@ -141,7 +141,8 @@ def test_info(capsys: Captured, random_checkpoint: Path) -> None:
 def test_evaluate(capsys: Captured, tmp_path: Path) -> None:
     arguments = ["evaluate", "--scenes", "1", "--skill", "counting", "--out", str(tmp_path / "report")]
     assert run([*arguments, "--json"]) == 1  # random weights reach no bar
-    assert json.loads(capsys.readouterr().out)["scenes"] == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["scenes"], shown["source"]) == (1, "held-out scenes")
     assert (tmp_path / "report" / "report.json").is_file()
 
 

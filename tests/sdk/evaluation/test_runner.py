@@ -55,9 +55,10 @@ class TestRun:
             assert model.largest == size
         assert figures[0] == figures[1]
 
-    def test_held_out_scenes_are_the_default(self, oracle: Make) -> None:
-        (first,) = held_out_samples(1)
-        assert first.key == str(HELD_OUT_SEEDS.start)
+    @pytest.mark.parametrize("start", [0, 2])
+    def test_held_out_scenes_are_the_default(self, start: int) -> None:
+        (first,) = held_out_samples(1, start=start)
+        assert first.key == str(HELD_OUT_SEEDS.start + start)
         seen: list[Any] = []
 
         class Watching:
@@ -69,7 +70,7 @@ class TestRun:
             pass
 
         with pytest.raises(StopAsking):
-            run(Watching(), scenes=1, skills=["caption"], progress=False)  # type: ignore[arg-type]
+            run(Watching(), scenes=1, start=start, skills=["caption"], progress=False)  # type: ignore[arg-type]
         assert np.array_equal(np.asarray(seen[0]), np.asarray(first.image))
 
     def test_triples_of_any_source(self, oracle: Make, held_out: list[Sample]) -> None:
