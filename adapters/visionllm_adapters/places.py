@@ -26,8 +26,14 @@ class Place:
         return value
 
     def put(self, value: nn.Parameter) -> None:
-        """Let another parameter stand there."""
+        """Let another parameter stand there, on the device of the one that did.
+
+        A decoder may have gone to main memory or come from it while the other parameter was not part of it.
+        """
+        device = self.parameter.device
         self.owner._parameters[self.name] = value
+        if value.device != device:
+            self.owner.to(device)
 
 
 def module_of(model: Model, key: str) -> tuple[nn.Module, str]:
