@@ -20,6 +20,7 @@ from visionllm_sdk.model.compiled import CompiledStep, compile_in_place
 from visionllm_sdk.model.config import ModelConfig, read_config
 from visionllm_sdk.model.conversation import conversation_format
 from visionllm_sdk.model.core import TABLE_PREFIX, VisionLLMCore, build_core
+from visionllm_sdk.model.home import starts_in_main_memory
 from visionllm_sdk.model.keys import KeyTable, core_key_table
 from visionllm_sdk.model.lazy import AnyTool, LazyKind, LazyTools
 from visionllm_sdk.model.memory import MemoryReport, measure
@@ -174,6 +175,7 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+@starts_in_main_memory()
 def load_model(
     folder: Path,
     *,

@@ -19,6 +19,7 @@ from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.model.assembly import Model
 from visionllm_sdk.model.cache import token_bytes
 from visionllm_sdk.model.contents import Contents
+from visionllm_sdk.model.home import starts_in_main_memory
 from visionllm_sdk.model.lanes import side_by_side
 from visionllm_sdk.model.prompt import TiledImage
 from visionllm_sdk.model.vision import VisionFeatures
@@ -111,7 +112,7 @@ class Engine:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """The time in which one request has the model for itself; a turn may stand inside another."""
-        with self._lock:
+        with self._lock, starts_in_main_memory():
             if not self._turns:
                 self._forget_if_changed()
             self._turns += 1

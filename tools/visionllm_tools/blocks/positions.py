@@ -33,7 +33,8 @@ def label_embedding(mask: Tensor, *, width: int, dtype: torch.dtype) -> Tensor:
 def valid_ratios(mask: Tensor) -> Tensor:
     """Share of the padded map that is image, (B, H, W) bool -> (B, 2) = (width ratio, height ratio)."""
     _, height, width = mask.shape
-    return torch.stack([mask[:, 0, :].sum(1) / width, mask[:, :, 0].sum(1) / height], dim=-1)
+    across = mask[:, 0, :].sum(1, dtype=torch.float32) / width
+    return torch.stack([across, mask[:, :, 0].sum(1, dtype=torch.float32) / height], dim=-1)
 
 
 def cell_centres(height: int, width: int, *, like: Tensor) -> Tensor:

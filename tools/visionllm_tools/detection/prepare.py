@@ -77,8 +77,8 @@ def normalise(image: Image.Image, size: Size) -> Tensor:
     if image.size != (size[1], size[0]):
         image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     values = torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).contiguous().float()
-    std = torch.tensor(STD).view(3, 1, 1) * 255
-    return values.div_(std).sub_(torch.tensor(MEAN).view(3, 1, 1) * 255 / std)
+    mean, std = torch.tensor((MEAN, STD), dtype=torch.float32).view(2, 3, 1, 1) * 255
+    return values.div_(std).sub_(mean / std)
 
 
 def prepare(images: Sequence[Image.Image], at: InputSize | Sequence[InputSize]) -> ImageBatch:
@@ -96,7 +96,7 @@ def prepare(images: Sequence[Image.Image], at: InputSize | Sequence[InputSize]) 
     ]
     height, width = (max(side) for side in zip(*map(padded_size, sizes), strict=True))
     mask = torch.zeros(len(images), height, width, dtype=torch.bool)
-    pixels = torch.zeros(len(images), 3, height, width)
+    pixels = torch.zeros(len(images), 3, height, width, dtype=torch.float32)
     for i, (image, size) in enumerate(zip(images, sizes, strict=True)):
         pixels[i, :, : size[0], : size[1]] = normalise(image, size)
         mask[i, : size[0], : size[1]] = True

@@ -72,7 +72,7 @@ def channel_gains(levels: int, gains: Sequence[float] = ()) -> Tensor:
     """The gain of every channel of a latent, (C,): one of `gains` for each group; () for 1 each."""
     sizes = [_COLOURS, *(3 * _COLOURS * 4**level for level in range(levels))]
     groups = zip(gains or (1.0,) * len(sizes), sizes, strict=True)
-    return torch.tensor([gain for gain, size in groups for _ in range(size)])
+    return torch.tensor([gain for gain, size in groups for _ in range(size)], dtype=torch.float32)
 
 
 def analyse(image: Tensor, levels: int) -> Tensor:
