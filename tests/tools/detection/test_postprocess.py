@@ -21,6 +21,7 @@ from visionllm_tools.detection.postprocess import (
     binary_masks,
     drop_duplicates,
     full_size,
+    how_many,
     keep_near_boxes,
     label_shares,
     select,
@@ -227,3 +228,11 @@ def test_pixels_without_evidence_stay_unlabelled() -> None:
     shares = torch.tensor([[[0.9, 0.2]], [[0.1, 0.3]]])
     assert semantic_map([shares], (1, 2)).tolist() == [[0, 1]]
     assert semantic_map([shares], (1, 2), floor=0.5).tolist() == [[0, -1]]
+
+
+def test_pairs_that_can_decide_what_is_reported() -> None:
+    logits = torch.logit(torch.full((50, 4), 0.3))
+    logits[:10] = torch.logit(torch.tensor(0.2))
+    assert how_many(logits, floor=0.5, least=0) == 160  # two of .3 share more than .5; of .2 they do not
+    assert how_many(logits, floor=0.9, least=0) == 100
+    assert how_many(logits, floor=0.9, least=120) == 120

@@ -146,6 +146,22 @@ def test_more_labels_than_one_pass_takes(make_tiny: Callable[..., Detector]) -> 
     assert {d.label for d in whole if d.score > halves[39].score + 1e-4} <= {d.label for d in halves[:40]}
 
 
+def test_all_that_reach_the_threshold_unless_a_limit_is_given(tiny: Detector) -> None:
+    tool, image, labels = DetectionTool(tiny), noise(64, 64, 7), 30
+    pairs = tiny.config.num_queries * labels
+    assert pairs > 100
+    everything, few = tool.run(
+        [
+            request(image, labels, threshold=0.0, masks=False),
+            request(image, labels, threshold=0.0, masks=False, limit=7),
+        ]
+    )
+    assert isinstance(everything, Detections)
+    assert isinstance(few, Detections)
+    assert len(everything) == pairs
+    assert [d.score for d in few] == pytest.approx([d.score for d in everything.detections[:7]], abs=1e-5)
+
+
 def test_semantic_map_over_groups(make_tiny: Callable[..., Detector]) -> None:
     """Six labels in passes of four at most: the groups' evidence meets in one argmax."""
     tool = DetectionTool(make_tiny(shortest_edge=64, longest_edge=128, max_text_len=4))

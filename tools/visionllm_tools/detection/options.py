@@ -27,14 +27,15 @@ class DetectionOptions(ToolOptions):
     Attributes:
         threshold: lowest score, 0 to 1; None takes the checkpoint's own.
         masks: whether detections carry masks.
-        limit: most detections of one image; released evaluation uses 100.
+        limit: most detections of one image, of all labels together; None: all that reach the threshold, which
+            can be as many for every label as the detector has queries. Released evaluation uses 100.
         at_least: so many of the best are returned whatever their score; None: 1 for a grounding, else 0.
         of_each: so many of the best of every label are returned, whatever their score and number.
     """
 
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     masks: bool = True
-    limit: Annotated[int, Field(ge=1, le=10_000)] = 100
+    limit: Annotated[int, Field(ge=1, le=10_000)] | None = None
     at_least: Annotated[int, Field(ge=0)] | None = None
     of_each: Annotated[int, Field(ge=1)] | None = None
 

@@ -18,6 +18,8 @@ from visionllm_tools.detection.prepare import Size
 _STRIDE = 4
 _CHUNK = 16_000_000
 """Values that one step of mask processing may hold, to bound memory."""
+_WEAK = 100
+"""So many pairs are looked at however weak they are: as copies they count for what they are copies of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,19 @@ def select(logits: Tensor, boxes: Tensor, original: Size, *, limit: int) -> Cand
     return Candidates(
         scores=best, labels=label, queries=query, boxes=to_corners(boxes[query].float()) * scale
     )
+
+
+def how_many(logits: Tensor, *, floor: float, least: int) -> int:
+    """How many of the best query-label pairs can decide what is reported, without a limit of their number.
+
+    Args:
+        logits: (Q, N) label logits, -inf at absent labels.
+        floor: lowest score that is reported.
+        least: so many are reported whatever their score.
+    """
+    # What two queries on one object share is at most twice what the better of them says.
+    near = int((logits.float().sigmoid() >= floor / 2).sum())
+    return max(near, least, _WEAK)
 
 
 def best_of_each(candidates: Candidates, count: int) -> Candidates:
@@ -218,11 +233,15 @@ def sharper(box: Box, mask: Mask, agreement: float) -> Box:
     return box if tight is None or tight.iou(box) < agreement else tight
 
 
-def best_over_groups(parts: list[Candidates], limit: int, floor: float, least: int) -> list[Candidates]:
-    """Of the candidates of several groups those that are among the `limit` best and good enough."""
+def best_over_groups(
+    parts: list[Candidates], limit: int | None, floor: float, least: int
+) -> list[Candidates]:
+    """Of the candidates of several groups those that are among the `limit` best, if any, and good enough."""
     scores = torch.cat([part.scores for part in parts])
     ranks = scores.argsort(descending=True, stable=True).argsort()
-    kept = (ranks < limit) & ((scores >= floor) | (ranks < least))
+    kept = (scores >= floor) | (ranks < least)
+    if limit is not None:
+        kept &= ranks < limit
     return [
         part.take(flags)
         for part, flags in zip(parts, kept.split([len(part.scores) for part in parts]), strict=True)

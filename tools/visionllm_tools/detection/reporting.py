@@ -21,6 +21,9 @@ from visionllm_tools.detection.postprocess import (
 )
 from visionllm_tools.detection.prepare import Size
 
+_MASKS = 100
+"""Masks of the image's size that are held at once, before each is packed."""
+
 
 def detections_of(
     decoder: Detector, found: Sequence[Found], labels: Sequence[str], original: Size, *, masks: bool
@@ -95,12 +98,13 @@ def _masks(decoder: Detector, part: Found, candidates: Candidates, original: Siz
     for seen, places, queries in part.by_look(candidates.queries):
         if seen.features is None or not len(places):
             continue
-        embeddings = decoder.mask_embed[0](seen.queries[queries])
-        found = binary_masks(embeddings, seen.features, seen.size, original)
-        if margin is not None:
-            keep_near_boxes(found, candidates.boxes[places], margin)
-        for place, mask in zip(places.tolist(), found, strict=True):
-            masks[place] = Mask.from_numpy(mask.numpy())
+        for some, own in zip(places.split(_MASKS), queries.split(_MASKS), strict=True):
+            embeddings = decoder.mask_embed[0](seen.queries[own])
+            found = binary_masks(embeddings, seen.features, seen.size, original)
+            if margin is not None:
+                keep_near_boxes(found, candidates.boxes[some], margin)
+            for place, mask in zip(some.tolist(), found, strict=True):
+                masks[place] = Mask.from_numpy(mask.numpy())
     return masks
 
 

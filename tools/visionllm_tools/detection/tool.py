@@ -33,6 +33,7 @@ from visionllm_tools.detection.postprocess import (
     best_of_each,
     best_over_groups,
     drop_duplicates,
+    how_many,
     select,
     semantic_map,
 )
@@ -321,7 +322,10 @@ class DetectionTool(RoutedTool[DetectionOptions, ImageResult]):
             least = 1 if request.token == "[GRD]" else 0
         scores = []
         for part in found:
-            limit = options.limit if options.of_each is None else part.logits.numel()
+            if options.of_each is not None:
+                limit = part.logits.numel()
+            else:
+                limit = options.limit or how_many(part.logits, floor=floor, least=least)
             candidates = select(part.logits, part.boxes, original, limit=limit)
             if config.suppression is not None:
                 candidates = drop_duplicates(
