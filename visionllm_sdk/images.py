@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,8 @@ Made = TypeVar("Made")
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What is read; all of them are decoded inside Pillow."""
+_MOST_BYTES: Final = 8
+"""Bytes that a pixel takes in a file at most: four channels of 16 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,16 @@ class ImageLimits:
     max_bytes: int = 128 * 2**20
     max_pixels: int = 64_000_000
     max_side: int = 32_768
+
+    @classmethod
+    def for_size(cls, width: int, height: int) -> Self:
+        """The default limits, raised where an image of this size in pixels needs it."""
+        least = cls()
+        return cls(
+            max_bytes=max(least.max_bytes, width * height * _MOST_BYTES),
+            max_pixels=max(least.max_pixels, width * height),
+            max_side=max(least.max_side, width, height),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +195,7 @@ def _data_url(url: str) -> bytes:
     if not head.endswith(";base64"):
         raise ImageError("the data URL is not in base64", value=head, limit="data:image/...;base64,...")
     try:
-        return base64.b64decode(body, validate=True)
+        return base64.b64decode("".join(body.split()), validate=True)
     except ValueError as error:
         raise ImageError(f"the data URL is damaged: {error}", value=head) from error
 

@@ -31,11 +31,13 @@ class Asker:
         engine: the model.
         images: what is asked about; tools look at the last one.
         constrained: options under which a prompt is answered by a text of a grammar.
+        spent: grows by every prompt that was read, and what was written after it.
     """
 
     engine: Engine
     images: Sequence[LoadedImage]
     constrained: Callable[[Prompt, Grammar], GenerationOptions]
+    spent: list[tuple[Prompt, GeneratedReply]]
 
     def answer(self, questions: Sequence[Question]) -> list[Any]:
         """One value for every question, of the question's type. What is asked twice is looked up once."""
@@ -83,7 +85,7 @@ class Asker:
     ) -> list[GeneratedReply]:
         seen = self.engine.see(self.images)
         prompts = [self.engine.generator.builder.build(turns, seen) for turns in dialogues]
-        return self.engine.generator.generate(
+        replies = self.engine.generator.generate(
             [
                 GenerationRequest(
                     prompt=prompt,
@@ -93,3 +95,5 @@ class Asker:
                 for prompt in prompts
             ]
         )
+        self.spent.extend(zip(prompts, replies, strict=True))
+        return replies

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -16,25 +15,38 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils import from_env
-from pydantic import ConfigDict, Field, PrivateAttr
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from visionllm_sdk import generation
-from visionllm_sdk.agent.binding import Binding
-from visionllm_sdk.agent.choices import answer_format, as_function, function_of, named_choice
+from visionllm_sdk.agent.binding import binding_of
+from visionllm_sdk.agent.choices import as_function, named_choice
+from visionllm_sdk.agent.counting import count_tokens
 from visionllm_sdk.agent.dialogue import read_dialogue
 from visionllm_sdk.agent.replies import Replier
 from visionllm_sdk.agent.requests import Job
 from visionllm_sdk.agent.running import Answered, Deadline, Stripped, answer, job_events, last_chunks
 from visionllm_sdk.agent.sessions import VisionSession
 from visionllm_sdk.agent.tools import VisionTool
-from visionllm_sdk.agent.workspace import Workspace
+from visionllm_sdk.agent.workspace import Loaded, Workspace
 from visionllm_sdk.errors import InputError, VisionLLMError
 from visionllm_sdk.fetch import UrlPolicy
 from visionllm_sdk.generation import CancelToken, GeneratedReply, GenerationOptions
 from visionllm_sdk.skills.arguments import ImageRules
 from visionllm_sdk.skills.loading import EMBEDDED
 
+if TYPE_CHECKING:
+    from visionllm_sdk.skills import VisionLLM
+
 __all__ = ["ChatVisionLLM"]
+
+_SETTINGS: Final = (
+    *("model", "device", "dtype", "temperature", "max_tokens", "top_p", "top_k", "seed", "stop", "timeout"),
+    *("force", "forbid", "grounded", "copy_arguments", "allow_urls", "url_hosts", "allow_private_urls"),
+)
+_AT_CALLS: Final = (
+    *("model", "temperature", "max_tokens", "top_p", "top_k", "seed", "timeout", "force", "forbid"),
+    *("tools", "skills", "tool_choice", "parallel_tool_calls", "strict", "response_format"),
+)
 
 
 class ChatVisionLLM(BaseChatModel):
@@ -50,12 +62,14 @@ class ChatVisionLLM(BaseChatModel):
         device: where it runs; None is the CPU.
         dtype: number format; None takes the one that suits the device.
         temperature: 0 takes the likeliest token.
-        max_tokens: most tokens of a reply. Calls and structured output are always written to their end.
+        max_tokens: most tokens of a reply. Calls, structured output, and reports of tools that are passed on
+            word for word are always written to their end.
         top_p: share of the probability that is sampled from.
         top_k: number of tokens that are sampled from; 0 is all.
         seed: of sampling.
         stop: texts before which a reply ends.
         timeout: seconds after which a request is cancelled.
+        max_retries: a standard setting of chat models without meaning here: no network can fail.
         force: routing token or skill that a reply must use.
         forbid: routing tokens or skills that it must not use.
         grounded: the turn after tool messages says what they reported and nothing else.
@@ -65,6 +79,10 @@ class ChatVisionLLM(BaseChatModel):
         url_hosts: the only hosts from which they are fetched.
         allow_private_urls: also from addresses of this machine and its network.
         vlm: a loaded model to be used instead of loading one; not part of the serialised form.
+        loaded: what was loaded by name, shared with copies of other settings; not part of it, either.
+
+    Raises:
+        InputError: a setting that is unknown, or has a value that is not allowed.
     """
 
     model: str = Field(default_factory=from_env("VISIONLLM_MODEL", default=EMBEDDED))
@@ -77,6 +95,7 @@ class ChatVisionLLM(BaseChatModel):
     seed: int | None = None
     stop: list[str] | None = None
     timeout: float | None = Field(default=None, gt=0)
+    max_retries: int | None = None
     streaming: bool = False
     force: str | None = None
     forbid: list[str] = Field(default_factory=list)
@@ -86,12 +105,27 @@ class ChatVisionLLM(BaseChatModel):
     url_hosts: list[str] | None = None
     allow_private_urls: bool = False
     vlm: Any = Field(default=None, exclude=True, repr=False)
+    loaded: Any = Field(default_factory=lambda: Loaded(_load), exclude=True, repr=False)
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+    model_config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=(), extra="forbid")
 
-    _workspaces: dict[str, Workspace] = PrivateAttr(default_factory=dict)
-    _loading: Any = PrivateAttr(default_factory=threading.Lock)
     _shared: Workspace | None = PrivateAttr(default=None)
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        try:
+            super().__init__(*args, **settings)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise InputError(
+                f"setting `{'.'.join(map(str, first['loc']))}` of the chat model: {first['msg']}",
+                value=first["input"],
+                remedy=f"Its settings are {', '.join(sorted(_SETTINGS))}.",
+            ) from error
+
+    @field_validator("stop", "forbid", "url_hosts", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return [given] if isinstance(given, str) else given
 
     # -- what it is ----------------------------------------------------------------------------------------
 
@@ -103,6 +137,10 @@ class ChatVisionLLM(BaseChatModel):
     def _identifying_params(self) -> Mapping[str, Any]:
         names = ("model", "temperature", "max_tokens", "top_p", "top_k", "seed", "stop", "force", "forbid")
         return {name: getattr(self, name) for name in names}
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        # Replies name handles, which mean nothing in another session: a cache must keep sessions apart.
+        return f"{super()._get_llm_string(stop=stop, **kwargs)}---{self._session(kwargs).name}"
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
@@ -120,6 +158,8 @@ class ChatVisionLLM(BaseChatModel):
         return params
 
     def _resolve_model_profile(self) -> ModelProfile | None:
+        config = None if self.vlm is None else self.vlm.engine.model.core.llm.config
+        positions = None if config is None else int(config.max_position_embeddings)
         return ModelProfile(
             name=self.model,
             text_inputs=True,
@@ -135,7 +175,20 @@ class ChatVisionLLM(BaseChatModel):
             tool_choice=True,
             structured_output=False,  # through a tool call, under a grammar
             max_output_tokens=self.max_tokens,
+            **({} if positions is None else {"max_input_tokens": positions - 1}),
         )
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Ids of a text in the checkpoint's vocabulary. No control token comes out, whatever it spells."""
+        ids: list[int] = self._workspace({}).vlm.engine.model.tokenizer.encode_user_text(text)
+        return ids
+
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        """Tokens of messages and their images; schemas of tools take none. See :func:`count_tokens`."""
+        workspace = self._workspace({})
+        return count_tokens(messages, self._session({}), workspace.vlm.engine, self._rules(workspace))
 
     # -- binding -------------------------------------------------------------------------------------------
 
@@ -152,7 +205,8 @@ class ChatVisionLLM(BaseChatModel):
             tools: tools of this SDK, which are called by routing tokens, and any others.
             tool_choice: "auto"; "none"; "any" (or "required", True): some tool must be called; or the name of
                 the tool that must be called.
-            kwargs: settings of single calls, such as `force` and `forbid`.
+            kwargs: settings of single calls, such as `force` and `forbid`; `parallel_tool_calls=False` lets a
+                reply call the first of its tools only.
 
         Raises:
             InputError: `tool_choice` names no bound tool, or a tool is none that a model can call.
@@ -160,7 +214,6 @@ class ChatVisionLLM(BaseChatModel):
         own = [tool for tool in tools if isinstance(tool, VisionTool)]
         others = [as_function(tool) for tool in tools if not isinstance(tool, VisionTool)]
         names = [tool.name for tool in own] + [tool["function"]["name"] for tool in others]
-        kwargs = {key: value for key, value in kwargs.items() if key not in ("strict", "parallel_tool_calls")}
         return self._joined(own).bind(
             tools=[tool.as_function() for tool in own] + others,
             skills=[tool.name for tool in own],
@@ -174,7 +227,7 @@ class ChatVisionLLM(BaseChatModel):
             return self
         joined = self.model_copy()  # shallow: what is loaded once serves all copies
         theirs = tools[0].workspace
-        if self.vlm is None and not self._workspaces and theirs.vlm.name == self.model:
+        if self.vlm is None and not self.loaded and theirs.vlm.name == self.model:
             joined.vlm = theirs.vlm  # the same checkpoint is not loaded a second time
         joined._shared = theirs
         return joined
@@ -201,9 +254,11 @@ class ChatVisionLLM(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         cancel = self._deadline(kwargs)
-        name = str(kwargs.get("model", self.model))
-        loaded = name in self._workspaces or (self.vlm is not None and name == self.model)
-        workspace = self._workspace(kwargs) if loaded else await asyncio.to_thread(self._workspace, kwargs)
+        name = self._name(kwargs)
+        at_hand = (name, self.device, self.dtype) in self.loaded or (
+            self.vlm is not None and name == self.model
+        )
+        workspace = self._workspace(kwargs) if at_hand else await asyncio.to_thread(self._workspace, kwargs)
         session = self._session(kwargs)  # of the thread that runs here: the batch runs elsewhere
         make = partial(self._replier, messages, stop, kwargs, cancel, session)
         try:
@@ -244,15 +299,28 @@ class ChatVisionLLM(BaseChatModel):
         cancel: CancelToken,
         session: VisionSession,
     ) -> Replier:
+        if unknown := sorted(set(kwargs) - set(_AT_CALLS)):
+            raise InputError(
+                "a call of the chat model has settings that it does not know",
+                value=unknown,
+                limit=", ".join(("stop", *_AT_CALLS)),
+                remedy="Correct the name, or leave it out.",
+            )
         workspace = self._workspace(kwargs)
         return Replier(
             workspace=workspace,
             session=session,
             dialogue=read_dialogue(messages, session, workspace.vlm.engine, self._rules(workspace)),
-            binding=self._binding(workspace, kwargs),
+            binding=binding_of(
+                workspace,
+                {"force": self.force, "forbid": self.forbid, **kwargs},
+                copy=self.copy_arguments,
+                grounded=self.grounded,
+                linked=self._shared is None or self._shared.vlm is workspace.vlm,
+            ),
             options=self._options(stop, kwargs),
             cancel=cancel,
-            name=str(kwargs.get("model", self.model)),
+            name=self._name(kwargs),
         )
 
     def _session(self, kwargs: Mapping[str, Any]) -> VisionSession:
@@ -263,17 +331,15 @@ class ChatVisionLLM(BaseChatModel):
 
     def _workspace(self, kwargs: Mapping[str, Any]) -> Workspace:
         """The loaded model of a call; `model=...` at the call goes before the setting."""
-        name = str(kwargs.get("model", self.model))
+        name = self._name(kwargs)
         if self.vlm is not None and name == self.model:
             shared: Workspace = self.vlm.workspace
             return self._shared if self._shared is not None and self._shared.vlm is self.vlm else shared
-        with self._loading:
-            if name not in self._workspaces:
-                from visionllm_sdk.skills import VisionLLM
+        workspace: Workspace = self.loaded.workspace(name, self.device, self.dtype)
+        return workspace
 
-                vlm = VisionLLM.from_pretrained(name, device=self.device, dtype=self.dtype)
-                self._workspaces[name] = vlm.workspace
-            return self._workspaces[name]
+    def _name(self, kwargs: Mapping[str, Any]) -> str:
+        return str(kwargs.get("model", self.model))
 
     def _rules(self, workspace: Workspace) -> ImageRules:
         rules = workspace.vlm.rules
@@ -294,51 +360,14 @@ class ChatVisionLLM(BaseChatModel):
             top_p=setting("top_p"),
             top_k=setting("top_k"),
             seed=setting("seed"),
-            stop=tuple(self.stop or () if stop is None else stop),
+            stop=tuple([stop] if isinstance(stop, str) else self.stop or () if stop is None else stop),
         )
 
-    def _binding(self, workspace: Workspace, kwargs: Mapping[str, Any]) -> Binding:
-        bound = "tools" in kwargs
-        engine = workspace.vlm.engine
-        names = kwargs.get("skills", ())
-        skills = {skill.name: skill for skill in workspace.skills if not bound or skill.name in names}
-        others = [
-            tool["function"] for tool in kwargs.get("tools", ()) if tool["function"]["name"] not in names
-        ]
-        forbidden = {token for name in self._barred(kwargs) for token in engine.tokens_of(name)}
-        called = {token for skill in skills.values() for token in (skill.token, *skill.before)}
-        tokens = [token for token in engine.routing_tokens if token in called]
-        choice = kwargs.get("tool_choice") or "auto"
-        force = kwargs.get("force", self.force)
-        if force is not None:
-            choice = self._forced(force, engine.tokens_of(force), skills, forbidden)
-        return Binding(
-            skills=skills,
-            functions=[function_of(one) for one in others],
-            choice=choice,
-            tokens=tuple(token for token in tokens if token not in forbidden),
-            answer=answer_format(kwargs.get("response_format")),
-            copy=self.copy_arguments,
-            grounded=self.grounded,
-            linked=self._shared is None or self._shared.vlm is workspace.vlm,
-        )
 
-    def _barred(self, kwargs: Mapping[str, Any]) -> Sequence[str]:
-        names: str | Sequence[str] = kwargs.get("forbid", self.forbid)
-        return (names,) if isinstance(names, str) else names
+def _load(name: str, device: str | None, dtype: str | None) -> VisionLLM:
+    from visionllm_sdk.skills import VisionLLM
 
-    @staticmethod
-    def _forced(force: str, tokens: Sequence[str], skills: Mapping[str, Any], forbidden: set[str]) -> str:
-        """The skill that a forced token or skill stands for."""
-        fitting = [name for name, skill in skills.items() if name == force or skill.token in tokens]
-        if not fitting or set(tokens) <= forbidden:
-            raise InputError(
-                "what is forced is forbidden, or its tool is not bound",
-                value=force,
-                limit=", ".join(skills) or "no skill is bound",
-                remedy="Bind the tool, or correct `force` and `forbid`.",
-            )
-        return force if force in fitting else fitting[0]
+    return VisionLLM.from_pretrained(name, device=device, dtype=dtype)
 
 
 def _result_of(outcome: Answered) -> ChatResult:

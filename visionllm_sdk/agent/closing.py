@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from langchain_core.messages.tool import ToolCall
 
 from visionllm_sdk.agent.grammar import Grammar, Literal, choice, row
+from visionllm_sdk.agent.review import as_run
 
 __all__ = ["Report", "closing_grammar", "merged_report", "passed_on", "report_of"]
 
@@ -24,6 +25,7 @@ _PLACED: Final = re.compile(
     r"(?: \([a-z ]{1,20}(?:, [a-z ]{1,20}){0,2}\))?"
 )
 _NEXT: Final = re.compile(r", (?![a-z ,]*\))")
+_NOTHING: Final = ("", "null", "None")
 _MAX_TEXT: Final = 600  # characters of a report that are written under a grammar
 
 
@@ -40,7 +42,9 @@ class Report(NamedTuple):
 
 
 def report_of(text: str, call: ToolCall) -> Report:
-    """The report that answers a call."""
+    """The report that answers a call; of a tool that said nothing, that it did so."""
+    call, text = as_run(call, text)
+    text = f"{call['name']} reported nothing." if text.strip() in _NOTHING else text
     image = call["args"].get("image")
     return Report(text, image if isinstance(image, str) else repr((call["name"], call["args"])))
 

@@ -26,7 +26,7 @@ from visionllm_sdk.skills.engine import Engine
 from visionllm_sdk.skills.history import Mark
 from visionllm_sdk.skills.marking import mark_in
 
-__all__ = ["OVERLAY", "PRODUCED", "Dialogue", "images_of", "marks_block", "read_dialogue"]
+__all__ = ["OVERLAY", "PRODUCED", "Dialogue", "images_of", "laid_out", "marks_block", "read_dialogue"]
 
 OVERLAY: Final = "overlay_of"
 """Marks an image block, in its `extras`, as a result drawn over another image."""
@@ -151,6 +151,7 @@ class _Reader:
     def read(self, message: BaseMessage) -> None:
         if isinstance(message, SystemMessage):
             self._systems.append(message.text)
+            self._keep_pictures(message)
         elif isinstance(message, HumanMessage):
             self._read_human(message)
         elif isinstance(message, AIMessage):
@@ -189,6 +190,12 @@ class _Reader:
         self._dialogue.said.append(said)
         self._dialogue.request = said if fresh else f"{self._dialogue.request}\n{said}".strip()
 
+    def _keep_pictures(self, message: BaseMessage) -> None:
+        """Pictures of a message that is no question are shown with the next one."""
+        found = images_of([message], self._session, self._rules)
+        self._made += [(handle, self._session.images.get(handle)) for handle in found]
+        self._dialogue.focus = found or self._dialogue.focus
+
     def _take_made(self) -> int:
         """Put pictures that were made before the question that comes now, where training had them."""
         for handle, image in self._made:
@@ -207,6 +214,7 @@ class _Reader:
             self._dialogue.reports = []
             return  # "Here it is": the reply that called has said so
         answer = answer_parts(message, self._engine)
+        self._keep_pictures(message)
         if self._open is None and self._dialogue.turns:
             last = self._dialogue.turns.pop()
             self._dialogue.turns.append(Turn(last.question, (*(last.answer or ()), " ", *answer), last.role))
@@ -298,13 +306,14 @@ def answer_parts(message: AIMessage, engine: Engine) -> Parts:
     for call in message.tool_calls:
         if calls := forced_calls(call["name"], call["args"], engine):
             parts += [" "] if parts else []
-            parts += _laid_out(calls, engine)
+            parts += laid_out(calls, engine)
         else:
             parts.append(f"{call['name']} {json.dumps(call['args'], ensure_ascii=False)}")
     return tuple(parts) or ("",)
 
 
-def _laid_out(calls: Sequence[ForcedCall], engine: Engine) -> Parts:
+def laid_out(calls: Sequence[ForcedCall], engine: Engine) -> Parts:
+    """The answer that routes these calls, in the checkpoint's own form."""
     settings = engine.model.config.sdk
     turn = forced_turn(calls, images=0, label_tags=settings.label_tags, layouts=settings.layouts)
     return turn.answer or ()
@@ -328,7 +337,7 @@ def _image(
         return session.image(data, lambda: rules.load(_decode(data)), origin="message")
     if isinstance(url := block.get("url"), str):
         return _from_url(url, session, rules)
-    if isinstance(handle := block.get("file_id"), str):
+    if isinstance(handle := block.get("file_id", block.get("id")), str):
         return handle, session.images.get(handle)
     raise ImageError(
         "an image block holds no image that can be sent",
@@ -347,7 +356,7 @@ def _from_url(url: str, session: VisionSession, rules: ImageRules) -> tuple[str,
 
 def _decode(data: str) -> bytes:
     try:
-        return base64.b64decode(data, validate=True)
+        return base64.b64decode("".join(data.split()), validate=True)  # mail programs break the lines
     except (binascii.Error, ValueError) as error:
         raise ImageError(f"the base64 text of an image is damaged: {error}", value=data[:40]) from error
 

@@ -36,9 +36,10 @@ _SMALL: Final = frozenset(
 )  # fmt: skip
 _IRREGULAR: Final = {"people": "person", "men": "man", "women": "woman", "children": "child",
                      "mice": "mouse", "teeth": "tooth", "feet": "foot", "geese": "goose"}  # fmt: skip
-_ENDINGS: Final = (("ies", "y"), ("ves", "f"), ("ves", "fe"), ("xes", "x"), ("ches", "ch"), ("shes", "sh"),
+_ENDINGS: Final = (("'s", ""), ("\u2019s", ""), ("ies", "y"), ("ves", "f"), ("ves", "fe"), ("xes", "x"),
+                   ("ches", "ch"), ("shes", "sh"),
                    ("sses", "ss"), ("oes", "o"), ("buses", "bus"), ("s", ""))  # fmt: skip
-"""Plural endings and what stands there in the singular."""
+"""Endings of plurals and possessives, and what stands there in the singular."""
 
 
 class Tree(Grammar):

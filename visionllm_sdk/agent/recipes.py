@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-import torch
-from torch import Tensor
-
+from visionllm_sdk.agent.routing import Prescribed
 from visionllm_sdk.agent.sessions import CallKey, VisionSession, call_key
 from visionllm_sdk.errors import HandleError, InputError
 from visionllm_sdk.generation import GenerationOptions, GenerationRequest
@@ -154,7 +152,7 @@ class Recipe:
             regions = encode_marks(engine, loaded, self.marks)
             prompt = self._expand(engine.see(loaded) if loaded else [], regions, engine)
             options = GenerationOptions(
-                max_new_tokens=len(self.reply), processors=(_Replay(self, len(prompt.ids)),)
+                max_new_tokens=len(self.reply), processors=(Prescribed(self.reply, start=len(prompt.ids)),)
             )
             request = GenerationRequest(prompt=prompt, options=options, question=self.request)
             (reply,) = engine.generator.generate([request])
@@ -170,19 +168,6 @@ class Recipe:
             tokens = images[-1 - index].tiles * core.tokens_per_tile if index < 0 else 1
             ids += [core.layout.patch_id if index < 0 else index] * tokens
         return Prompt(ids=ids, marks=[False] * len(ids), images=tuple(images), regions=tuple(regions))
-
-
-class _Replay:
-    """A logits processor that writes a known reply once more."""
-
-    def __init__(self, recipe: Recipe, start: int) -> None:
-        self._reply = recipe.reply
-        self._start = start
-
-    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
-        masked = torch.full_like(scores, -torch.inf)
-        masked[0, self._reply[ids.shape[1] - self._start]] = 0.0
-        return masked
 
 
 def _marks(values: Any) -> tuple[Mark, ...] | None:

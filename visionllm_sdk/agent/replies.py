@@ -14,17 +14,18 @@ from langchain_core.messages.tool import ToolCall, tool_call
 
 from visionllm_sdk.agent.asking import Asker
 from visionllm_sdk.agent.closing import closing_grammar, passed_on, report_of
-from visionllm_sdk.agent.dialogue import PRODUCED, marks_block
+from visionllm_sdk.agent.dialogue import OVERLAY, PRODUCED, laid_out, marks_block
 from visionllm_sdk.agent.functions import Function, arguments_grammar, choose_function, questions_of
 from visionllm_sdk.agent.grammar import Literal
 from visionllm_sdk.agent.labels import LabelSpelling
 from visionllm_sdk.agent.recipes import RECIPE, Recipe
 from visionllm_sdk.agent.requests import Job, Outcome, Requests
-from visionllm_sdk.agent.routing import MustRoute, SaySomething, SoonRoute
+from visionllm_sdk.agent.routing import MustRoute, Prescribed, SaySomething, SoonRoute
 from visionllm_sdk.agent.skills import Skill
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.generation import GeneratedReply, RoutedCall
 from visionllm_sdk.keypoints import AP10K, COCO
+from visionllm_sdk.model.conversation import ForcedCall
 from visionllm_sdk.model.prompt import Prompt
 from visionllm_sdk.regions import Box, Point, Region, region_name
 from visionllm_sdk.skills.engine import SKILL_TOKENS
@@ -120,8 +121,7 @@ class Replier(Requests):
             processors = (MustRoute(engine, vocabulary, tokens, before=before, start=start),)
         else:
             require = tokens[0]
-            soon = SoonRoute(engine.model.tokenizer.control_id(require), start=start)
-            processors = (SaySomething(vocabulary, start=start), soon)
+            processors = self._soon(require, prompt)
         options = replace(
             self.options,
             tokens=everything,
@@ -131,6 +131,22 @@ class Replier(Requests):
         )
         streams = self.binding.answer is None
         return self.job(prompt, options, lambda reply: self._talked(prompt, reply), streams=streams)
+
+    def _soon(self, token: str, prompt: Prompt) -> tuple[Any, ...]:
+        """Processors that bring a routing token without labels into a reply.
+
+        A picture says nothing before its token that the checkpoint's layout does not say; labels of others
+        are in the words before it.
+        """
+        engine, start = self.workspace.vlm.engine, len(prompt.ids)
+        skill = self.binding.skill_of(token)
+        if skill is not None and skill.draws:
+            *earlier, last = self.dialogue.turns
+            answer = laid_out([ForcedCall(token=engine.token(token), labels=("",))], engine)
+            whole = self.prompt([*earlier, replace(last, answer=answer)]).ids
+            return (Prescribed([*whole[start:], self.workspace.vocabulary.stop_ids[0]], start=start),)
+        soon = SoonRoute(engine.model.tokenizer.control_id(token), start=start)
+        return SaySomething(self.workspace.vocabulary, start=start), soon
 
     def _spelling(self, prompt: Prompt, tokens: Sequence[str]) -> tuple[Any, ...]:
         """Labels in the user's words, where the checkpoint says which words are labels."""
@@ -214,12 +230,14 @@ class Replier(Requests):
             skill, meaning = self.binding.skill_of(call.token), (call.token, call.labels)
             if skill is None or meaning in meant:  # what is said twice is meant once
                 continue
+            if self.binding.choice in self.binding.skills and skill.name != self.binding.choice:
+                continue  # it only opens the answer of the skill that must be called
             meant.add(meaning)
             arguments = skill.phrased(call, self.dialogue.request)
             if self.binding.linked:
                 arguments["superlink"] = self.session.keep(call, key=recipe.key(digests, number))
             made += [_tool_call(skill.name, {**arguments, **place}) for place in self._places(skill)]
-        return made
+        return made if self.binding.parallel else made[:1]
 
     def _places(self, skill: Skill) -> list[dict[str, str]]:
         """The images that a skill is to look at, one for each of its calls."""
@@ -257,7 +275,9 @@ class Replier(Requests):
         grammar = closing_grammar(reports, short=not posed) if grounded else None
         prompt = self.prompt(self.dialogue.turns)
         if isinstance(grammar, Literal):  # one way to say it: there is nothing to generate
-            return self.message(prompt, None, text=passed_on(reports), calls=[])
+            whole = passed_on(reports)
+            told = min([whole, *(whole.partition(stop)[0] for stop in self.options.stop)], key=len)
+            return self.message(prompt, None, text=told, calls=[])
         if grammar is None:
             start = len(prompt.ids)
             options = replace(
@@ -265,6 +285,8 @@ class Replier(Requests):
             )
         else:
             options = self.constrained(prompt, grammar)
+            most = min(options.max_new_tokens, self.options.max_new_tokens)
+            options = replace(options, max_new_tokens=most, stop=self.options.stop)
         return self.job(prompt, options, lambda reply: self._closed(prompt, reply), streams=True)
 
     def _posed(self, report: ToolMessage) -> bool:
@@ -312,15 +334,19 @@ class Replier(Requests):
         if not questions:
             return
         focused = [self.session.images.get(handle) for handle in self.dialogue.focus]
-        asker = Asker(engine=self.workspace.vlm.engine, images=focused, constrained=self.constrained)
+        asker = Asker(
+            engine=self.workspace.vlm.engine, images=focused, constrained=self.constrained, spent=self.spent
+        )
         for question, value in zip(questions, asker.answer(questions), strict=True):
             self.answers[question.path] = value
 
 
 def _shows_more(report: ToolMessage) -> bool:
-    """Whether a tool shows the model an image that it may have to say something about."""
+    """Whether a tool shows the model an image that it may have to say something about: no picture that was
+    asked for, and no result drawn over an image, of which the tool has told."""
     return any(
-        block["type"] == "image" and not marks_block(block, PRODUCED) for block in report.content_blocks
+        block["type"] == "image" and not (marks_block(block, PRODUCED) or marks_block(block, OVERLAY))
+        for block in report.content_blocks
     )
 
 

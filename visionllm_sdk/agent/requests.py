@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from langchain_core.messages import AIMessage
@@ -61,6 +61,7 @@ class Requests:
         options: limits and sampling.
         cancel: stops the generation.
         name: of the model, for the message's metadata.
+        spent: the prompts that were read for the message, and what was written after them.
     """
 
     workspace: Workspace
@@ -70,6 +71,7 @@ class Requests:
     options: GenerationOptions
     cancel: CancelToken
     name: str
+    spent: list[tuple[Prompt, GeneratedReply]] = field(default_factory=list)
 
     def prompt(self, turns: Sequence[Turn]) -> Prompt:
         engine = self.workspace.vlm.engine
@@ -117,6 +119,7 @@ class Requests:
         def checked(reply: GeneratedReply) -> Outcome:
             if reply.finish == "cancelled":
                 raise GenerationCancelled("the reply was cancelled", remedy="Raise `timeout`, or ask again.")
+            self.spent.append((prompt, reply))
             return finish(reply)
 
         return Job(request=request, finish=checked, streams=streams)
@@ -124,13 +127,22 @@ class Requests:
     def message(
         self, prompt: Prompt | None, reply: GeneratedReply | None, *, text: str, calls: list[ToolCall]
     ) -> AIMessage:
-        core = self.workspace.vlm.engine.model.core
-        read = len(prompt.ids) if prompt else 0
-        written = (
-            len(reply.ids) if reply else len(self.workspace.vlm.engine.model.tokenizer.encode_user_text(text))
-        )
-        patches = sum(image.tiles for image in prompt.images) * core.tokens_per_tile if prompt else 0
-        known = reply.reused_tokens if reply else 0
+        """A message with all that was spent for it.
+
+        Args:
+            prompt: of a message for which nothing was generated, if it answers one.
+            reply: what was generated last for the message; None for one that follows without.
+            text: what it says.
+            calls: what it calls.
+        """
+        model = self.workspace.vlm.engine.model
+        prompts = [one for one, _ in self.spent] or ([prompt] if prompt else [])
+        read = sum(len(one.ids) for one in prompts)
+        written = sum(len(one.ids) for _, one in self.spent)
+        written += 0 if reply else len(model.tokenizer.encode_user_text(text))
+        tiles = sum(image.tiles for one in prompts for image in one.images)
+        patches = tiles * model.core.tokens_per_tile
+        known = sum(one.reused_tokens for _, one in self.spent)
         finish = "tool_calls" if calls else reply.finish if reply else "stop"
         finish = "stop" if finish == "stop_string" else finish  # agents know one word for both
         details: dict[str, int] = {"image": patches, "cache_read": known}

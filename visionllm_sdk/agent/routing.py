@@ -11,7 +11,7 @@ from torch import Tensor
 from visionllm_sdk.agent.constrain import Vocabulary, keep_only
 from visionllm_sdk.skills.engine import Engine
 
-__all__ = ["MustRoute", "SaySomething", "SoonRoute"]
+__all__ = ["MustRoute", "Prescribed", "SaySomething", "SoonRoute"]
 
 _LABEL_TOKENS = 96
 _LABELS = 16
@@ -168,6 +168,30 @@ class SoonRoute:
             return scores
         only = torch.full_like(scores, -torch.inf)
         only[0, self._token] = 0.0
+        return only
+
+
+class Prescribed:
+    """A logits processor that writes a known reply, token by token.
+
+    Args:
+        reply: its ids; generation must end with them.
+        start: length of the prompt in tokens.
+    """
+
+    def __init__(self, reply: Sequence[int], *, start: int) -> None:
+        self._reply = reply
+        self._start = start
+
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
+        """Minus infinity at all but the next token.
+
+        Args:
+            ids: prompt and reply so far. (1, n)
+            scores: (1, vocabulary)
+        """
+        only = torch.full_like(scores, -torch.inf)
+        only[0, self._reply[ids.shape[1] - self._start]] = 0.0
         return only
 
 

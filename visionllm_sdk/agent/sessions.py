@@ -58,6 +58,9 @@ class KeptCall(RoutedCall):
 class VisionSession:
     """The images and super-links of one conversation. Safe to use from several threads.
 
+    Attributes:
+        name: tells sessions apart whose handles are different; nothing can be learnt from it.
+
     Args:
         secret: key of its handles; nobody else may know it. None draws one.
         limits: how much is kept, for images and for super-links each.
@@ -65,6 +68,7 @@ class VisionSession:
 
     def __init__(self, *, secret: bytes | None = None, limits: HandleLimits = LIMITS) -> None:
         key = secret or secrets.token_bytes(32)
+        self.name = blake2b(key, digest_size=16, person=b"session name").hexdigest()
         self.images = ImageHandles(limits=limits, secret=key)
         self.links: HandleStore[KeptCall] = HandleStore("link", limits=limits, secret=key)
         self._sources: OrderedDict[str, str] = OrderedDict()  # fingerprint of a source to handle

@@ -162,9 +162,12 @@ class VisionTool(BaseTool):
         typed = self._skill.arguments(**arguments)
         session = self._session(runtime)
         messages = _messages(runtime)
+        # Graphs without a thread share one session: of its images, only those of the messages are meant.
+        shared = runtime is not None and thread_of(runtime.config) is None
+        kept = () if shared else tuple(session.images)
         link = getattr(typed, "superlink", None)
         with session.images.held():
-            handles, images = self._images(typed, messages, session) if self._skill.images else ((), ())
+            handles, images = self._images(typed, messages, session, kept) if self._skill.images else ((), ())
             call = None if link is None else self._recall(link, messages, session)
         if call is not None and call.token != self._skill.token:
             raise HandleError(
@@ -197,15 +200,20 @@ class VisionTool(BaseTool):
         return pointed_out(found.marks, len(found.images), call.labels)
 
     def _images(
-        self, arguments: SkillArguments, messages: Sequence[BaseMessage], session: VisionSession
+        self,
+        arguments: SkillArguments,
+        messages: Sequence[BaseMessage],
+        session: VisionSession,
+        kept: Sequence[str],
     ) -> tuple[tuple[str, ...], tuple[LoadedImage, ...]]:
-        """Handles and images that the arguments name, or leave out where there is one to be meant."""
+        """Handles and images that the arguments name, or leave out where there is one to be meant: the latest
+        of the messages, else of those that are kept."""
         wanted = {name: getattr(arguments, name) for name in self._skill.images}
         if all(handle in session.images for handle in wanted.values()):
             shown: list[str] = []
         else:  # some image is not named, or gone since: the conversation shows it
             shown = images_of(messages, session, self._workspace.vlm.rules)
-        handles = {name: self._choose(handle, shown, session) for name, handle in wanted.items()}
+        handles = {name: self._choose(handle, shown or kept) for name, handle in wanted.items()}
         found = tuple(self._find(name, handle, shown, session) for name, handle in handles.items())
         return tuple(handles.values()), found
 
@@ -214,10 +222,10 @@ class VisionTool(BaseTool):
             return self._workspace.session()
         return self._workspace.sessions.of(thread_of(runtime.config))
 
-    def _choose(self, wanted: str | None, shown: Sequence[str], session: VisionSession) -> str:
+    @staticmethod
+    def _choose(wanted: str | None, known: Sequence[str]) -> str:
         if wanted is not None:
             return wanted
-        known = shown or list(session.images)
         if not known:
             raise InputError(
                 "there is no image in this conversation",

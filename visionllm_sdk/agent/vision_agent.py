@@ -6,7 +6,7 @@ import asyncio
 import base64
 import io
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from visionllm_sdk._result import Probability
 from visionllm_sdk.agent.requests import PROVIDER
+from visionllm_sdk.agent.review import as_run
 from visionllm_sdk.agent.skills import BUILT_IN
 from visionllm_sdk.agent.workspace import thread_of
 from visionllm_sdk.errors import ArtifactError, InputError
@@ -31,6 +32,7 @@ from visionllm_sdk.skills.arguments import check_message, each, is_many
 from visionllm_sdk.skills.marking import Regions
 
 if TYPE_CHECKING:
+    from langchain.agents.middleware import AgentMiddleware
     from langgraph.types import Checkpointer
 
     from visionllm_sdk.skills import VisionLLM
@@ -60,7 +62,11 @@ class VisionAgent(Runnable[AgentInput, Reply]):
         tools: further tools that the agent may use.
         system_prompt: replaces the checkpoint's own.
         checkpointer: keeps threads, as for LangGraph.
+        middleware: of LangChain's agents, such as reviews by people.
         settings: of the chat model, such as `force`, `forbid`, `temperature`.
+
+    Raises:
+        InputError: a setting that is unknown, or has a value that is not allowed.
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class VisionAgent(Runnable[AgentInput, Reply]):
         tools: Sequence[BaseTool] = (),
         system_prompt: str | None = None,
         checkpointer: Checkpointer = None,
+        middleware: Sequence[AgentMiddleware[Any, Any]] = (),
         **settings: Any,
     ) -> None:
         if vlm is None:
@@ -78,11 +85,20 @@ class VisionAgent(Runnable[AgentInput, Reply]):
             vlm = VisionLLM.from_pretrained()
         self.vlm = vlm
         self._keeps = bool(checkpointer)
+        try:
+            model = vlm.as_chat_model(**settings)
+        except InputError as error:
+            error.remedy = (
+                f"{error.remedy} Other agents are made by `langchain.agents.create_agent` from "
+                "`vlm.as_chat_model()` and `vlm.tools`."
+            )
+            raise error.at("VisionAgent") from error
         self.graph: Any = create_agent(
-            model=vlm.as_chat_model(**settings),
+            model=model,
             tools=[*vlm.tools, *tools],
             system_prompt=system_prompt,
             checkpointer=checkpointer,
+            middleware=middleware,
         )
 
     def invoke(
@@ -102,14 +118,16 @@ class VisionAgent(Runnable[AgentInput, Reply]):
             config: LangChain's; `thread_id` continues a kept thread.
             images: of the message.
             regions: places of its last image that the message points at, in pixels; see `vlm.chat`.
-            kwargs: passed on to the graph.
+            kwargs: passed on to the graph; not `stream_mode` and `output_keys`, which change what it gives.
 
         Raises:
             ImageError: an image that cannot be used.
             RegionError: a region without an image, or one that does not fit it.
-            InputError: an empty message, something that is no region, or images and regions beside messages.
+            InputError: an empty message, something that is no region, images and regions beside messages, or
+                a setting that changes what the graph gives.
         """
         named = _named(config)
+        _whole_states(kwargs)
         with self._running(named):
             state = self.graph.invoke(self._start(input, images, regions, named), named, **kwargs)
         return reply_of(state["messages"])
@@ -125,6 +143,7 @@ class VisionAgent(Runnable[AgentInput, Reply]):
     ) -> Reply:
         """As :meth:`invoke`; calls that wait at the same time share the model's batches."""
         named = _named(config)
+        _whole_states(kwargs)
         with self.vlm.workspace.conversation(), self._running(named):
             start = await asyncio.to_thread(self._start, input, images, regions, named)
             state = await self.graph.ainvoke(start, named, **kwargs)
@@ -141,9 +160,28 @@ class VisionAgent(Runnable[AgentInput, Reply]):
     ) -> Iterator[Reply]:
         """The reply as it grows: after every call, and when it is finished. As :meth:`invoke`."""
         named = _named(config)
+        _whole_states(kwargs)
         with self._running(named):
             start = self._start(input, images, regions, named)
             for state in self.graph.stream(start, named, stream_mode="values", **kwargs):
+                if isinstance(state["messages"][-1], AIMessage | ToolMessage):
+                    yield reply_of(state["messages"])
+
+    async def astream(
+        self,
+        input: AgentInput,
+        config: RunnableConfig | None = None,
+        *,
+        images: Any = (),
+        regions: Any = (),
+        **kwargs: Any,
+    ) -> AsyncIterator[Reply]:
+        """As :meth:`stream`; calls that wait at the same time share the model's batches."""
+        named = _named(config)
+        _whole_states(kwargs)
+        with self.vlm.workspace.conversation(), self._running(named):
+            start = await asyncio.to_thread(self._start, input, images, regions, named)
+            async for state in self.graph.astream(start, named, stream_mode="values", **kwargs):
                 if isinstance(state["messages"][-1], AIMessage | ToolMessage):
                     yield reply_of(state["messages"])
 
@@ -207,6 +245,17 @@ def _nothing_beside(images: Any, regions: Any) -> None:
         )
 
 
+def _whole_states(settings: Mapping[str, Any]) -> None:
+    """Raises InputError for settings of a run from whose states no reply can be read."""
+    for name in ("stream_mode", "output_keys"):
+        if name in settings:
+            raise InputError(
+                f"an agent gives replies, which `{name}` cannot change",
+                value=settings[name],
+                remedy="Run `agent.graph`, which gives messages and takes all of LangGraph's settings.",
+            )
+
+
 def _mark(region: Region | RegionBlock) -> dict[str, Any]:
     """A region prompt as a block of a message."""
     if not isinstance(region, RegionBlock):
@@ -255,6 +304,7 @@ def _calls(message: AIMessage, reports: Mapping[str, ToolMessage]) -> Iterator[R
             yield RoutedCall(token="", tool=call["name"], probability=1.0)
             continue
         report = reports.get(call["id"] or "")
+        call = call if report is None else as_run(call, report.text)[0]
         labels = _labels(call["args"])
         entry = audit.get((call["name"], labels)) or audit.get((call["name"], ("",)))
         for result in _results_of(report):

@@ -19,7 +19,7 @@ from visionllm_sdk.skills.gathering import Gatherer
 if TYPE_CHECKING:
     from visionllm_sdk.skills import VisionLLM
 
-__all__ = ["Workspace"]
+__all__ = ["Loaded", "Workspace"]
 
 T = TypeVar("T")
 _MOMENT: Final = 0.003
@@ -105,6 +105,33 @@ class Workspace:
             if self._here >= self._talking:
                 return
             await asyncio.sleep(_MOMENT)
+
+
+class Loaded:
+    """Models that were loaded by name, each once. Safe to use from several threads.
+
+    Args:
+        load: loads a model; it is called with the name, the device and the number format.
+    """
+
+    def __init__(self, load: Callable[[str, str | None, str | None], VisionLLM]) -> None:
+        self._load = load
+        self._workspaces: dict[tuple[str, str | None, str | None], Workspace] = {}
+        self._lock = threading.Lock()
+
+    def __contains__(self, key: tuple[str, str | None, str | None]) -> bool:
+        return key in self._workspaces
+
+    def __len__(self) -> int:
+        return len(self._workspaces)
+
+    def workspace(self, name: str, device: str | None, dtype: str | None) -> Workspace:
+        """The workspace of a model, which is loaded if it was not."""
+        key = name, device, dtype
+        with self._lock:
+            if key not in self._workspaces:
+                self._workspaces[key] = self._load(*key).workspace
+            return self._workspaces[key]
 
 
 def current_thread() -> str | None:

@@ -83,6 +83,12 @@ def choose_grid(width: int, height: int, *, max_tiles: int, tile_size: int) -> G
     return best
 
 
+def tile_count(width: int, height: int, *, max_tiles: int, tile_size: int) -> int:
+    """How many tiles :func:`cut_tiles` makes of an image, the thumbnail included."""
+    columns, rows = choose_grid(width, height, max_tiles=max_tiles, tile_size=tile_size)
+    return columns * rows + ((columns, rows) != (1, 1))
+
+
 @dataclass(frozen=True, slots=True)
 class Canvas:
     """The rectangle that is resized to a grid of tiles: an image and, if need be, margins on two sides.

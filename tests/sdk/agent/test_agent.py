@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableConfig
@@ -415,3 +416,39 @@ def test_expired_links_are_computed_again(random_vlm: VisionLLM) -> None:
         graph.invoke(None, thread(name))
     kept, made_again = (reply_of(graph.get_state(thread(name)).values["messages"]) for name in "ab")
     assert close(kept.results[0], made_again.results[0])
+
+
+async def test_streams_of_both_kinds_grow_alike(random_vlm: VisionLLM) -> None:
+    agent = VisionAgent(random_vlm, **FORCED)
+    once = [len(reply.calls) for reply in agent.stream("Find the star.", images=[drawn()])]
+    again = [len(reply.calls) async for reply in agent.astream("Find the star.", images=[drawn()])]
+    assert once == again
+    assert len(once) > 1
+
+
+def test_settings_that_an_agent_does_not_have(random_vlm: VisionLLM) -> None:
+    with pytest.raises(InputError, match=r"VisionAgent: setting `response_format`.*create_agent"):
+        VisionAgent(random_vlm, response_format=Detections)
+    agent = VisionAgent(random_vlm, **FORCED)
+    for run in (agent.invoke, lambda *given, **more: next(agent.stream(*given, **more))):
+        with pytest.raises(InputError, match=r"`stream_mode`.*agent\.graph"):
+            run("Find the star.", images=[drawn()], stream_mode="messages")
+
+
+def test_middleware_sees_the_run(random_vlm: VisionLLM) -> None:
+    class Listener(AgentMiddleware[Any, Any]):
+        def __init__(self) -> None:
+            self.turns = 0
+
+        def before_model(self, state: Any, runtime: Any) -> None:
+            self.turns += 1
+
+    listener = Listener()
+    VisionAgent(random_vlm, middleware=[listener], **FORCED).invoke("Find the star.", images=[drawn()])
+    assert listener.turns == 2
+
+
+def test_results_drawn_over_an_image_are_no_more_to_see(vlm: VisionLLM) -> None:
+    agent = create_agent(vlm.as_chat_model(), tools_of(vlm, overlay=True))
+    state = agent.invoke({"messages": [asking("Find the red circle.", drawn(1))]})
+    assert state["messages"][-1].text in ("I found 1 red circle.", "I found no red circle.")

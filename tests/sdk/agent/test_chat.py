@@ -9,7 +9,7 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import ConfigurableField, Runnable, RunnableLambda
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 
@@ -421,3 +421,100 @@ def test_other_models_by_name(random_vlm: VisionLLM, random_checkpoint: Any) -> 
     model = random_vlm.as_chat_model(max_tokens=4)
     message = model.invoke("hi", model=str(random_checkpoint) + "/")
     assert message.response_metadata["model_name"] == str(random_checkpoint) + "/"
+
+
+def test_caches_keep_sessions_apart(random_vlm: VisionLLM) -> None:
+    """A reply from a cache must not name handles of somebody else's session."""
+    model = random_vlm.as_chat_model(force="detect", max_tokens=20, cache=InMemoryCache())
+    request = [asking("find the star", drawn(1))]
+
+    def handles(thread: str) -> Any:
+        calls = RunnableLambda(lambda _: model.invoke(request).tool_calls)
+        return [
+            call["args"]["superlink"] for call in calls.invoke(0, {"configurable": {"thread_id": thread}})
+        ]
+
+    assert handles("a") == handles("a") != handles("b")
+
+
+@pytest.mark.parametrize("settings", [{"temprature": 1}, {"max_tokens": 0}, {"stop": 3}])
+def test_settings_that_do_not_fit_are_named(settings: dict[str, Any], random_vlm: VisionLLM) -> None:
+    with pytest.raises(InputError, match=rf"`{next(iter(settings))}.*settings are .*max_tokens"):
+        random_vlm.as_chat_model(**settings)
+
+
+def test_unknown_settings_of_a_call_are_named(chat: ChatVisionLLM) -> None:
+    with pytest.raises(InputError, match="max_completion_tokens"):
+        chat.invoke("hello", max_completion_tokens=3)
+    with pytest.raises(InputError, match="tool_choice names no bound tool"):
+        chat.invoke("hello", tool_choice="nothing")
+
+
+def test_one_stop_text_is_no_list_of_letters(random_vlm: VisionLLM) -> None:
+    assert random_vlm.as_chat_model(stop="END", forbid="detect").stop == ["END"]
+    model = random_vlm.as_chat_model(max_tokens=24, forbid=["detect", "ground", "segment"])
+    whole = model.invoke("hello").text
+    assert model.invoke("hello", stop=whole[2:5]).text == whole.partition(whole[2:5])[0].strip()
+
+
+def test_tools_at_the_call_are_tools_that_are_bound(chat: ChatVisionLLM, random_vlm: VisionLLM) -> None:
+    request = [asking("find the star", drawn(1))]
+    name = {"type": "function", "function": {"name": "count"}}
+    (call,) = chat.invoke(request, tools=random_vlm.tools, tool_choice=name).tool_calls
+    assert call["name"] == "count"
+    (call,) = chat.invoke("the weather in Rome", tools=[get_weather], tool_choice="any").tool_calls
+    assert call["name"] == "get_weather"
+
+
+def test_a_skill_that_must_be_called_is_called_alone(whole_vlm: VisionLLM) -> None:
+    model = whole_vlm.as_chat_model(max_tokens=24).bind_tools(whole_vlm.tools, tool_choice="pose")
+    names = {call["name"] for call in model.invoke([asking("the person's nose", drawn(1))]).tool_calls}
+    assert names == {"pose"}
+
+
+@pytest.mark.parametrize("skill", ["generate", "edit"])
+def test_nothing_is_said_before_a_picture_that_must_be_made(skill: str, whole_vlm: VisionLLM) -> None:
+    model = whole_vlm.as_chat_model(max_tokens=24).bind_tools(whole_vlm.tools, tool_choice=skill)
+    message = model.invoke([asking("what is this?", drawn(1))])
+    assert message.text == "Here it is."
+    assert [call["name"] for call in message.tool_calls] == [skill]
+
+
+def test_one_call_at_a_time(vlm: VisionLLM) -> None:
+    request = [asking("Detect the circles and segment the squares.", drawn(1))]
+    model = vlm.as_chat_model()
+    assert len(model.bind_tools(vlm.tools).invoke(request).tool_calls) == 2
+    assert len(model.bind_tools(vlm.tools, parallel_tool_calls=False).invoke(request).tool_calls) == 1
+
+
+def test_limits_and_stop_texts_of_closing_answers(vlm: VisionLLM) -> None:
+    model = vlm.as_chat_model().bind_tools(vlm.tools)
+    request = asking("Find the red circles and the blue squares.", drawn(1))
+    call = {"name": "detect", "args": {"labels": ["red circle"]}, "id": "1", "type": "tool_call"}
+    turn = [request, AIMessage("", tool_calls=[call]), ToolMessage("1 red circle.", tool_call_id="1")]
+    assert model.invoke(turn).text == "I found 1 red circle."
+    cut = model.invoke(turn, max_tokens=2)
+    assert len(cut.text) < 10
+    assert cut.response_metadata["finish_reason"] == "length"
+    assert model.invoke(turn, stop=["red"]).text == "I found 1"
+    turn[-1] = ToolMessage("It is sunny in Rome.", tool_call_id="1")
+    assert model.invoke(turn, stop=["Rome"]).text == "It is sunny in "
+
+
+def test_usage_counts_all_that_was_read(random_vlm: VisionLLM, chat: ChatVisionLLM) -> None:
+    model = chat.with_structured_output(Inspection, include_raw=True)
+    with_image = model.invoke([asking("inspect it", drawn(1))])["raw"].usage_metadata  # type: ignore[index]
+    per_tile = random_vlm.engine.model.core.tokens_per_tile
+    assert (
+        with_image["input_token_details"]["image"] >= 3 * per_tile
+    )  # questions about the image, and the form
+
+
+def test_a_copy_of_other_settings_loads_nothing(random_checkpoint: Any) -> None:
+    first = ChatVisionLLM(model=str(random_checkpoint), max_tokens=4)
+    first.invoke("hello")
+    model = first.configurable_fields(temperature=ConfigurableField(id="warmth"))
+    start = time.monotonic()
+    model.with_config(configurable={"warmth": 0.5}).invoke("hello")
+    assert len(first.loaded) == 1
+    assert time.monotonic() - start < 30

@@ -110,3 +110,10 @@ def test_poses_are_reported_and_no_question_is_answered() -> None:
     assert grammar is not None
     assert grammar.accepts("I found 1 dog.")
     assert not any(grammar.accepts(text) for text in ("yes", "no", "1"))
+
+
+@pytest.mark.parametrize("text", ["", " ", "null", "None"])
+def test_a_tool_that_says_nothing_is_named(text: str) -> None:
+    told = [report_of(text, tool_call(name="send_mail", args={}, id="1"))]
+    assert passed_on(told) == "send_mail reported nothing."
+    assert isinstance(closing_grammar(told), Literal)

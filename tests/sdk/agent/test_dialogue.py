@@ -227,3 +227,27 @@ def test_a_million_pixels_are_decoded_once(session: VisionSession, random_vlm: V
 
     handles = {session.image("the same source", load, origin="test")[0] for _ in range(3)}
     assert len(handles) == len(loads) == 1
+
+
+def test_pictures_of_other_speakers_come_with_the_next_question(
+    session: VisionSession, random_vlm: VisionLLM
+) -> None:
+    block = {"type": "image", "base64": base64_png(drawn(1)), "mime_type": "image/png"}
+    for shown in (
+        [SystemMessage([{"type": "text", "text": "Look."}, block])],
+        [HumanMessage("draw"), AIMessage([{"type": "text", "text": "Here."}, block])],
+    ):
+        dialogue = read([*shown, HumanMessage("how many stars?")], session, random_vlm)
+        assert text_of(dialogue.turns[-1].question) == "<image>\nhow many stars?"
+        assert dialogue.focus == dialogue.handles == list(session.images)
+
+
+def test_base64_with_broken_lines(session: VisionSession, random_vlm: VisionLLM) -> None:
+    broken = base64.encodebytes(base64.b64decode(base64_png(drawn(1)))).decode()
+    for block in (
+        {"type": "image", "base64": broken, "mime_type": "image/png"},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{broken}"}},
+    ):
+        assert (
+            len(read([HumanMessage([block, {"type": "text", "text": "?"}])], session, random_vlm).images) == 1
+        )

@@ -194,3 +194,8 @@ def test_words_of_one_label_are_not_used_for_a_second(random_vlm: VisionLLM) -> 
 
     assert {b"s", b"o"} <= begins("<det>")
     assert begins("<det>small red object</det>[DET], <det>") == {b"s"}
+
+
+def test_whose_it_is_names_a_thing() -> None:
+    assert {"person", "person's"} <= set(phrases_of("Find the person's keypoints."))
+    assert "dog" in set(phrases_of("the dog\u2019s ears"))

@@ -303,3 +303,16 @@ def test_unchanged_calls_pass_on_their_superlink(
     direct = random_vlm.detect(drawn(1), arguments["labels"], threshold=0.0)
     assert report.artifact.labels == direct.labels
     assert [one.score for one in report.artifact] != pytest.approx([one.score for one in direct], rel=1e-3)
+
+
+def test_graphs_without_a_thread_see_the_images_of_their_messages_only(
+    random_vlm: VisionLLM, workspace: Workspace
+) -> None:
+    """They share one session: what one user has shown must not answer another."""
+    graph = graph_of(tools_of(random_vlm, workspace=workspace))
+    counting = {"name": "count", "label": "star"}
+    mine = graph.invoke({"messages": [asking("look", drawn(1)), planned({**counting})]})
+    assert mine["messages"][-1].status == "success"
+    theirs = graph.invoke({"messages": [HumanMessage("how many stars?"), planned({**counting})]})
+    assert theirs["messages"][-1].status == "error"
+    assert "no image in this conversation" in theirs["messages"][-1].content
