@@ -20,6 +20,7 @@ from visionllm_sdk.model.compiled import CompiledStep, compile_in_place
 from visionllm_sdk.model.config import ModelConfig, read_config
 from visionllm_sdk.model.conversation import conversation_format
 from visionllm_sdk.model.core import TABLE_PREFIX, VisionLLMCore, build_core
+from visionllm_sdk.model.documents import naming
 from visionllm_sdk.model.home import starts_in_main_memory
 from visionllm_sdk.model.keys import KeyTable, core_key_table
 from visionllm_sdk.model.lazy import AnyTool, LazyKind, LazyTools
@@ -303,7 +304,8 @@ def _build_tools(config: ModelConfig, registry: ToolRegistry, *, required: bool)
     built: list[AnyTool] = []
     released = config.to_released()
     for kind in registry:
-        tool = kind.from_config(released)
+        with naming(f"what describes the tool {kind.name!r}"):
+            tool = kind.from_config(released)
         if tool is None and required:
             raise ToolError(
                 "this checkpoint has no decoder for the tool",

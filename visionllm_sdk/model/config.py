@@ -12,10 +12,10 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_type_hints
 
 from visionllm_sdk.errors import CheckpointError, ConfigError
-from visionllm_sdk.model.documents import read_object
+from visionllm_sdk.model.documents import read_object, value_of
 from visionllm_sdk.model.sdk_section import SDK_SECTION, SdkSection
 
 MODEL_TYPE = "visionllmv2"
@@ -67,6 +67,14 @@ _MODEL_FIELDS = frozenset(
     )
 )
 # fmt: on
+_RELEASED_NAMES = {
+    "vl_bridge_type": "bridge_type",
+    "vis_output_layer": "vision_layer",
+    "use_pixelshuffle": "pixel_shuffle",
+    "num_embs": "perception_queries",
+    "num_embs_gen": "image_queries",
+    "use_region_encoder": "region_encoder",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +110,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         for section, value, needed in (
-            ("vis_encoder_config", self.vision, ("model_type",)),
-            ("llm_config", self.language, ("model_type", "vocab_size", "hidden_size")),
+            ("vis_encoder_config", self.vision, {"model_type": str}),
+            ("llm_config", self.language, {"model_type": str, "vocab_size": int, "hidden_size": int}),
         ):
             missing = [name for name in needed if name not in value]
             if missing:
@@ -111,6 +119,8 @@ class ModelConfig:
                     f"config.json: {section} lacks {', '.join(missing)}",
                     remedy="Take config.json from the same place as the weights.",
                 )
+            for name, kind in needed.items():
+                value_of(kind, value[name], f"{section}.{name}")
         for name, count in self.query_tables.items():
             if not isinstance(count, int) or count < 1:
                 raise ConfigError(
@@ -195,7 +205,8 @@ class ModelConfig:
         """Read the released form.
 
         Raises:
-            ConfigError: remote code, an unknown top-level field, another model type, or a missing section.
+            ConfigError: remote code, an unknown top-level field, another model type, a missing section, or a
+                value of a wrong type.
         """
         _refuse_remote_code(released)
         _refuse_other_models(released)
@@ -205,15 +216,16 @@ class ModelConfig:
                 "config.json says that the language model holds unmerged LoRA weights (use_llm_lora)",
                 remedy="Merge them into the weights first, or load them as an adapter.",
             )
+        hints = get_type_hints(cls)
+        given = {"use_region_encoder": False, **released}
         return cls(
             vision=released["vis_encoder_config"],
             language=released["llm_config"],
-            bridge_type=released.get("vl_bridge_type", "mlp2x_gelu"),
-            vision_layer=released.get("vis_output_layer", -2),
-            pixel_shuffle=released.get("use_pixelshuffle", False),
-            perception_queries=released.get("num_embs", 4),
-            image_queries=released.get("num_embs_gen", 64),
-            region_encoder=released.get("use_region_encoder", False),
+            **{
+                own: value_of(hints[own], given[name], name)
+                for name, own in _RELEASED_NAMES.items()
+                if name in given
+            },
             sdk=SdkSection.from_dict(released.get(SDK_SECTION, {})),
             released=dict(released),
         )
@@ -225,12 +237,7 @@ class ModelConfig:
             "model_type": MODEL_TYPE,
             "vis_encoder_config": dict(self.vision),
             "llm_config": dict(self.language),
-            "vl_bridge_type": self.bridge_type,
-            "vis_output_layer": self.vision_layer,
-            "use_pixelshuffle": self.pixel_shuffle,
-            "num_embs": self.perception_queries,
-            "num_embs_gen": self.image_queries,
-            "use_region_encoder": self.region_encoder,
+            **{name: getattr(self, own) for name, own in _RELEASED_NAMES.items()},
         }
         section = self.sdk.to_dict()
         written.pop(SDK_SECTION, None)

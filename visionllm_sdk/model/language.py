@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from visionllm_sdk.errors import ConfigError
 from visionllm_sdk.model.config import ModelConfig
+from visionllm_sdk.model.documents import naming
 
 _LLAMA_FIELDS = (
     "vocab_size",
@@ -69,14 +70,15 @@ def build_language(config: ModelConfig) -> LlamaForCausalLM:
     """The language model of a configuration, with random weights.
 
     Raises:
-        ConfigError: unknown ``model_type``.
+        ConfigError: unknown ``model_type``, or a value that the library cannot use.
     """
     kind = config.language["model_type"]
     if kind not in _CONFIGS:
         raise ConfigError(
             "unknown language model", value=kind, limit=", ".join(_CONFIGS), remedy="Correct config.json."
         )
-    return LlamaForCausalLM(_CONFIGS[kind](config.language))
+    with naming("llm_config"):
+        return LlamaForCausalLM(_CONFIGS[kind](config.language))
 
 
 def split_internlm2_attention(fused: Tensor, *, heads: int, key_heads: int) -> tuple[Tensor, Tensor, Tensor]:

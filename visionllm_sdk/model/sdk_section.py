@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from visionllm_sdk.errors import ConfigError
+from visionllm_sdk.model.documents import made_of
 from visionllm_sdk.tool import ForcedLayout
 
 SDK_SECTION = "visionllm_sdk"
@@ -76,23 +77,9 @@ class SdkSection:
         """Read the section.
 
         Raises:
-            ConfigError: an unknown field, or a number out of its range.
+            ConfigError: an unknown field, a value of a wrong type, or a number out of its range.
         """
-        known = {item.name for item in dataclasses.fields(cls)}
-        unknown = sorted(set(section) - known)
-        if unknown:
-            raise ConfigError(
-                f"unknown field(s) in the {SDK_SECTION!r} section of config.json",
-                value=unknown,
-                limit=", ".join(sorted(known)),
-                remedy="Correct the spelling, or update this package.",
-            )
-        values: dict[str, Any] = {
-            name: tuple(item) if isinstance(item, list) else item for name, item in section.items()
-        }
-        layouts = {token: ForcedLayout(**layout) for token, layout in section.get("layouts", {}).items()}
-        values["layouts"] = layouts
-        return cls(**values)
+        return made_of(cls, section, SDK_SECTION)
 
     def to_dict(self) -> dict[str, Any]:
         """Only the fields that differ from the defaults, as JSON types."""

@@ -25,6 +25,7 @@ from transformers import (
 
 from visionllm_sdk.errors import ConfigError
 from visionllm_sdk.model.config import DEFAULT_IMAGE_SIZE, ModelConfig
+from visionllm_sdk.model.documents import naming
 from visionllm_sdk.model.lanes import even_parts, side_by_side
 from visionllm_sdk.model.precision import QuickConvolutions
 
@@ -274,14 +275,15 @@ def build_vision(config: ModelConfig) -> VisionEncoder:
     """The vision encoder of a configuration, with random weights.
 
     Raises:
-        ConfigError: unknown ``model_type``, or a value that the library cannot express.
+        ConfigError: unknown ``model_type``, or a value that the library cannot use.
     """
     kind = config.vision["model_type"]
     if kind not in _BUILDERS:
         raise ConfigError(
             "unknown vision encoder", value=kind, limit=", ".join(_BUILDERS), remedy="Correct config.json."
         )
-    return _BUILDERS[kind](config.vision, config.vision_layer)
+    with naming("vis_encoder_config"):
+        return _BUILDERS[kind](config.vision, config.vision_layer)
 
 
 def _without_type(section: Mapping[str, Any]) -> dict[str, Any]:

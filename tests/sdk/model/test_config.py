@@ -8,9 +8,14 @@ import pytest
 
 from tests.sdk.model.reference import released_config
 from visionllm_sdk.errors import CheckpointError, ConfigError
+from visionllm_sdk.model.assembly import load_model
 from visionllm_sdk.model.config import ModelConfig, read_config
+from visionllm_sdk.model.language import build_language
 from visionllm_sdk.model.sdk_section import SDK_SECTION, SdkSection
+from visionllm_sdk.model.vision import build_vision
+from visionllm_sdk.registry import ToolRegistry
 from visionllm_sdk.tool import ForcedLayout
+from visionllm_tools.detection.tool import DetectionTool
 
 
 @pytest.mark.parametrize("name", ["tiny_core", "variant_core"])
@@ -60,7 +65,20 @@ def test_defaults_are_not_written():
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a stretch below one": ({SDK_SECTION: {"max_stretch": 0.5}}, "max_stretch is impossible"),
-    "a word for a number": ({SDK_SECTION: {"max_stretch": "wide"}}, "max_stretch is impossible"),
+    "a word for a number": ({SDK_SECTION: {"max_stretch": "wide"}}, "max_stretch is of a wrong type.*wide"),
+    "a list for a section": ({SDK_SECTION: [1]}, "visionllm_sdk is no JSON object"),
+    "a list for a table": ({SDK_SECTION: {"query_tables": [1]}}, r"query_tables is of a wrong type.*\[1\]"),
+    "too few numbers": ({SDK_SECTION: {"image_mean": [0.1]}}, "image_mean.1 is of a wrong type"),
+    "a layout without question": ({SDK_SECTION: {"layouts": {"[DET]": {}}}}, r"layouts.\[DET\].question"),
+    "a layout with more": (
+        {SDK_SECTION: {"layouts": {"[DET]": {"question": "?", "reply": "."}}}},
+        r"layouts.\[DET\].reply",
+    ),
+    "a word for a switch": ({"use_pixelshuffle": "no"}, "use_pixelshuffle is of a wrong type.*no"),
+    "a width in words": (
+        {"llm_config": {"model_type": "llama", "vocab_size": 9, "hidden_size": "wide"}},
+        "llm_config.hidden_size is of a wrong type.*wide",
+    ),
     "a share above one": ({SDK_SECTION: {"closer_look": 90}}, "closer_look is impossible"),
     "remote code": ({"auto_map": {"AutoModel": "x.Y"}}, "remote code"),
     "nested remote code": ({"llm_config": {"auto_map": {}}}, "llm_config.*auto_map"),
@@ -80,6 +98,26 @@ def test_bad_configurations_are_named(case: str):
     change, message = BAD[case]
     with pytest.raises(ConfigError, match=message):
         ModelConfig.from_released(released_config() | change)
+
+
+@pytest.mark.parametrize("section", ["llm_config", "vis_encoder_config"])
+def test_what_a_library_refuses_is_named(section: str):
+    released = released_config()
+    released[section] = {**released[section], "num_attention_heads": 0}
+    config = ModelConfig.from_released(released)
+    with pytest.raises(ConfigError, match=f"{section} in config.json cannot be used"):
+        build_language(config) if section == "llm_config" else build_vision(config)
+
+
+def test_what_a_tool_refuses_is_named(random_checkpoint: Path, tmp_path: Path):
+    released = json.loads((random_checkpoint / "config.json").read_text())
+    released["gdino_config"]["d_model"] = "wide"
+    for file in random_checkpoint.iterdir():
+        if file.name != "config.json":
+            (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "config.json").write_text(json.dumps(released))
+    with pytest.raises(ConfigError, match=r"'detect' in config.json cannot be used"):
+        load_model(tmp_path, registry=ToolRegistry([DetectionTool]), check=False)
 
 
 def test_sections_of_unknown_tools_are_kept():
