@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from visionllm_sdk.errors import CheckpointError
 from visionllm_sdk.model.checksums import cache_folder
-from visionllm_sdk.model.weights import read_index_file, require_shards
+from visionllm_sdk.model.weights import PICKLES, read_index_file, require_shards
 
 PICKLE_INDEX: Final = "pytorch_model.bin.index.json"
 _BESIDE = ("*.json", "tokenizer.model")
@@ -56,7 +56,7 @@ Listener = Callable[[ConvertProgress], None]
 
 def has_pickles_only(folder: Path) -> bool:
     """Whether a folder has pickled weights and no safetensors."""
-    return any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors"))
+    return any(folder.glob(PICKLES)) and not any(folder.glob("*.safetensors"))
 
 
 def pickle_files(folder: Path) -> list[Path]:
@@ -70,13 +70,15 @@ def pickle_files(folder: Path) -> list[Path]:
         content = read_index_file(index)
         require_shards(folder, content)
         return [folder / name for name in sorted(set(content["weight_map"].values()))]
-    found = sorted(folder.glob("*.bin"))
+    found = sorted(folder.glob(PICKLES))
     if len(found) == 1:
         return found
     raise CheckpointError(
-        "the folder holds several weight files and no index" if found else "the folder holds no .bin file",
+        "the folder holds several weight files and no index"
+        if found
+        else "the folder holds no pickled weights",
         value=[path.name for path in found] or str(folder),
-        limit=f"one .bin file, or several with {PICKLE_INDEX}",
+        limit=f"one {PICKLES}, or several with {PICKLE_INDEX}",
         remedy="Check the path, and that the download is complete.",
     )
 
@@ -96,7 +98,7 @@ def convert_checkpoint(source: Path, target: Path, *, listener: Listener | None 
     """Write a folder's weights as safetensors into another folder, with its configuration and tokenizer.
 
     Args:
-        source: folder with ``.bin`` files; is not changed.
+        source: folder with ``pytorch_model*.bin`` files; is not changed.
         target: does not exist yet.
         listener: is told how far it is.
 

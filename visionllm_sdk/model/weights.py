@@ -15,6 +15,8 @@ from visionllm_sdk.errors import CheckpointError
 from visionllm_sdk.model.checksums import verify
 from visionllm_sdk.model.writing import INDEX_SUFFIX, SINGLE_FILE
 
+PICKLES = "pytorch_model*.bin"
+"""Names of pickled weights; other pickles, such as ``training_args.bin``, hold none."""
 _SHOWN = 8
 
 
@@ -162,7 +164,7 @@ def _single_file(folder: Path) -> list[str]:
             value=names,
             remedy=f"Add the {SINGLE_FILE}{INDEX_SUFFIX} file of the download.",
         )
-    pickles = sorted(path.name for path in folder.glob("*.bin"))
+    pickles = sorted(path.name for path in folder.glob(PICKLES))
     if pickles:
         raise CheckpointError(
             "the weights are stored as pickles, which can execute code when read",

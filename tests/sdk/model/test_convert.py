@@ -102,6 +102,20 @@ def test_the_cache_knows_a_folder_until_a_file_changes(published: Path, cache: P
     assert converted_folder(published) != place
 
 
+def test_only_weights_are_read(published: Path) -> None:
+    shards = pickle_files(published)
+    (published / "training_args.bin").write_bytes(b"")
+    assert pickle_files(published) == shards
+    (published / INDEX).unlink()
+    for shard in shards[1:]:
+        shard.unlink()
+    (single := published / "pytorch_model.bin").write_bytes(shards[0].read_bytes())
+    shards[0].unlink()
+    assert pickle_files(published) == [single]
+    single.unlink()
+    assert not has_pickles_only(published)
+
+
 class Program:
     """A pickle of this creates a file when a careless reader opens it."""
 
