@@ -12,7 +12,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
-__all__ = ["EMPTY", "Characters", "Grammar", "Literal", "Number", "choice", "optional", "repeat", "row"]
+__all__ = [
+    "EMPTY", "Characters", "Escaped", "Grammar", "Literal", "Number", "choice", "optional", "repeat", "row",
+]  # fmt: skip
 
 
 class Grammar(ABC):
@@ -136,6 +138,32 @@ class Characters(Grammar):
         if first != last:
             return Characters(self._low, self._high, self._ranges, data)
         return Characters(self._low - 1, self._high - 1, self._ranges)
+
+
+class Escaped(Grammar):
+    """The texts of another grammar as they stand inside the quotes of JSON.
+
+    Args:
+        inside: texts of one line, without quotes around them.
+        begun: a backslash has been written.
+    """
+
+    def __init__(self, inside: Grammar, *, begun: bool = False) -> None:
+        self._inside = inside
+        self._begun = begun
+        self.ends = inside.ends and not begun
+        # At most two bytes for one: a bound that every step towards the end keeps.
+        rests = [rest.shortest for mark in b'"\\' if (rest := inside.step(mark)) is not None] if begun else []
+        self.shortest = 1 + 2 * min(rests) if rests else 2 * inside.shortest
+
+    def _derive(self, byte: int) -> Grammar | None:
+        if not self._begun and byte == ord("\\"):
+            possible = any(self._inside.step(mark) is not None for mark in b'"\\')
+            return Escaped(self._inside, begun=True) if possible else None
+        if (byte in b'"\\') is not self._begun:
+            return None
+        rest = self._inside.step(byte)
+        return None if rest is None else Escaped(rest)
 
 
 _NOTHING = (1, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
 from collections.abc import Mapping
@@ -12,7 +13,10 @@ from typing import Any, Final, TypeAlias
 from visionllm_sdk.agent.patterns import has_format
 from visionllm_sdk.errors import ConfigError
 
-__all__ = ["DEPTH", "MAX_TEXT", "Leaf", "Schema", "bounds_of", "fits", "joined", "leaves_of", "resolved"]
+__all__ = [
+    "DEFINITION", "DEPTH", "MAX_TEXT", "NESTED", "WHEN", "Leaf", "Schema", "bounds_of", "fits", "joined",
+    "leaves_of", "resolved",
+]  # fmt: skip
 
 Schema: TypeAlias = Mapping[str, Any]
 
@@ -20,6 +24,12 @@ DEPTH: Final = 8
 """Levels of a schema that are followed."""
 MAX_TEXT: Final = 200
 """Characters of a text that sets no limit."""
+WHEN: Final = "x-when"
+"""Keyword of this SDK: a day or a time is `past` or `future`."""
+NESTED: Final = 2
+"""How often a definition is followed on one way through a schema that refers to itself."""
+DEFINITION: Final = "x-definition"
+"""Keyword of this SDK: the name under which a resolved schema was defined."""
 _LARGEST: Final = 10**6
 
 
@@ -51,8 +61,12 @@ def leaves_of(schema: Schema) -> list[Leaf]:
                 part = {**{key: value for key, value in part.items() if key != word}, **some[0]}
         return part
 
-    def walk(part: Schema, path: tuple[str, ...]) -> list[Leaf]:
+    def walk(part: Schema, path: tuple[str, ...], within: tuple[str, ...] = ()) -> list[Leaf]:
         part = plain(part)
+        name = part.pop(DEFINITION, None)
+        if within.count(name) >= NESTED:
+            return []
+        within = (*within, name) if name else within
         if part.get("type") == "array":
             items = plain(part.get("items") or {})
             fields = {name: plain(one) for name, one in items.get("properties", {}).items()}
@@ -61,7 +75,8 @@ def leaves_of(schema: Schema) -> list[Leaf]:
         if len(path) > DEPTH:
             return []
         if "properties" in part:
-            return [leaf for name, one in part["properties"].items() for leaf in walk(one, (*path, name))]
+            inner = part["properties"].items()
+            return [leaf for name, one in inner for leaf in walk(one, (*path, name), within)]
         is_leaf = "enum" in part or part.get("type") in ("string", "integer", "number", "boolean")
         return [Leaf(path=path, schema=part)] if is_leaf else []
 
@@ -70,6 +85,8 @@ def leaves_of(schema: Schema) -> list[Leaf]:
 
 def resolved(schema: Any, definitions: Mapping[str, Any]) -> dict[str, Any]:
     """The schema with its reference and its `allOf` parts merged into it; `true` allows everything.
+
+    It keeps the name of a definition as `DEFINITION`.
 
     Raises:
         ConfigError: something that is no schema, or a reference to a definition that is not there.
@@ -88,7 +105,7 @@ def resolved(schema: Any, definitions: Mapping[str, Any]) -> dict[str, Any]:
             name = str(merged.pop("$ref")).rpartition("/")[2]
             if name not in definitions:
                 raise ConfigError("the schema refers to a definition that it lacks", value=name)
-            merged = joined(definitions[name], merged)
+            merged = {**joined(definitions[name], merged), DEFINITION: name}
         elif "allOf" in merged:
             for part in merged.pop("allOf"):
                 merged = joined(resolved(part, definitions), merged)
@@ -135,10 +152,23 @@ def fits(value: Any, schema: Schema) -> bool:
     if isinstance(value, str):
         long_enough = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", MAX_TEXT)
         matches = _matches(schema.get("pattern", ""), value)
-        return long_enough and matches and has_format(value, schema.get("format", ""))
+        right = has_format(value, schema.get("format", ""))
+        return long_enough and matches and right and _in_time(value, schema)
     low, high, step = bounds_of(schema, value=True)
     whole = schema.get("type") != "integer" or Fraction(value).denominator == 1
     return whole and low <= Fraction(value) <= high and (not step or Fraction(value) % step == 0)
+
+
+def _in_time(value: str, schema: Schema) -> bool:
+    """Whether a day or a time is on the side of now on which it must be."""
+    if WHEN not in schema:
+        return True
+    moment = datetime.datetime.fromisoformat(value)
+    zone = moment.tzinfo or datetime.datetime.now().astimezone().tzinfo
+    now = datetime.datetime.now(zone).replace(tzinfo=moment.tzinfo)
+    if schema.get("format") == "date":
+        now = datetime.datetime.combine(now.date(), datetime.time())
+    return moment > now if schema[WHEN] == "future" else moment < now
 
 
 def _matches(pattern: str, value: str) -> bool:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import ipaddress
 import json
+import os
 import re
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from visionllm_sdk.agent.grammar import EMPTY, Characters, Grammar, Literal, choice, repeat, row
 from visionllm_sdk.errors import ConfigError
 
-__all__ = ["FORMATS", "PLAIN", "has_format", "pattern_grammar"]
+__all__ = ["FORMATS", "PLAIN", "SAID_ONLY", "has_format", "made_up", "pattern_grammar"]
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -29,21 +32,49 @@ _CLASSES: Final[dict[str, Ranges]] = {
     "s": ((0x20, 0x20),),
 }
 
-_DATE = r"(19|20)\d\d-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])"
+_YEAR = r"(19|20)\d\d"
+_DATE = _YEAR + r"-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])"
 _TIME = r"([01]\d|2[0-3]):[0-5]\d:[0-5]\d"
+_IPV4 = r"(1\d\d|[1-9]\d|\d)(\.(1\d\d|[1-9]\d|\d)){3}"
+_IPV6 = r"[1-9a-f][0-9a-f]{0,3}(:[1-9a-f][0-9a-f]{0,3}){7}"
+# Four letters that stand for three ASCII characters: the high bit of each byte is off.
+_BASE64 = r"([A-Za-f][A-HQ-Xg-nw-z0-3][ABEFIJMNQRUVYZcdghkloptswx014589][A-Za-z0-9])+"
+
+
+def _uuid(version: str) -> str:
+    return rf"[0-9a-f]{{8}}-[0-9a-f]{{4}}-{version}[0-9a-f]{{3}}-[89ab][0-9a-f]{{3}}-[0-9a-f]{{12}}"
+
+
 FORMATS: Final = {
     "date": _DATE,
     "time": _TIME + "Z?",
     "date-time": f"{_DATE}T{_TIME}Z",
+    "local-date-time": f"{_DATE}T{_TIME}",
+    "zoned-date-time": f"{_DATE}T{_TIME}Z",
     "duration": r"PT[1-9]\d?[HMS]",
-    "uuid": r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
+    "uuid": _uuid("4"),
+    **{f"uuid{version}": _uuid(version) for version in "1345678"},
     "email": r"[a-z]+@[a-z]+\.(com|org|net)",
     "uri": r"https://[a-z]+\.(com|org|net)(/[a-z0-9]+)?",
-    "ipv4": r"(1\d\d|[1-9]\d|\d)(\.(1\d\d|[1-9]\d|\d)){3}",
+    "ipv4": _IPV4,
+    "ipv4network": _IPV4 + "/32",
+    "ipv4interface": _IPV4 + "/24",
+    "ipv6": _IPV6,
+    "ipv6network": _IPV6 + "/128",
+    "ipv6interface": _IPV6 + "/64",
+    "ipvanyaddress": _IPV4,
+    "ipvanynetwork": _IPV4 + "/32",
+    "ipvanyinterface": _IPV4 + "/24",
+    "base64": _BASE64,
+    "base64url": _BASE64,
+    "regex": r"[a-z]+",
     "binary": r"\w+",
     "password": r"\w{8,}",
 }
 """Texts of a format that are made up: fewer than the format allows, and every one of them valid."""
+
+SAID_ONLY: Final = ("file-path", "directory-path", "multi-host-uri")
+"""Formats of which no text is made up: what they name must be there already."""
 
 _ATOM = r"[\w!#$%&'*+/=?^`{|}~-]+"
 _EMAIL: Final = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(\.{_ATOM})*@([^\W_](-*[^\W_])*\.)+[^\W\d_](-*[^\W_])+")
@@ -53,6 +84,10 @@ _DURATION: Final = re.compile(
 _WRITTEN: Final = {
     "date": re.compile(r"\d{4}-\d\d-\d\d", re.ASCII),
     "date-time": re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d.*", re.ASCII),
+    "local-date-time": re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?", re.ASCII),
+    "zoned-date-time": re.compile(
+        r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)", re.ASCII
+    ),
     "time": re.compile(r"\d\d:\d\d.*", re.ASCII),
 }
 """Python also reads dates without signs and by the week, which JSON Schema does not know."""
@@ -60,17 +95,49 @@ _IN_URIS: Final = re.compile(r"[^\s<>\"{}|\\^`]+")
 _HOSTLESS: Final = ("data", "file", "mailto", "tel", "urn")  # schemes of addresses that name no host
 
 
+def made_up(name: str, when: str | None = None) -> str | None:
+    """The pattern of a format's texts; None if any text will do.
+
+    Args:
+        name: of the format.
+        when: "past" or "future" for days and times that must be so: of the nine years on that side.
+    """
+    expression = FORMATS.get(name)
+    if expression is None or when is None:
+        return expression
+    year = datetime.date.today().year
+    years = range(year + 1, year + 10) if when == "future" else range(year - 9, year)
+    return expression.replace(_YEAR, f"({'|'.join(map(str, years))})")
+
+
 def has_format(value: str, name: str) -> bool:
     """Whether a text is of a format; any text is of one that is unknown."""
     readers: dict[str, Callable[[str], object]] = {
         "date": datetime.date.fromisoformat,
         "date-time": datetime.datetime.fromisoformat,
+        "local-date-time": datetime.datetime.fromisoformat,
+        "zoned-date-time": datetime.datetime.fromisoformat,
         "time": datetime.time.fromisoformat,
         "duration": _DURATION.fullmatch,
         "uuid": uuid.UUID,
+        **{f"uuid{version}": partial(_is_uuid, version) for version in range(1, 9)},
         "email": _EMAIL.fullmatch,
         "uri": _is_uri,
+        "multi-host-uri": _is_uri,
         "ipv4": ipaddress.IPv4Address,
+        "ipv4network": ipaddress.IPv4Network,
+        "ipv4interface": ipaddress.IPv4Interface,
+        "ipv6": ipaddress.IPv6Address,
+        "ipv6network": ipaddress.IPv6Network,
+        "ipv6interface": ipaddress.IPv6Interface,
+        "ipvanyaddress": ipaddress.ip_address,
+        "ipvanynetwork": ipaddress.ip_network,
+        "ipvanyinterface": ipaddress.ip_interface,
+        "base64": partial(_is_base64, b"+/"),
+        "base64url": partial(_is_base64, b"-_"),
+        "file-path": os.path.isfile,
+        "directory-path": os.path.isdir,
+        "regex": re.compile,
     }
     if name not in readers:
         return True
@@ -78,8 +145,17 @@ def has_format(value: str, name: str) -> bool:
         return False
     try:
         return readers[name](value) not in (None, False)
-    except ValueError:
+    except (ValueError, re.error):
         return False
+
+
+def _is_uuid(version: int, value: str) -> bool:
+    return uuid.UUID(value).version == version
+
+
+def _is_base64(marks: bytes, value: str) -> bool:
+    """Whether a text encodes another text; raises ValueError where it encodes nothing or no text."""
+    return bool(base64.b64decode(value, marks, validate=True).decode())
 
 
 def _is_uri(value: str) -> bool:

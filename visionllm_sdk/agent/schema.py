@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 from visionllm_sdk.agent.grammar import (
     EMPTY,
     Characters,
+    Escaped,
     Grammar,
     Literal,
     Number,
@@ -19,9 +20,21 @@ from visionllm_sdk.agent.grammar import (
     repeat,
     row,
 )
-from visionllm_sdk.agent.limits import DEPTH, MAX_TEXT, Leaf, Schema, bounds_of, fits, joined, resolved
-from visionllm_sdk.agent.patterns import FORMATS, PLAIN, pattern_grammar
-from visionllm_sdk.errors import ConfigError
+from visionllm_sdk.agent.limits import (
+    DEFINITION,
+    DEPTH,
+    MAX_TEXT,
+    NESTED,
+    WHEN,
+    Leaf,
+    Schema,
+    bounds_of,
+    fits,
+    joined,
+    resolved,
+)
+from visionllm_sdk.agent.patterns import PLAIN, SAID_ONLY, made_up, pattern_grammar
+from visionllm_sdk.errors import ConfigError, InputError
 
 __all__ = ["schema_grammar"]
 
@@ -41,7 +54,11 @@ def _no_offer(_: Leaf) -> Sequence[Any]:
 
 
 def schema_grammar(
-    schema: Schema, *, offer: Offer = _no_offer, known: Collection[tuple[str, ...]] = ()
+    schema: Schema,
+    *,
+    offer: Offer = _no_offer,
+    known: Collection[tuple[str, ...]] = (),
+    absent: Collection[tuple[str, ...]] = (),
 ) -> Grammar:
     """The JSON texts, on one line, that a schema allows.
 
@@ -49,11 +66,20 @@ def schema_grammar(
         schema: JSON schema of an object or a value, with its own `$defs`.
         offer: candidate values of leaves; those that do not fit the schema are passed over.
         known: paths of leaves whose values are known: they are neither left out nor null.
+        absent: paths of leaves that have no value: where they need not stand, they are left out or null.
 
     Raises:
         ConfigError: a keyword that cannot be written by, or a schema that no finite text fulfils.
+        InputError: a field names something that must be there already, such as a file, and none is offered.
     """
-    grammar = _Builder(schema.get("$defs", schema.get("definitions", {})), offer, known).value(schema, (), 0)
+    builder = _Builder(schema.get("$defs", schema.get("definitions", {})), offer, known, absent)
+    grammar = builder.value(schema, (), 0)
+    if grammar is None and builder.unsaid:
+        raise InputError(
+            f"the field {'.'.join(builder.unsaid[0].path)!r} names what must be there, and none was said",
+            value=builder.unsaid[0].schema.get("format"),
+            remedy="Say it in the request, make the field optional, or let it be a plain text.",
+        )
     if grammar is None:
         raise ConfigError(
             "no text of bounded depth fulfils the schema",
@@ -66,8 +92,15 @@ def schema_grammar(
 
 class _Builder:
     def __init__(
-        self, definitions: Mapping[str, Any], offer: Offer, known: Collection[tuple[str, ...]]
+        self,
+        definitions: Mapping[str, Any],
+        offer: Offer,
+        known: Collection[tuple[str, ...]],
+        absent: Collection[tuple[str, ...]],
     ) -> None:
+        self.unsaid: list[Leaf] = []  # for which no text can be made up
+        self._absent = frozenset(absent)
+        self._within: list[str] = []  # definitions that are being followed
         self._definitions = definitions
         self._offer = offer
         self._filled = {path[:size] for path in known for size in range(len(path) + 1)}
@@ -77,6 +110,17 @@ class _Builder:
         if depth > DEPTH:
             return None
         schema = resolved(schema, self._definitions)
+        name = schema.pop(DEFINITION, None)
+        if name is None:
+            return self._value(schema, path, depth)
+        if self._within.count(name) >= NESTED:
+            return None
+        self._within.append(name)
+        grammar = self._value(schema, path, depth)
+        self._within.pop()
+        return grammar
+
+    def _value(self, schema: Schema, path: tuple[str, ...], depth: int) -> Grammar | None:
         unsupported = [word for word in _UNSUPPORTED if word in schema]
         if unsupported:
             raise ConfigError(
@@ -94,7 +138,8 @@ class _Builder:
             options = [(kind, self.value(kind, path, depth + 1)) for kind in kinds]
             possible = [(kind.get("type"), option) for kind, option in options if option is not None]
             said = [option for name, option in possible if path not in self._filled or name != "null"]
-            left = said or [option for _, option in possible]
+            none = [option for name, option in possible if path in self._absent and name == "null"]
+            left = none or said or [option for _, option in possible]
             return choice(left) if left else None
         return self._typed(schema, path, depth)
 
@@ -141,12 +186,18 @@ class _Builder:
         offered = [one for one in self._offer(Leaf(path=path, schema=schema)) if isinstance(one, bool)]
         return choice([_literal(one) for one in offered or (True, False)])
 
-    def _text(self, schema: Schema, path: tuple[str, ...], depth: int) -> Grammar:
+    def _text(self, schema: Schema, path: tuple[str, ...], depth: int) -> Grammar | None:
+        if schema.get("contentMediaType") == "application/json":
+            value = self.value(schema.get("contentSchema", True), path, depth + 1)
+            return None if value is None else row(Literal('"'), Escaped(value), Literal('"'))
         offered = self._offered(schema, path, str)
         if offered is not None:
             return offered
         low, high = schema.get("minLength", 0), schema.get("maxLength", MAX_TEXT)
-        expression = schema.get("pattern") or FORMATS.get(schema.get("format", ""))
+        if schema.get("format") in SAID_ONLY:
+            self.unsaid.append(Leaf(path=path, schema=schema))
+            return None
+        expression = schema.get("pattern") or made_up(schema.get("format", ""), schema.get(WHEN))
         if expression is None:
             inside: Grammar = Characters(low, min(high, max(low, MAX_TEXT)), PLAIN)
         else:
@@ -225,7 +276,12 @@ class _Builder:
         required = set(schema.get("required", ()))
         fields: list[tuple[str, Grammar, bool]] = []
         for name, part in schema.get("properties", {}).items():
-            value = self.value(part, (*path, name), depth + 1)
+            if name not in required and (*path, name) in self._absent:
+                continue
+            try:
+                value = self.value(part, (*path, name), depth + 1)
+            except ConfigError as error:
+                raise error.at(f"field {name}") from error
             if value is None and name in required:
                 return None
             if value is not None:
@@ -238,7 +294,7 @@ class _Builder:
         if not fields and isinstance(schema.get("additionalProperties"), Mapping):
             value = self.value(schema["additionalProperties"], (*path, "*"), depth + 1)
             key = self._text({"minLength": 1, "maxLength": 40}, (*path, "*"), depth)
-            free = None if value is None else optional(row(key, Literal(": "), value))
+            free = None if value is None or key is None else optional(row(key, Literal(": "), value))
         return row(Literal("{"), free or _fields(fields), Literal("}"))
 
 

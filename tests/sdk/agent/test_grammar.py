@@ -4,9 +4,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visionllm_sdk.agent.grammar import EMPTY, Characters, Literal, Number, choice, optional, repeat, row
+from visionllm_sdk.agent.grammar import (
+    EMPTY,
+    Characters,
+    Escaped,
+    Literal,
+    Number,
+    choice,
+    optional,
+    repeat,
+    row,
+)
 from visionllm_sdk.agent.patterns import FORMATS, PLAIN, pattern_grammar
 from visionllm_sdk.errors import ConfigError
+
+
+def test_escaped_texts() -> None:
+    inside = row(Literal('["'), Characters(0, 2, PLAIN), Literal('"]'))
+    grammar = Escaped(inside)
+    assert grammar.accepts(r"[\"ab\"]")
+    assert not any(map(grammar.accepts, ('["ab"]', r"[\"ab\"]\ ".strip(), r"\[\"\"]", r"[\"abc\"]")))
+    size = grammar.shortest
+    assert size >= len(r"[\"\"]")
+    for byte in rb"[\"\"]":
+        grammar = grammar.step(byte)  # type: ignore[assignment]
+        assert grammar.shortest < size
+        size = grammar.shortest
+    assert grammar.ends
 
 
 def test_literals_choices_and_rows() -> None:

@@ -1,21 +1,42 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import json
 import random
 import uuid
 from decimal import Decimal
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import AnyUrl, BaseModel, Field, TypeAdapter
+from pydantic import (
+    UUID1,
+    UUID4,
+    AnyUrl,
+    AwareDatetime,
+    Base64Str,
+    BaseModel,
+    DirectoryPath,
+    Field,
+    FutureDate,
+    FutureDatetime,
+    IPvAnyAddress,
+    Json,
+    NaiveDatetime,
+    PastDate,
+    PastDatetime,
+    TypeAdapter,
+    create_model,
+)
 
+from visionllm_sdk.agent.choices import as_function
 from visionllm_sdk.agent.functions import Function, arguments_grammar
 from visionllm_sdk.agent.grammar import Grammar
 from visionllm_sdk.agent.limits import Leaf, fits, leaves_of
 from visionllm_sdk.agent.schema import schema_grammar
-from visionllm_sdk.errors import ConfigError
+from visionllm_sdk.errors import ConfigError, InputError
 
 
 def written(grammar: Grammar, dice: random.Random, room: int = 240) -> str:
@@ -98,6 +119,42 @@ def test_whatever_is_written_validates(kind: Any) -> None:
         adapter.validate_json(written(grammar, dice))
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [UUID1, UUID4, NaiveDatetime, AwareDatetime, FutureDate, PastDate, FutureDatetime, PastDatetime,
+     ipaddress.IPv6Address, ipaddress.IPv6Network, ipaddress.IPv4Network, IPvAnyAddress, Base64Str,
+     Json, Json[list[str]], DirectoryPath | None],
+    ids=str,
+)  # fmt: skip
+def test_whatever_is_written_into_a_form_validates(kind: Any) -> None:
+    form = create_model("Form", x=(kind, ...))
+    schema = as_function(form)["function"]["parameters"]
+    # What was said is passed over where it is of another kind.
+    for said in ([], ["Anna", "2024-05-03", "1"]):
+        for seed in range(4):
+            grammar = schema_grammar(schema, offer=lambda leaf, said=said: said)  # type: ignore[misc]
+            form.model_validate_json(written(grammar, random.Random(seed)))
+
+
+def test_what_must_be_there_is_only_taken(tmp_path: Path) -> None:
+    schema = as_function(create_model("Form", x=(DirectoryPath, ...)))["function"]["parameters"]
+    assert schema_grammar(schema, offer=lambda leaf: [str(tmp_path)]).accepts(f'{{"x": "{tmp_path}"}}')
+    with pytest.raises(InputError, match=r"the field 'x' .*directory-path.*Say it in the request"):
+        schema_grammar(schema, offer=lambda leaf: ["Anna"])
+
+
+def test_errors_name_the_field() -> None:
+    part = {"type": "object", "properties": {"b": {"type": "string", "pattern": "(?=a)"}}}
+    with pytest.raises(ConfigError, match=r"^field a: field b: the pattern"):
+        schema_grammar({"type": "object", "properties": {"a": part}})
+
+
+def test_absent_fields_are_left_out_or_null() -> None:
+    schema = Findings.model_json_schema() | {"required": ["colour"]}
+    grammar = schema_grammar(schema, absent=[(name,) for name in Findings.model_fields])
+    assert written(grammar, random.Random(0)) == '{"colour": null}'
+
+
 class Branch(BaseModel):
     name: Annotated[str, Field(max_length=3)]
     children: list[Branch] = []
@@ -110,6 +167,11 @@ class Endless(BaseModel):
 def test_recursion_ends() -> None:
     grammar = schema_grammar(Branch.model_json_schema())
     Branch.model_validate_json(written(grammar, random.Random(1), room=90))
+    name, inner = '"name": "a"', ""
+    for _ in range(2):  # once within itself
+        inner = f'{{{name}, "children": [{inner}]}}'
+    assert grammar.accepts(inner)
+    assert not grammar.accepts(f'{{{name}, "children": [{inner}]}}')
     with pytest.raises(ConfigError, match="no text of bounded depth"):
         schema_grammar(Endless.model_json_schema())
 
