@@ -15,7 +15,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 from langchain_core.utils import from_env
-from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_validator
 
 from visionllm_sdk import generation
 from visionllm_sdk.agent.binding import binding_of
@@ -69,7 +69,8 @@ class ChatVisionLLM(BaseChatModel):
         seed: of sampling.
         stop: texts before which a reply ends.
         timeout: seconds after which a request is cancelled.
-        max_retries: a standard setting of chat models without meaning here: no network can fail.
+        max_retries: as `api_key`.
+        api_key: standard settings of chat models, without meaning here: the model runs on this machine.
         force: routing token or skill that a reply must use.
         forbid: routing tokens or skills that it must not use.
         grounded: the turn after tool messages says what they reported and nothing else.
@@ -95,7 +96,8 @@ class ChatVisionLLM(BaseChatModel):
     seed: int | None = None
     stop: list[str] | None = None
     timeout: float | None = Field(default=None, gt=0)
-    max_retries: int | None = None
+    max_retries: int | None = Field(default=None, exclude=True, repr=False)
+    api_key: SecretStr | None = Field(default=None, exclude=True, repr=False)
     streaming: bool = False
     force: str | None = None
     forbid: list[str] = Field(default_factory=list)

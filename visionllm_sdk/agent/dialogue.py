@@ -265,7 +265,11 @@ class _Reader:
         texts: list[str] = []
         handles: list[str] = []
         looked_at: list[str] = []
+        # A checkpoint that learnt to answer from reports in words is not shown drawings of what they say.
+        in_words = isinstance(message, ToolMessage) and self._engine.model.config.sdk.tool_turns
         for block in message.content_blocks:
+            if in_words and marks_block(block, OVERLAY):
+                continue
             if block["type"] in ("text", "text-plain"):
                 # Whoever writes a message must not be able to write the other speakers' lines.
                 texts.append(_ROLES.sub(lambda role: role.group().lower(), str(block.get("text", ""))))

@@ -119,7 +119,14 @@ def test_a_handle_in_the_text_names_the_image(session: VisionSession, random_vlm
     assert dialogue.focus == dialogue.handles
 
 
-def test_overlays_are_seen_but_not_worked_on(session: VisionSession, random_vlm: VisionLLM) -> None:
+@pytest.mark.parametrize("in_words", [True, False])
+def test_overlays_are_seen_but_not_worked_on(
+    in_words: bool, session: VisionSession, random_vlm: VisionLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checkpoints that learnt to answer from words are not shown drawings of them."""
+    config = random_vlm.engine.model.config
+    changed = replace(config, sdk=replace(config.sdk, tool_turns=in_words))
+    monkeypatch.setattr(random_vlm.engine.model, "config", changed)
     overlay = {
         "type": "image",
         "base64": base64_png(drawn(9)),
@@ -129,7 +136,7 @@ def test_overlays_are_seen_but_not_worked_on(session: VisionSession, random_vlm:
     other = {"type": "image", "base64": base64_png(drawn(8)), "mime_type": "image/png"}
     start = [asking("look", drawn(1)), calling("detect", labels=["star"])]
     dialogue = read([*start, ToolMessage([overlay], tool_call_id="1")], session, random_vlm)
-    assert len(dialogue.handles) == 2
+    assert len(dialogue.handles) == (1 if in_words else 2)
     assert dialogue.focus == dialogue.handles[:1]
     assert images_of([ToolMessage([overlay], tool_call_id="1")], session, random_vlm.rules) == []
     dialogue = read([*start, ToolMessage([other], tool_call_id="1")], session, random_vlm)
