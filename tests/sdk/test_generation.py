@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
@@ -195,7 +198,7 @@ def test_probability_and_runners_up_are_recorded():
     assert values[0] == pytest.approx(float(wanted.max()), rel=1e-3)
 
 
-BAD_OPTIONS = {
+BAD_OPTIONS: dict[str, float] = {
     "max_new_tokens": 0, "max_calls": -1, "temperature": -0.1, "top_k": -1, "top_p": 0.0,
     "repetition_penalty": 0,
 }  # fmt: skip
@@ -203,8 +206,9 @@ BAD_OPTIONS = {
 
 @pytest.mark.parametrize("name", list(BAD_OPTIONS))
 def test_impossible_options_are_named(name: str):
-    with pytest.raises(InputError, match=name):
-        GenerationOptions(**{name: BAD_OPTIONS[name]})
+    for value in (BAD_OPTIONS[name], "1", None, True, math.inf, math.nan, [1]):
+        with pytest.raises(InputError, match=name):
+            GenerationOptions(**{name: value})
 
 
 @pytest.mark.parametrize("stop", ["", ("",), ("END", ""), (3,), [None], None, b"END", 3])
@@ -307,3 +311,45 @@ def test_tied_embeddings_generate_too():
     model.core.llm.lm_head.weight = model.core.llm.model.embed_tokens.weight
     reply = Generator(model).generate([request(max_new_tokens=3)])[0]
     assert len(reply.ids) == 3
+
+
+def test_numbers_of_any_type_come_to_one_form():
+    plain = GenerationOptions(
+        max_new_tokens=5, temperature=2.0, top_p=0.5, top_k=3, repetition_penalty=2.0, seed=5
+    )
+    odd = GenerationOptions(
+        max_new_tokens=np.int64(5),  # type: ignore[arg-type]
+        temperature=np.float32(2),  # type: ignore[arg-type]
+        top_p=np.float64(0.5),
+        top_k=torch.tensor(3),  # type: ignore[arg-type]
+        repetition_penalty=2,
+        seed=np.uint8(5),  # type: ignore[arg-type]
+    )
+    assert odd == plain
+    assert [type(getattr(odd, name)) for name in ("top_k", "seed", "repetition_penalty")] == [int, int, float]
+    replies = [
+        generator().generate([GenerationRequest(prompt=request().prompt, options=one)])[0].ids
+        for one in (plain, odd)
+    ]
+    assert replies[0] == replies[1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"seed": "x"}, {"seed": 1.5}, {"seed": 2**64}, {"tokens": "[DET]"}, {"tokens": (3,)}, {"require": 3},
+        {"routing_bias": None}, {"routing_bias": {"[DET]": math.nan}}, {"routing_bias": {"[DET]": "much"}},
+        {"processors": None}, {"processors": (3,)}, {"require": "[DET]", "tokens": ()},
+        {"require": "[POSE]", "before": ("[DET]",), "tokens": ("[POSE]",)},
+    ],
+)  # fmt: skip
+def test_odd_options_are_refused(options: dict):
+    with pytest.raises(InputError) as caught:
+        GenerationOptions(**options)
+    assert caught.value.remedy
+
+
+def test_what_a_required_token_reads_stands_before_it():
+    always = {"routing_bias": {"[DET]": 60.0, "[SEG]": 70.0}, "max_new_tokens": 3}
+    reply = generator().generate([request(require="[SEG]", before=("[DET]",), **always)])[0]
+    assert [token for call in reply.calls for token in [call.token]] == ["[DET]", "[SEG]"]

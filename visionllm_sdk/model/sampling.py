@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from numbers import Real
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from visionllm_sdk._numbers import as_real, as_whole
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.model.superlink import LinkPlan
 from visionllm_sdk.model.tokenizer import CONTROL_TOKENS, TextTokenizer
@@ -43,6 +46,7 @@ class GenerationOptions:
         stop: the reply ends before any of these texts; one text may stand for itself.
         tokens: routing tokens the reply may use; None all of the checkpoint.
         require: routing token without which the reply may not end.
+        before: routing tokens that have to stand before the required one, because its tool reads them.
         routing_bias: added to the scores of routing tokens.
         processors: further logits processors, before sampling.
     """
@@ -57,23 +61,88 @@ class GenerationOptions:
     stop: Sequence[str] = ()
     tokens: tuple[str, ...] | None = None
     require: str | None = None
+    before: tuple[str, ...] = ()
     routing_bias: Mapping[str, float] = field(default_factory=dict)
     processors: tuple[Processor, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, value, allowed, fits in (
-            ("max_new_tokens", self.max_new_tokens, "at least 1", self.max_new_tokens >= 1),
-            ("max_calls", self.max_calls, "at least 0", self.max_calls >= 0),
-            ("temperature", self.temperature, "0 or more", self.temperature >= 0),
-            ("top_k", self.top_k, "0 or more", self.top_k >= 0),
-            ("top_p", self.top_p, "above 0, at most 1", 0 < self.top_p <= 1),
-            ("repetition_penalty", self.repetition_penalty, "above 0", self.repetition_penalty > 0),
-        ):
-            if not fits:
-                raise InputError(
-                    f"{name} is out of range", value=value, limit=allowed, remedy=f"Correct {name}."
-                )
-        object.__setattr__(self, "stop", _stop_texts(self.stop))
+        taken: dict[str, Any] = {name: _number(name, getattr(self, name)) for name in _NUMBERS}
+        taken["stop"] = _stop_texts(self.stop)
+        taken["tokens"] = None if self.tokens is None else _routing_tokens("tokens", self.tokens)
+        taken["before"] = _routing_tokens("before", self.before)
+        taken["routing_bias"] = _biases(self.routing_bias)
+        taken["processors"] = _processors_of(self.processors)
+        for name, value in taken.items():
+            object.__setattr__(self, name, value)
+        needed = () if self.require is None else _routing_tokens("require", (*self.before, self.require))
+        absent = [token for token in needed if self.tokens is not None and token not in self.tokens]
+        if absent:
+            raise InputError(
+                "the reply may not use a routing token that it has to use",
+                value=absent[0],
+                limit=", ".join(self.tokens or ()) or "no routing token",
+                remedy="Allow it, or do not require it.",
+            )
+
+
+_NUMBERS: Final[Mapping[str, tuple[str, Callable[[Any], float | None], Callable[[float], bool]]]] = {
+    "max_new_tokens": ("a whole number, at least 1", as_whole, lambda value: value >= 1),
+    "max_calls": ("a whole number, at least 0", as_whole, lambda value: value >= 0),
+    "temperature": ("a number, 0 or more", as_real, lambda value: value >= 0),
+    "top_k": ("a whole number, 0 or more", as_whole, lambda value: value >= 0),
+    "top_p": ("a number above 0, at most 1", as_real, lambda value: 0 < value <= 1),
+    "repetition_penalty": ("a number above 0", as_real, lambda value: value > 0),
+    "seed": ("a whole number of 64 bits, or None", as_whole, lambda value: -(2**63) <= value < 2**64),
+}
+"""The numbers among the options: what each has to be in words, how it becomes Python's, what is in range."""
+
+
+def _number(name: str, given: object) -> float | None:
+    if name == "seed" and given is None:
+        return None
+    allowed, take, fits = _NUMBERS[name]
+    value = take(given)
+    if value is None or not fits(value):
+        raise InputError(f"{name} is out of range", value=given, limit=allowed, remedy=f"Correct {name}.")
+    return value
+
+
+def _routing_tokens(name: str, given: object) -> tuple[str, ...]:
+    if not isinstance(given, list | tuple) or not all(isinstance(token, str) for token in given):
+        raise InputError(
+            f"{name} does not hold routing tokens",
+            value=given,
+            limit="texts such as '[DET]'",
+            remedy=f"Correct {name}.",
+        )
+    return tuple(given)
+
+
+def _biases(given: object) -> dict[str, float]:
+    biases: dict[str, float] = {}
+    for token, bias in given.items() if isinstance(given, Mapping) else [("", given)]:
+        forbids = isinstance(bias, Real) and bias == -math.inf
+        value = -math.inf if forbids else as_real(bias)
+        if value is None or not isinstance(token, str):
+            raise InputError(
+                "routing_bias does not hold a bias of each routing token",
+                value=given,
+                limit="finite numbers by routing token, or minus infinity",
+                remedy="Correct routing_bias, such as routing_bias={'[DET]': 1.0}.",
+            )
+        biases[token] = value
+    return biases
+
+
+def _processors_of(given: object) -> tuple[Processor, ...]:
+    if not isinstance(given, list | tuple) or not all(callable(one) for one in given):
+        raise InputError(
+            "processors does not hold logits processors",
+            value=given,
+            limit="functions of ids and scores that return scores",
+            remedy="Correct processors.",
+        )
+    return tuple(given)
 
 
 def _stop_texts(given: object) -> tuple[str, ...]:
@@ -113,13 +182,13 @@ class TokenChooser:
     ) -> None:
         self._options = options
         self.bias = _bias(options, tokenizer, plan, vocab_size)  # (vocabulary,)
-        self._strict_bias: Tensor | None = None
         self._required: int | None = None
         if options.require is not None:
             self._required = plan.by_text(options.require).token_id
-            self._strict_bias = self.bias.clone()
-            blocked = [index for index in (*plan.by_id, *stop_ids) if index != self._required]
-            self._strict_bias[blocked] = -torch.inf
+            self._before = {plan.by_text(token).token_id for token in options.before}
+            closed = (*plan.by_id, *stop_ids)
+            self._early_bias = _without(self.bias, closed, self._before)
+            self._strict_bias = _without(self.bias, closed, {*self._before, self._required})
         self._processors = _processors(options)
         self.is_greedy = options.temperature == 0 and not self._processors
         self._random: torch.Generator | None = None
@@ -132,9 +201,9 @@ class TokenChooser:
 
     def current_bias(self, written: Sequence[int]) -> Tensor:
         """What to add to the scores now; a required routing token blocks the end until it is written."""
-        if self._strict_bias is None or self._required in written:
+        if self._required is None or self._required in written:
             return self.bias
-        return self._strict_bias
+        return self._strict_bias if self._before.issubset(written) else self._early_bias
 
     def choose(self, scores: Tensor, ids: Sequence[int]) -> int:
         """The next token.
@@ -152,6 +221,13 @@ class TokenChooser:
             return int(row.argmax())
         probabilities = row.float().softmax(-1).cpu()
         return int(torch.multinomial(probabilities, 1, generator=self._random))
+
+
+def _without(bias: Tensor, closed: Iterable[int], kept: Collection[int]) -> Tensor:
+    """A bias that blocks the tokens of `closed`, but for those that are kept."""
+    strict = bias.clone()
+    strict[[index for index in closed if index not in kept]] = -torch.inf
+    return strict
 
 
 def _processors(options: GenerationOptions) -> LogitsProcessorList:

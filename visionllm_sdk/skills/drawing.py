@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypedDict, TypeVar, Unpack, overload
 
+from visionllm_sdk._numbers import as_whole
 from visionllm_sdk.adapters import AdapterChoice, by_adapter, each_adapter
 from visionllm_sdk.errors import InputError, ToolError
 from visionllm_sdk.generation import CancelToken, ForcedRequest, ToolJob
@@ -333,20 +334,30 @@ def _known(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_count(count: object) -> int:
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MAX_PICTURES:
+    found = as_whole(count)
+    if found is None or not 1 <= found <= MAX_PICTURES:
         raise InputError(
             "this many pictures cannot be made at once",
             value=count,
             limit=f"1 to {MAX_PICTURES}",
             remedy="Ask several times.",
         )
-    return count
+    return found
 
 
-def _seeds(seed: object, count: int) -> list[object]:
-    """A seed for each of `count` pictures, from `seed` on; one is drawn where there is none."""
-    if seed is None:
-        seed = secrets.randbelow(_DRAWN_SEEDS)
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        return [seed] * count  # the tool's options say what is wrong with it
-    return [(seed + number) % (_MAX_SEED + 1) if seed >= 0 else seed for number in range(count)]
+def _seeds(seed: object, count: int) -> list[int]:
+    """A seed for each of `count` pictures, from `seed` on; one is drawn where there is none.
+
+    Raises:
+        InputError: no whole number, or one out of range.
+    """
+    first = secrets.randbelow(_DRAWN_SEEDS) if seed is None else as_whole(seed)
+    last = _MAX_SEED + 1 - count
+    if first is None or not 0 <= first <= last:
+        raise InputError(
+            "the seed cannot be used",
+            value=seed,
+            limit=f"a whole number from 0 to {last}",
+            remedy="Choose one of these; each further picture of the call takes the next.",
+        )
+    return [first + number for number in range(count)]
