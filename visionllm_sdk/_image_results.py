@@ -55,9 +55,11 @@ class ImageResult(Result):
         return drawing.draw(self, self._matching(image))
 
     def _matching(self, image: ImageSource | Picture) -> Image.Image:
-        from visionllm_sdk.images import load_image
+        from visionllm_sdk.images import ImageLimits, load_image
 
-        loaded = load_image(image.image if isinstance(image, Picture) else image)
+        pixels = image.image if isinstance(image, Picture) else image
+        # The caller may have raised the limits for the image of this result: its size is allowed.
+        loaded = load_image(pixels, limits=ImageLimits.for_size(self.width, self.height))
         if (loaded.width, loaded.height) != (self.width, self.height):
             raise InputError(
                 "the result belongs to an image of another size",

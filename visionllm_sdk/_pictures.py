@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, PrivateAttr
 
 from visionllm_sdk._result import Result
+from visionllm_sdk._saving import encoded, write_bytes
 from visionllm_sdk.errors import ArtifactError, GenerationError, HandleError, InputError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from visionllm_sdk.images import ImageSource
+    from visionllm_sdk.images import ImageLimits, ImageSource
 
 __all__ = ["EditedImage", "GeneratedImage", "Picture"]
 
@@ -74,25 +75,35 @@ class Picture(Result):
             )
         return self._image
 
+    @property
+    def has_pixels(self) -> bool:
+        """Whether the picture is here, and not only what is known about it."""
+        return self._image is not None
+
     def with_image(self, image: ImageSource) -> Self:
         """The same result with its pixels; a refused picture stays without.
+
+        The handle does not lead to other pixels than the picture had: with these it is left out.
 
         Raises:
             InputError: pixels of another size.
         """
-        from visionllm_sdk.images import load_image
+        from visionllm_sdk.images import ImageLimits, load_image
 
-        copy = self.model_copy()
-        copy._image = None
+        pixels, handle = None, self.handle
         if self.refused is None:
-            loaded = load_image(image)
+            loaded = load_image(image, limits=ImageLimits.for_size(self.width, self.height))
             if (loaded.width, loaded.height) != (self.width, self.height):
                 raise InputError(
                     "these are the pixels of a picture of another size",
                     value=(loaded.width, loaded.height),
                     limit=(self.width, self.height),
                 )
-            copy._image = loaded.image
+            pixels = loaded.image
+            if self._image is not None and self._image.tobytes() != pixels.tobytes():
+                handle = None
+        copy = self.model_copy(update={"handle": handle})
+        copy._image = pixels
         return copy
 
     def with_origin(
@@ -105,7 +116,7 @@ class Picture(Result):
         return copy
 
     def save(self, path: str | os.PathLike[str], *, metadata: bool = True) -> Path:
-        """Write the picture; the ending of the name says how: .png, .jpg or .webp.
+        """Write the picture; the ending of the name says how: .png, .jpg or .webp. Folders are created.
 
         Args:
             path: the file.
@@ -115,7 +126,8 @@ class Picture(Result):
             The path.
 
         Raises:
-            InputError: another ending.
+            InputError: another ending, a place that cannot be written to, or a picture that the format cannot
+                hold.
         """
         target = Path(path)
         kind = FORMATS.get(target.suffix.lower())
@@ -126,7 +138,7 @@ class Picture(Result):
                 limit=", ".join(FORMATS),
                 remedy="Choose one of these endings.",
             )
-        target.write_bytes(self._encoded(kind, metadata))
+        write_bytes(target, self._encoded(kind, metadata))
         return target
 
     def to_png(self, *, metadata: bool = True) -> bytes:
@@ -134,10 +146,15 @@ class Picture(Result):
         return self._encoded("PNG", metadata)
 
     @classmethod
-    def from_png(cls, data: bytes) -> Self:
+    def from_png(cls, data: bytes, *, limits: ImageLimits | None = None) -> Self:
         """The result that `to_png` or `save` wrote, with its pixels.
 
+        Args:
+            data: content of the file.
+            limits: what is refused for its size; the defaults of `ImageLimits` if not given.
+
         Raises:
+            ImageError: no image, or one that is too large.
             ArtifactError: no PNG with such a record, or that of another kind of result.
         """
         from PIL import Image
@@ -145,7 +162,7 @@ class Picture(Result):
         from visionllm_sdk.images import load_image
         from visionllm_sdk.results import revive
 
-        loaded = load_image(data)
+        loaded = load_image(data, limits=limits)
         with Image.open(io.BytesIO(data)) as file:
             record = getattr(file, "text", {}).get(_RECORD)
         try:
@@ -174,9 +191,7 @@ class Picture(Result):
         elif metadata:
             options["exif"] = exif = Exif()
             exif[_DESCRIPTION] = json.dumps(json.loads(self._record()))  # EXIF text is ASCII
-        buffer = io.BytesIO()
-        self.image.save(buffer, format=kind, **options)
-        return buffer.getvalue()
+        return encoded(self.image, kind, **options)
 
     def _record(self) -> str:
         return self.model_dump_json(exclude=_PRIVATE)

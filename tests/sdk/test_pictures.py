@@ -10,7 +10,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from visionllm_sdk.errors import ArtifactError, GenerationError, HandleError, ImageError, InputError
+from visionllm_sdk.images import ImageLimits
 from visionllm_sdk.results import EditedImage, GeneratedImage, Picture, revive
+from visionllm_sdk.skills.shelf import PictureShelf
 
 
 def generated(**changes: Any) -> GeneratedImage:
@@ -117,3 +119,12 @@ def test_notebooks_show_the_picture(result: GeneratedImage) -> None:
     assert shown is not None
     assert shown.startswith(b"\x89PNG")
     assert generated()._repr_png_() is None
+
+
+def test_limits_that_the_caller_raised_hold_for_the_pixels() -> None:
+    large = Image.new("RGB", (40_000, 2))
+    result = generated(width=40_000, height=2).with_image(large)
+    assert PictureShelf("model").keep([result])[0].image.size == large.size  # type: ignore[attr-defined]
+    with pytest.raises(ImageError, match="too large"):
+        GeneratedImage.from_png(result.to_png())
+    assert GeneratedImage.from_png(result.to_png(), limits=ImageLimits(max_side=40_000)) == result

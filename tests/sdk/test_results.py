@@ -339,3 +339,9 @@ def nested(depth: int) -> Any:
 def test_tampered_artifacts(artifact: Any, match: str) -> None:
     with pytest.raises(ArtifactError, match=match):
         revive(artifact)
+
+
+def test_a_result_can_be_drawn_on_an_image_as_large_as_its_own() -> None:
+    found, large = Detections(width=40_000, height=2), Image.new("RGB", (40_000, 2))
+    assert found.draw(large).size == large.size
+    assert found.with_image(large) == found

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any, Generic, TypeAlias, TypedDict, TypeVar
 
+from visionllm_sdk._numbers import as_real
 from visionllm_sdk.adapters import AdapterChoice
 from visionllm_sdk.errors import InputError, LimitError
 from visionllm_sdk.handles import ImageHandles
@@ -67,7 +67,7 @@ class ImageRules:
     handles: ImageHandles | None = field(default=None, compare=False, repr=False)
 
     def load(self, source: ImageSource | Picture) -> LoadedImage:
-        """One image; a produced picture, or its handle, serves as one.
+        """One image; a produced picture, or its handle, serves as one. The pixels count before the handle.
 
         Raises:
             ImageError: it cannot be used.
@@ -75,7 +75,7 @@ class ImageRules:
             GenerationError: a picture that a safety checker refused.
         """
         if isinstance(source, Picture):
-            handle = None if source.refused is not None else source.handle
+            handle = None if source.refused is not None or source.has_pixels else source.handle
             if handle is not None and self.handles is not None and handle in self.handles:
                 return self.handles.get(handle)
             source = source.image
@@ -99,6 +99,11 @@ class Many(Generic[Item]):
 def is_many(value: object) -> bool:
     """Whether a caller passed several things: a list or a tuple."""
     return isinstance(value, list | tuple)
+
+
+def as_list(value: Any) -> Any:
+    """One thing as a list of one: in a batch of gathered calls it stays one call's own."""
+    return value if is_many(value) else [value]
 
 
 def load_images(source: Images, rules: ImageRules) -> Many[LoadedImage]:
@@ -273,13 +278,12 @@ def check_threshold(threshold: float | None) -> float | None:
     """
     if threshold is None:
         return None
-    given: Any = threshold
-    number = isinstance(given, Real) and not isinstance(given, bool)  # numpy's numbers are real ones, too
-    if not number or not 0 <= threshold <= 1:
+    found = as_real(threshold)
+    if found is None or not 0 <= found <= 1:
         raise InputError(
             "the threshold is not a probability",
             value=threshold,
             limit="0 to 1",
             remedy="Pass a number, or None for the checkpoint's own.",
         )
-    return float(threshold)
+    return found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from visionllm_sdk.handles import ImageHandles
-from visionllm_sdk.images import load_image
+from visionllm_sdk.images import ImageLimits, load_image
 from visionllm_sdk.results import Picture, Result
 
 if TYPE_CHECKING:
@@ -55,4 +55,6 @@ class PictureShelf:
         if picture.refused is not None:
             return picture
         origin = f"{picture.model_dump(include={'type'})['type']}: {picture.prompt[:_SHOWN]}"
-        return picture.with_origin(handle=self.handles.add(load_image(picture.image), origin=origin))
+        limits = ImageLimits.for_size(picture.width, picture.height)  # an edit is as large as its input
+        kept = load_image(picture.image, limits=limits)
+        return picture.with_origin(handle=self.handles.add(kept, origin=origin))
