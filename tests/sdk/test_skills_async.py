@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
-from typing import assert_type
+from typing import Any, assert_type
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from visionllm_sdk import VisionLLM
@@ -15,6 +17,7 @@ from visionllm_sdk.errors import ImageError, InputError
 from visionllm_sdk.generation import GenerationOptions
 from visionllm_sdk.results import Answer, Detections, Reply
 from visionllm_sdk.skills import ReplyDone
+from visionllm_sdk.skills.arguments import ImageRules
 from visionllm_sdk.skills.gathering import Gatherer
 
 BRIEF = GenerationOptions(max_new_tokens=6)
@@ -114,3 +117,53 @@ async def test_a_caller_may_give_up() -> None:
     await asyncio.sleep(0)
     waiting.cancel()
     assert await gatherer.submit("a", 2, list) == 2
+
+
+async def test_a_list_of_adapters_for_one_call_is_its_own_fault(
+    random_vlm: VisionLLM, images: list[Image.Image]
+) -> None:
+    calls = [random_vlm.acount(image, "star", adapter=[None, None]) for image in images[:2]]
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        assert isinstance(outcome, InputError)
+        assert "one entry for every item" in str(outcome)
+
+
+async def test_settings_of_any_type_stop_nobody_else(random_vlm: VisionLLM) -> None:
+    image = Image.new("RGB", (40, 40))
+    odd = [torch.tensor([0.5, 0.6]), torch.tensor([0.5, 0.6]), True]
+    calls = [random_vlm.adetect(image, ["star"], threshold=one) for one in (*odd, 1)]  # type: ignore[arg-type]
+    *bad, good = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 60)
+    assert all(isinstance(one, InputError) for one in bad)
+    assert isinstance(good, Detections)
+
+
+async def test_what_nobody_waits_for_is_not_computed() -> None:
+    seen: list[int] = []
+
+    def note(items: Sequence[int]) -> list[int]:
+        seen.extend(items)
+        return list(items)
+
+    gatherer = Gatherer()
+    given_up = asyncio.ensure_future(gatherer.submit("a", 1, note))
+    waiting = asyncio.ensure_future(gatherer.submit("a", 2, note))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    assert await waiting == 2
+    assert seen == [2]
+
+
+async def test_a_stream_loads_beside_the_event_loop(
+    random_vlm: VisionLLM, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[int] = set()
+    load = ImageRules.load
+
+    def noted(self: ImageRules, source: Any) -> Any:
+        threads.add(threading.get_ident())
+        return load(self, source)
+
+    monkeypatch.setattr(ImageRules, "load", noted)
+    assert [event async for event in random_vlm.astream("Hello", images[0], options=BRIEF)]
+    assert threading.get_ident() not in threads
+    assert threads

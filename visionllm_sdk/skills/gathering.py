@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
@@ -34,7 +35,7 @@ class _Waiting:
             else:
                 self.future.set_result(result)
 
-        if not self.loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self.loop.call_soon_threadsafe(deliver)
 
 
@@ -55,7 +56,7 @@ class Gatherer:
         """The answer to one item.
 
         Args:
-            key: items of equal key may be answered together.
+            key: items of equal key may be answered together. Comparing it with others must not raise.
             item: what to answer.
             run: answers items of this key. If a batch fails, every item is tried by itself, so that an error
                 reaches its own caller only.
@@ -78,9 +79,9 @@ class Gatherer:
 
     def _next_batch(self) -> list[_Waiting]:
         with self._lock:
-            key = self._waiting[0].key if self._waiting else None
-            batch = [one for one in self._waiting if one.key == key][: self._limit]
-            self._waiting = deque(one for one in self._waiting if one not in batch)
+            waiting = [one for one in self._waiting if not one.future.cancelled()]
+            batch = [one for one in waiting if one.key == waiting[0].key][: self._limit]
+            self._waiting = deque(one for one in waiting if one not in batch)
             self._busy = bool(batch)
             return batch
 

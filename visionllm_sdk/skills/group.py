@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from visionllm_sdk.adapters import AdapterChoice, by_adapter, each_adapter
 from visionllm_sdk.skills.arguments import ImageRules, Many, is_many
@@ -14,6 +14,8 @@ from visionllm_sdk.skills.perception import Perception, perceive
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
+_COMPARED: Final = (str, int, float, bool, type(None))
+"""Types of settings that are alike where they are equal; anything else is like itself only."""
 
 
 class SkillGroup:
@@ -59,9 +61,12 @@ class SkillGroup:
             method: the typed method. Given a list of each argument, it returns a list.
             arguments: of one request.
             settings: requests that wait at the same time and agree in these are answered as one batch.
-            alone: do not batch with others; None: when the first argument is a list already.
+            alone: do not batch with others; None: when the first argument is a list already. So is a call
+                with something else for an adapter than its name.
         """
-        if is_many(arguments[0]) if alone is None else alone:
+        alone = is_many(arguments[0]) if alone is None else alone
+        # A list of adapters would be dealt out to the calls of a batch, whose items are not the caller's.
+        if alone or not isinstance(settings.get("adapter"), str | None):
             return await asyncio.to_thread(method, *arguments, **settings)
 
         def run(items: Sequence[tuple[Any, ...]]) -> Sequence[Any]:
@@ -80,7 +85,11 @@ def _key(skill: str, settings: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _plain(value: Any) -> Hashable:
-    """Something that can be compared in the place of a setting, which may be wrong and of any type."""
-    if isinstance(value, list):
+    """Something that can be compared in the place of a setting, which may be wrong and of any type.
+
+    Only plain values are compared: tensors and arrays answer with as many truths as they have elements. The
+    type belongs to it, since True equals 1 and one of them may be wrong.
+    """
+    if isinstance(value, list | tuple):
         return tuple(map(_plain, value))
-    return value if isinstance(value, Hashable) else (type(value).__name__, repr(value))
+    return type(value), value if type(value) in _COMPARED else id(value)

@@ -14,6 +14,7 @@ from visionllm_sdk.skills import recognition, regional
 from visionllm_sdk.skills.arguments import (
     Labels,
     Many,
+    as_list,
     check_threshold,
     each,
     each_label_list,
@@ -335,8 +336,3 @@ def _size(image: LoadedImage) -> tuple[int, int]:
 
 def _same(values: Sequence[Any]) -> bool:
     return bool(values) and all(value is values[0] for value in values)
-
-
-def as_list(value: Any) -> Any:
-    """One thing as a list of one: in a batch of gathered calls it stays one call's own."""
-    return value if is_many(value) else [value]

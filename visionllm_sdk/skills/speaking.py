@@ -13,11 +13,19 @@ from visionllm_sdk.images import ImageSource
 from visionllm_sdk.results import Answer, Reply
 from visionllm_sdk.skills import talk
 from visionllm_sdk.skills.adapting import paced
-from visionllm_sdk.skills.arguments import Images, Many, check_message, each_phrase, is_many, load_images
+from visionllm_sdk.skills.arguments import (
+    Images,
+    Many,
+    as_list,
+    check_message,
+    each_phrase,
+    is_many,
+    load_images,
+)
 from visionllm_sdk.skills.group import SkillGroup
 from visionllm_sdk.skills.history import Conversation, History, conversation
 from visionllm_sdk.skills.marking import mark
-from visionllm_sdk.skills.regions import Regions, as_list, each_region_list
+from visionllm_sdk.skills.regions import Regions, each_region_list
 from visionllm_sdk.skills.settings import ChatSettings, talk_settings
 from visionllm_sdk.skills.talk import TalkEvent
 
@@ -239,7 +247,8 @@ class SpeakingSkills(SkillGroup):
         self, text: str, images: Images = (), history: History = (), **settings: Unpack[ChatSettings]
     ) -> AsyncIterator[TalkEvent]:
         """As :meth:`stream`, without blocking the event loop."""
-        events = self.stream(text, images, history, **settings)
+        # Images are loaded and checked there, too: files and URLs take their time.
+        events = await asyncio.to_thread(self.stream, text, images, history, **settings)
         while (event := await asyncio.to_thread(next, events, None)) is not None:
             yield event
 
