@@ -138,9 +138,20 @@ class ToolRegistry:
         """A registry with only the named tools.
 
         Raises:
-            ToolError: an unknown name.
+            ToolError: an unknown name, or a tool without another one that it cannot do without.
         """
-        return ToolRegistry([self.by_name(name) for name in names])
+        chosen = ToolRegistry([self.by_name(name) for name in names])
+        for tool in chosen:
+            for token in tool.needed_tokens():
+                if token in self._by_token and token not in chosen.token_texts:
+                    needed = self.by_token(token).name
+                    raise ToolError(
+                        f"tool {tool.name!r} does not work without {needed!r}: it reads what {token} says",
+                        value=list(names),
+                        limit=", ".join(self.names),
+                        remedy=f"Name {needed!r}, too.",
+                    )
+        return chosen
 
 
 def _where(tool: ToolClass) -> str:

@@ -144,7 +144,8 @@ class RoutedTool(ABC, Generic[OptionsT, ResultT]):
     """Released key prefix of the decoder, ``gdino.``."""
     needs_image: ClassVar[bool] = True
     context_tokens: ClassVar[tuple[str, ...]] = ()
-    """Routing tokens of other tools whose super-links this tool reads from ``ToolRequest.context``."""
+    """Routing tokens whose super-links this tool reads from ``ToolRequest.context``; those of other tools are
+    needed there, see ``needed_tokens``."""
     options_type: type[OptionsT]
     result_type: type[ResultT]
 
@@ -194,6 +195,12 @@ class RoutedTool(ABC, Generic[OptionsT, ResultT]):
             requests: as for :meth:`run`, with states that require gradients.
             targets: one ground truth per request, of the type that the tool documents.
         """
+
+    @classmethod
+    def needed_tokens(cls) -> tuple[str, ...]:
+        """Routing tokens of other tools that have to stand before its own: it reads their super-links."""
+        own = {token.text for token in cls.tokens}
+        return tuple(token for token in cls.context_tokens if token not in own)
 
     def read(self, token: str, states: Tensor) -> Tensor:
         """What the decoder makes of a super-link before it looks at anything: the same here, the same result.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, assert_type
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,6 +14,7 @@ from tests.sdk.scripted import scripted
 from visionllm_sdk import VisionLLM
 from visionllm_sdk.errors import InputError, LimitError
 from visionllm_sdk.generation import CancelToken, GenerationOptions
+from visionllm_sdk.geometry import Box
 from visionllm_sdk.model.tokenizer import Control
 from visionllm_sdk.results import (
     Detections,
@@ -143,6 +145,9 @@ def test_bad_messages(random_vlm: VisionLLM, image: Image.Image) -> None:
         random_vlm.chat("word " * 10_000)
     with pytest.raises(InputError, match="not an earlier turn"):
         random_vlm.chat("Hi", history=["Hello"])  # type: ignore[list-item]
+    for history in (None, "Hello", 5):
+        with pytest.raises(InputError, match="a history is a list of turns"):
+            random_vlm.chat("Hi", history=history)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"turn 0, image 0: the image file does not exist"):
         random_vlm.chat("Hi", history=[PastTurn("Hello", "Hi", images=["nowhere.png"])])
 
@@ -205,7 +210,7 @@ def test_an_image_belongs_to_the_turn_that_saw_it(image: Image.Image) -> None:
     unseen = conversation("And this?", later, [("What is it?", first)], rules)
     assert (unseen.past[0][1], unseen.new_images) == (0, 1)
     history = [("What is it?", first), ("And this?", second)]
-    both = conversation("Which is larger?", [later, image], history, rules)
+    both = conversation("Which is larger?", [image, later], history, rules)
     assert ([count for _, count in both.past], both.new_images) == ([1, 1], 0)
     assert both.image is not None
     assert both.image.digest == digests[1]
@@ -296,3 +301,34 @@ def test_what_a_reply_says_twice_is_done_once(random_vlm: VisionLLM, image: Imag
     assert [(call.token, call.labels) for call in reply.calls] == [("[DET]", ("star",)), ("[SEG]", ("star",))]
     streamed = random_vlm.stream("Find the star", images=[image], options=scripted(random_vlm, twice))
     assert [event.call.token for event in streamed if isinstance(event, CallDone)] == ["[DET]", "[SEG]"]
+
+
+def test_tools_look_at_the_image_that_is_given_again(random_vlm: VisionLLM, image: Image.Image) -> None:
+    later = image.rotate(90, expand=True)
+    digests = [random_vlm.rules.load(one).digest for one in (image, later)]
+    history: list[Any] = [
+        PastTurn("What is it?", Reply(text="A star.", seen=tuple(digests[:1])), images=[image]),
+        PastTurn("And this?", Reply(text="A ring.", seen=tuple(digests)), images=[later]),
+    ]
+    reply = random_vlm.chat("Find it", image, history, options=scripted(random_vlm, DETECT))
+    assert isinstance(reply.results[0], Detections)
+    assert (reply.results[0].width, reply.results[0].height) == image.size
+    reply = random_vlm.chat("And there?", history=history, images=later, options=scripted(random_vlm, DETECT))
+    assert (reply.results[0].width, reply.results[0].height) == later.size  # type: ignore[attr-defined]
+    box = Box(10, 10, 40, 40)
+    pointed = scripted(random_vlm, "<det>region1</det>[DET].")
+    reply = random_vlm.chat("Find <region>", image, history, regions=[box], options=pointed)
+    assert [one.region for one in reply.results[0]] == [0]  # type: ignore[attr-defined]
+
+
+def test_a_turn_may_have_one_image_by_itself(image: Image.Image) -> None:
+    for one in (image, np.asarray(image)):
+        talk = conversation("And now?", (), [PastTurn("What is it?", "A star.", images=one)], ImageRules())
+        assert [(shown.width, shown.height) for shown in talk.images] == [image.size]
+
+
+def test_what_is_required_has_to_be_allowed(random_vlm: VisionLLM, image: Image.Image) -> None:
+    with pytest.raises(InputError, match="may not use a routing token that it has to use"):
+        GenerationOptions(require="[DET]", tokens=("[GRD]",))
+    with pytest.raises(InputError, match=r"has to use \(got \[DET\]; allowed: \[GRD\]"):
+        random_vlm.chat("Find it", image, force="detect", options=GenerationOptions(tokens=("[GRD]",)))

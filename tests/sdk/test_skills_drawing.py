@@ -14,7 +14,7 @@ from visionllm_sdk.errors import GenerationCancelled, HandleError, InputError, L
 from visionllm_sdk.generation import CancelToken
 from visionllm_sdk.results import EditedImage, GeneratedImage
 from visionllm_sdk.skills.history import PastTurn
-from visionllm_sdk.skills.talk import CallDone
+from visionllm_sdk.skills.talk import CallDone, ReplyDone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,6 +151,33 @@ def test_a_negative_prompt_takes_a_super_link_of_its_own(vlm: VisionLLM) -> None
     assert (pixels(plain) != pixels(against)).any()
 
 
+def test_cancelling_in_a_conversation_leaves_the_reply_so_far(vlm: VisionLLM) -> None:
+    def settings(token: CancelToken) -> Any:
+        script = scripted(vlm, "Here it is [GEN].")
+        return {"options": script, "steps": 4, "cancel": token, "watch": lambda done: token.cancel()}
+
+    reply = vlm.chat("Draw a star", **settings(CancelToken()))
+    assert (reply.finish_reason, reply.calls, reply.text) == ("cancelled", (), "Here it is.")
+    *_, last = vlm.stream("Draw a star", **settings(CancelToken()))
+    assert isinstance(last, ReplyDone)
+    assert (last.reply.finish_reason, last.reply.calls) == ("cancelled", ())
+
+
+def test_numbers_of_numpy(vlm: VisionLLM) -> None:
+    pictures = vlm.generate(CAPTION, n=np.int64(2), seed=np.int64(5))
+    assert [picture.seed for picture in pictures] == [5, 6]
+
+
+def test_new_pixels_are_looked_at(vlm: VisionLLM) -> None:
+    made, other = vlm.generate(CAPTION, seed=2), Image.new("RGB", (SIDE, SIDE), "green")
+    changed = made.with_image(other)
+    assert (changed.handle, made.with_image(made.image).handle) == (None, made.handle)
+    wanted = vlm.rules.load(other).digest
+    stored = GeneratedImage.model_validate(made.model_dump())  # of which nobody knows the pixels
+    assert [vlm.rules.load(one).digest for one in (changed, stored.with_image(other))] == [wanted] * 2  # type: ignore[arg-type]
+    assert vlm.rules.load(stored).digest == vlm.rules.load(made.image).digest  # type: ignore[arg-type]
+
+
 async def test_asynchronous_twins(vlm: VisionLLM) -> None:
     picture = await vlm.agenerate(CAPTION, seed=1)
     assert (pixels(picture) == pixels(vlm.generate(CAPTION, seed=1))).all()
@@ -214,6 +241,9 @@ def test_a_checkpoint_that_cannot_draw_says_so(random_vlm: VisionLLM) -> None:
         (CAPTION, {"guidance": -1.0}, InputError, "guidance"),
         (CAPTION, {"seed": -1}, InputError, "seed"),
         (CAPTION, {"seed": "x"}, InputError, "seed"),
+        (CAPTION, {"seed": True}, InputError, "seed"),
+        (CAPTION, {"seed": 2**63}, InputError, "seed"),
+        (CAPTION, {"seed": 2**63 - 1, "n": 2}, InputError, "seed"),
         (CAPTION, {"n": 0}, InputError, "this many pictures"),
         (CAPTION, {"n": 1000}, InputError, "this many pictures"),
         (CAPTION, {"n": 2.5}, InputError, "this many pictures"),

@@ -13,10 +13,13 @@ from PIL import Image
 from tests.sdk.conftest import pose_sections, write_random_checkpoint
 from tests.sdk.scripted import scripted
 from visionllm_sdk import VisionLLM
+from visionllm_sdk.demo import demo_scene
 from visionllm_sdk.errors import InputError, LimitError, ToolError
 from visionllm_sdk.keypoints import AP10K, COCO
+from visionllm_sdk.registry import ToolRegistry
 from visionllm_sdk.results import Poses
 from visionllm_sdk.scenes import render, sample_scene
+from visionllm_sdk.skills.settings import talk_settings
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +106,7 @@ def test_a_call_tells_the_tool_whose_keypoints(vlm: VisionLLM, scenes: list[Imag
         (["nose", "Nose"], InputError, "twice"),
         (None, InputError, "name of a set"),
         (17, InputError, "name of a set"),
+        (["coco"], InputError, "this is one image.*Pass 'coco' by itself"),
         (["x" * 501], LimitError, "too long"),
         ([f"point {i}" for i in range(200)], LimitError, "too many keypoints"),
         ([f"point {i}" for i in range(30)], LimitError, "too many keypoints"),
@@ -148,3 +152,33 @@ def test_the_command(vlm: VisionLLM, scenes: list[Image.Image], tmp_path: Path) 
     drawn = Image.open(tmp_path / "poses.png")
     assert drawn.size == scenes[0].size
     assert (np.asarray(drawn.convert("RGB")) != np.asarray(scenes[0])).any()
+
+
+def test_a_forced_pose_says_first_whose(vlm: VisionLLM, scenes: list[Image.Image]) -> None:
+    settings = talk_settings(vlm.engine, {"force": "pose"}).generation
+    assert (settings.before, settings.require) == (("[DET]",), "[POSE]")
+    script = "<det>dog</det>[DET]. <det>nose</det>[POSE]."
+    reply = vlm.chat("The nose", scenes[0], force="pose", options=scripted(vlm, script))
+    assert [call.tool for call in reply.calls] == ["detect", "pose"]
+    with pytest.raises(InputError, match="both forced and forbidden"):
+        vlm.chat("The nose", scenes[0], force="pose", forbid="detect")
+
+
+def test_a_forced_pose_of_the_embedded_model() -> None:
+    reply = VisionLLM.from_pretrained().chat("Show the nose of the dog", demo_scene(), force="pose")
+    assert [(call.token, call.labels) for call in reply.calls] == [("[DET]", ("dog",)), ("[POSE]", ("nose",))]
+
+
+def test_poses_need_the_detector(vlm: VisionLLM) -> None:
+    with pytest.raises(ToolError, match=r"'pose' does not work without 'detect'.*Name 'detect', too"):
+        VisionLLM.from_pretrained(vlm.name, tools=["pose"])
+    assert "pose" in VisionLLM.from_pretrained(vlm.name, tools=["pose", "detect"]).skills
+
+
+def test_skills_without_what_they_need_are_not_told_of(
+    vlm: VisionLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "pose" in vlm.skills
+    alone = ToolRegistry([kind for kind in vlm.engine.registry if kind.name == "pose"])
+    monkeypatch.setattr(vlm.engine, "registry", alone)
+    assert "pose" not in vlm.skills

@@ -226,9 +226,14 @@ class Engine:
 
     @property
     def routing_tokens(self) -> tuple[str, ...]:
-        """Routing tokens that the checkpoint can write and a loaded tool carries out."""
+        """Routing tokens that the checkpoint can write and a loaded tool carries out, with what it needs."""
         written = {spec.token for spec in self.model.core.plan.by_id.values()}
-        return tuple(token for token in self.registry.token_texts if token in written)
+        known = written.intersection(self.registry.token_texts)
+        return tuple(
+            token
+            for token in self.registry.token_texts
+            if token in known and known.issuperset(self.kind(token).needed_tokens())
+        )
 
     def tokens_of(self, name: str) -> tuple[str, ...]:
         """The routing tokens that a token, a skill or a tool stands for.

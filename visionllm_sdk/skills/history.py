@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from visionllm_sdk.errors import InputError
-from visionllm_sdk.images import ImageSource, LoadedImage
+from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.model.conversation import ForcedCall, Parts, Turn, forced_turn, image_parts
 from visionllm_sdk.model.tokenizer import Control, TextTokenizer
 from visionllm_sdk.regions import Region, RegionBlock, question_with_regions
 from visionllm_sdk.results import Answer, Picture, Reply, RoutedCall
-from visionllm_sdk.skills.arguments import ImageRules, check_message, each, is_many
+from visionllm_sdk.skills.arguments import ImageRules, Images, as_list, check_message, each
 from visionllm_sdk.skills.engine import Engine
 from visionllm_sdk.skills.wording import report
 
@@ -25,13 +25,13 @@ class PastTurn:
     Attributes:
         text: what the user said.
         reply: what the model replied.
-        images: images that came with the text.
+        images: that came with the text, one or several.
         regions: region prompts that came with the text.
     """
 
     text: str
     reply: Reply | Answer | str
-    images: Sequence[ImageSource] = field(default=())
+    images: Images = field(default=())
     regions: Sequence[Region | RegionBlock] = field(default=())
 
 
@@ -84,14 +84,21 @@ class Conversation:
         return own or range(end)
 
     @property
+    def place(self) -> int:
+        """Where in `images` the one stands that routed tools look at: the last that the message speaks of.
+
+        -1 where there is none.
+        """
+        own = self.own_images(-1)
+        return own[-1] if own else -1
+
+    @property
     def image(self) -> LoadedImage | None:
-        """What routed tools look at: the latest image."""
-        return self.images[-1] if self.images else None
+        """What routed tools look at."""
+        return self.images[self.place] if self.images else None
 
 
-def conversation(
-    text: str, images: Sequence[ImageSource] | ImageSource, history: History, rules: ImageRules
-) -> Conversation:
+def conversation(text: str, images: Images, history: History, rules: ImageRules) -> Conversation:
     """Check a message and its history.
 
     An image that an earlier reply has seen stands in front of the question of that turn, and one that none
@@ -103,10 +110,11 @@ def conversation(
         InputError: an empty message, or a history that is not made of turns.
         ImageError: an image that cannot be used; the message says which one.
     """
-    given = list(images) if is_many(images) else [images]  # type: ignore[arg-type]
-    new = each(given, rules.load, "image")
-    turns = each(history, _past_turn, "turn")
-    old = [each(turn.images, rules.load, f"turn {number}, image") for number, turn in enumerate(turns)]
+    new = each(as_list(images), rules.load, "image")
+    turns = each(_past(history), _past_turn, "turn")
+    old = [
+        each(as_list(turn.images), rules.load, f"turn {number}, image") for number, turn in enumerate(turns)
+    ]
     made = [each(_produced(turn), rules.load, f"turn {number}, picture") for number, turn in enumerate(turns)]
     shown = {picture.digest for pictures in made for picture in pictures}
     message, sources = list(new), [list(some) for some in old]
@@ -157,6 +165,17 @@ def _produced(turn: PastTurn) -> list[Picture]:
     """Pictures of a reply that can be looked at."""
     results = turn.reply.results if isinstance(turn.reply, Reply) else ()
     return [result for result in results if isinstance(result, Picture) and result.refused is None]
+
+
+def _past(history: object) -> Sequence[Any]:
+    if not isinstance(history, Sequence) or isinstance(history, str):
+        raise InputError(
+            "a history is a list of turns",
+            value=history,
+            limit="a list of PastTurn, or of pairs of text and reply",
+            remedy="Pass history=[(text, reply), ...], or leave it out.",
+        )
+    return history
 
 
 def _past_turn(turn: object) -> PastTurn:

@@ -122,21 +122,21 @@ def _in_order(talk: Conversation) -> list[Mark]:
     ]
 
 
-def pointed_out(marks: Sequence[Mark], images: int, labels: Sequence[str]) -> dict[str, Region]:
+def pointed_out(marks: Sequence[Mark], end: int, labels: Sequence[str]) -> dict[str, Region]:
     """The regions of a message that labels stand for, by label.
 
-    Empty if a label means anything else, or a region lies in another image than the last one, which is looked
-    at: then it is an example, of which there may be none or many.
+    Empty if a label means anything else, or a region lies in another image than the one that is looked at:
+    then it is an example, of which there may be none or many.
 
     Args:
         marks: regions of the message.
-        images: how many images there are.
+        end: number of the conversation's images up to the one that is looked at, with it.
         labels: of a routed call.
     """
     found = dict[str, Region]()
     for label in labels:
         number = region_number(label)
-        if number is None or number >= len(marks) or marks[number].image != images - 1:
+        if number is None or number >= len(marks) or marks[number].image != end - 1:
             return {}
         found[label] = marks[number].region
     return found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeVar, Unpack, overload
 
 from visionllm_sdk.adapters import AdapterChoice
-from visionllm_sdk.errors import LimitError
+from visionllm_sdk.errors import InputError, LimitError
 from visionllm_sdk.images import ImageSource, LoadedImage
 from visionllm_sdk.keypoints import KEYPOINT_SETS, keypoint_set
 from visionllm_sdk.results import Poses
@@ -109,7 +109,10 @@ class PoseSkills(SkillGroup):
     async def apose(self, image: Any, label: Any, keypoints: Any = "coco", **settings: Any) -> Any:
         """As :meth:`pose`, without blocking the event loop."""
         own = [label] if isinstance(label, str) else label
-        names = keypoints if is_many(image) else list(check_keypoints(keypoints))
+        names = keypoints
+        if not is_many(image):
+            (alone,) = _keypoints_of(keypoints, 1, single=True)
+            names = list(check_keypoints(alone))
         return await self._perform(self.pose, (image, own, names), settings)
 
 
@@ -159,7 +162,18 @@ def check_keypoints(keypoints: Any) -> tuple[str, ...]:
 
 
 def _keypoints_of(given: Any, count: int, *, single: bool) -> list[Any]:
-    """The keypoints of each image; a list of set names as long as the list of images is one for each."""
+    """The keypoints of each image; a list of set names as long as the list of images is one for each.
+
+    Raises:
+        InputError: such a list for one image, or one of another length.
+    """
     sets: Sequence[str] = tuple(KEYPOINT_SETS)
     of_sets = is_many(given) and bool(given) and all(isinstance(v, str) and v in sets for v in given)
+    if single and of_sets:
+        raise InputError(
+            "a list of keypoint sets goes with a list of images, and this is one image",
+            value=given,
+            limit="the name of a set, or a list of keypoint names",
+            remedy=f"Pass {given[0]!r} by itself.",
+        )
     return per_image(given, count, single=single, nested=not of_sets, word="keypoint lists")

@@ -30,7 +30,8 @@ class ChatSettings(TypedDict, total=False):
         watch: is called after every denoising step, also while streaming; its argument draws previews.
         regions: region prompts of the message; for a list of messages one such entry for each.
         options: limits and sampling.
-        cancel: stops the request from another thread.
+        cancel: stops the request from another thread: the reply ends there, with the finish reason
+            "cancelled"; a picture that is being made is left out.
         adapter: name of a loaded adapter to answer with; for a list of messages also one for each.
     """
 
@@ -94,9 +95,18 @@ def _routing(engine: Engine, settings: ChatSettings) -> GenerationOptions:
     forbid, force = settings.get("forbid") or (), settings.get("force")
     names = (forbid,) if isinstance(forbid, str) else forbid
     barred = {token for name in names for token in engine.tokens_of(name)}
-    required = chosen.require if force is None else engine.tokens_of(force)[0]
-    if required in barred:
-        raise InputError("a routing token is both forced and forbidden", value=required)
+    required, before = chosen.require, chosen.before
+    if force is not None:
+        required = engine.tokens_of(force)[0]
+    if required in engine.routing_tokens:
+        before = tuple(dict.fromkeys((*before, *engine.kind(required).needed_tokens())))
+    both = barred.intersection((*before, required))
+    if both:
+        raise InputError(
+            "a routing token is both forced and forbidden",
+            value=", ".join(sorted(map(str, both))),
+            remedy="Leave it out of forbid, or force another.",
+        )
     allowed = engine.routing_tokens if chosen.tokens is None else chosen.tokens
     tokens = tuple(token for token in allowed if token not in barred)
-    return replace(chosen, tokens=tokens, require=required)
+    return replace(chosen, tokens=tokens, require=required, before=before)

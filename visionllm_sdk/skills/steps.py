@@ -88,7 +88,8 @@ def request_for(engine: Engine, question: Question, settings: TalkSettings) -> G
 
 def opening(engine: Engine, options: GenerationOptions, start: int) -> GenerationOptions:
     """Let a reply that must route begin with the label of its routing token, where labels are tagged."""
-    tag = engine.opening_tag(options.require) if options.require is not None else None
+    first = next(iter(options.before), options.require)
+    tag = None if first is None or options.require is None else engine.opening_tag(first)
     return options if tag is None else begun(options, [tag], start)
 
 
@@ -121,11 +122,12 @@ def carry_out(
 
     Raises:
         InputError: a tool needs an image, and the conversation has none.
+        GenerationCancelled: the caller has cancelled while a tool was at work.
     """
     asked = settings.tool_options
     finds = SKILL_TOKENS["detect"] if asked.get("threshold") is None else None
     marked = [
-        pointed_out(talk.marks[-1] if talk.marks else (), len(talk.images), call.labels)
+        pointed_out(talk.marks[-1] if talk.marks else (), talk.place + 1, call.labels)
         if call.token == finds
         else {}
         for talk, call in calls

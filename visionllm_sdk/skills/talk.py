@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from visionllm_sdk import generation
+from visionllm_sdk.errors import GenerationCancelled
 from visionllm_sdk.generation import GeneratedReply, GenerationRequest
 from visionllm_sdk.results import Answer, Reply, RoutedCall
 from visionllm_sdk.scenes.phrases import SHORT_ANSWER_HINT
@@ -64,11 +65,14 @@ def chat(engine: Engine, talks: Sequence[Conversation], settings: TalkSettings) 
 def _chat(engine: Engine, talks: Sequence[Conversation], settings: TalkSettings) -> list[Reply]:
     questions = questions_of(engine, talks)
     drafts = engine.generator.generate([request_for(engine, one, settings) for one in questions])
-    calls = carry_out(
-        engine,
-        [(talk, call) for talk, draft in zip(talks, drafts, strict=True) for call in distinct_calls(draft)],
-        settings,
-    )
+    wanted = [
+        (talk, call) for talk, draft in zip(talks, drafts, strict=True) for call in distinct_calls(draft)
+    ]
+    try:
+        calls = carry_out(engine, wanted, settings)
+    except GenerationCancelled:  # a reply whose calls were stopped is as one that was stopped while written
+        drafts = [replace(one, calls=(), finish="cancelled") if one.calls else one for one in drafts]
+        calls = []
     remaining = iter(calls)
     made = [[next(remaining) for _ in distinct_calls(draft)] for draft in drafts]
     closings = [
@@ -97,6 +101,7 @@ def stream(engine: Engine, talk: Conversation, settings: TalkSettings) -> Iterat
     meant: set[tuple[str, tuple[str, ...]]] = set()
     held: list[str] | None = None  # text since the first routing token: a closing sentence may replace it
     draft: GeneratedReply | None = None
+    stopped = False  # while a tool was at work
     for event in _steps(engine, request_for(engine, question, settings)):
         if isinstance(event, generation.LinkDone) and engine.model.config.sdk.tool_turns:
             held = held or []
@@ -106,12 +111,17 @@ def stream(engine: Engine, talk: Conversation, settings: TalkSettings) -> Iterat
             yield TextDelta(event.text)
         elif isinstance(event, generation.CallDone) and meaning(event.call) not in meant:
             meant.add(meaning(event.call))
-            with engine.turn():
-                made += carry_out(engine, [(talk, event.call)], settings)
+            try:
+                with engine.turn():
+                    made += carry_out(engine, [(talk, event.call)], settings)
+            except GenerationCancelled:
+                stopped = True
+                continue
             yield CallDone(made[-1])
         elif isinstance(event, generation.ReplyDone):
             draft = event.reply
     assert draft is not None, "a generation ends with its reply"
+    draft = replace(draft, finish="cancelled") if stopped else draft
     closing = closing_question(engine, question, draft, made)
     if closing is None and held:
         yield TextDelta("".join(held))
