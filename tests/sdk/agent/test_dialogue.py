@@ -124,9 +124,9 @@ def test_overlays_are_seen_but_not_worked_on(
     in_words: bool, session: VisionSession, random_vlm: VisionLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Checkpoints that learnt to answer from words are not shown drawings of them."""
-    config = random_vlm.engine.model.config
-    changed = replace(config, sdk=replace(config.sdk, tool_turns=in_words))
-    monkeypatch.setattr(random_vlm.engine.model, "config", changed)
+    model = random_vlm.engine.model
+    config = replace(model.config, sdk=replace(model.config.sdk, tool_turns=in_words))
+    monkeypatch.setattr(random_vlm.engine, "model", replace(model, config=config))
     overlay = {
         "type": "image",
         "base64": base64_png(drawn(9)),
