@@ -107,7 +107,6 @@ def _write(pictures: Sequence[Picture], save: Path, *, metadata: bool, as_json: 
     """Save the pictures, several with a number in their names, and say where they are."""
     from visionllm_sdk.cli import show
 
-    save.parent.mkdir(parents=True, exist_ok=True)
     named = [
         save if len(pictures) == 1 else save.with_stem(f"{save.stem}_{number:03d}")
         for number in range(len(pictures))

@@ -113,10 +113,10 @@ def _spelt(region: Region) -> str:
 
 
 def _draw(source: LoadedImage, regions: Sequence[Region], to: Path) -> None:
+    from visionllm_sdk._saving import write_image
     from visionllm_sdk.drawing import PALETTE, draw_region
 
     picture = source.image
     for number, region in enumerate(regions):
         picture = draw_region(region, picture, PALETTE[number % len(PALETTE)])
-    to.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(to)
+    write_image(to, picture)

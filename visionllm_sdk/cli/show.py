@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from visionllm_sdk._pictures import FORMATS
+from visionllm_sdk._saving import write_image
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.images import LoadedImage
 from visionllm_sdk.results import (
@@ -226,7 +227,7 @@ def save_picture(result: Result, image: LoadedImage | None, to: Path) -> None:
     image that it was made from, are not drawn.
 
     Raises:
-        InputError: there is neither an image nor a picture that the model made.
+        InputError: there is neither an image nor a picture that the model made, or it cannot be written.
     """
     parts = result.results if isinstance(result, Reply) else (result,)
     made = [part for part in parts if isinstance(part, Picture)]
@@ -236,7 +237,6 @@ def save_picture(result: Result, image: LoadedImage | None, to: Path) -> None:
             value=str(to),
             remedy="Name an image with --image, or ask for a picture.",
         )
-    to.parent.mkdir(parents=True, exist_ok=True)
     if made:
         made[-1].save(to)
         return
@@ -245,7 +245,7 @@ def save_picture(result: Result, image: LoadedImage | None, to: Path) -> None:
     for part in parts:
         if isinstance(part, ImageResult):
             picture = part.draw(picture)
-    picture.save(to)
+    write_image(to, picture)
 
 
 def with_progress(
