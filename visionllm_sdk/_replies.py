@@ -65,7 +65,8 @@ class Alternative(Result):
 class RoutedCall(Result):
     """One use of a routed tool inside a reply.
 
-    `token` is the routing token ("[DET]"), `tool` the tool's name, `labels` the text spans that stood
+    `token` is the routing token ("[DET]"), `tool` the name of the routed tool ("detect" for three tokens) or,
+    in replies of agents, of the skill that was called ("ground"), `labels` the text spans that stood
     before the tokens of this call, `probability` that of the routing decision, `alternatives` what else was
     close. `image` and `superlink` are handles, where a session keeps them.
     """

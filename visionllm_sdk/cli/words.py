@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from visionllm_sdk.cli.calls import DrawnCall, ImageCall, look, takes
+from visionllm_sdk.cli.calls import ImageCall, look, takes
 from visionllm_sdk.cli.loading import load_images
 from visionllm_sdk.cli.options import ImageArgument, ImagesArgument, RegionOption
 from visionllm_sdk.cli.regions import read_regions
@@ -36,7 +38,26 @@ def caption(image: ImagesArgument, *, call: ImageCall) -> None:
     look(call, image, lambda vlm, images, adapter: vlm.caption(images, adapter=adapter))
 
 
-@takes(DrawnCall)
+@dataclass(frozen=True, kw_only=True)
+class TalkCall(ImageCall):
+    """A command that talks, about the last image where there are several.
+
+    Attributes:
+        save: where the picture of what was found or made goes.
+    """
+
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            "--save",
+            "-s",
+            metavar="PICTURE",
+            help="Write the last image with the results drawn on it, or the picture that was made.",
+        ),
+    ] = None
+
+
+@takes(TalkCall)
 def chat(
     text: Annotated[
         str | None, typer.Argument(help="What to say; without it a conversation starts.", show_default=False)
@@ -45,7 +66,7 @@ def chat(
         list[str] | None, typer.Option("--image", "-i", help="Image to talk about; may be repeated.")
     ] = None,
     *,
-    call: DrawnCall,
+    call: TalkCall,
 ) -> None:
     """Talk with the model, which decides by itself what each request needs."""
     from visionllm_sdk.cli import show, talk
