@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import NonNegativeInt, PositiveInt, PrivateAttr, model_validator
 
+from visionllm_sdk._numbers import as_real
 from visionllm_sdk._pictures import Picture
 from visionllm_sdk._result import Probability, Result
 from visionllm_sdk.errors import InputError
@@ -135,8 +136,18 @@ class Detections(ImageResult):
             min_score: lowest score, 0..1.
             min_area: smallest area in pixels, of the mask where there is one, else of the box.
             inside: the middle of the box must lie in this box.
+
+        Raises:
+            InputError: labels that are no text, a number that is none, or no box.
         """
-        wanted = {labels} if isinstance(labels, str) else None if labels is None else set(labels)
+        wanted = None if labels is None else _wanted(labels)
+        for name, value in (("min_score", min_score), ("min_area", min_area)):
+            if as_real(value) is None:
+                raise InputError(f"{name} is not a number", value=value, limit="a finite number")
+        if inside is not None and not isinstance(inside, Box):
+            raise InputError(
+                "inside is not a box", value=inside, limit="a Box", remedy="Pass Box(x1, y1, x2, y2)."
+            )
         kept = [
             d
             for d in self.detections
@@ -163,7 +174,7 @@ class Detections(ImageResult):
                 then of appearance.
 
         Raises:
-            InputError: a detected label has no id in `categories`.
+            InputError: a detected label has no id in `categories`, or an id is no whole number.
         """
         from visionllm_sdk.coco import detections_to_coco
 
@@ -269,6 +280,16 @@ class SemanticMap(ImageResult):
         if label not in self.labels:
             raise InputError("the semantic map has no such label", value=label, limit=list(self.labels))
         return self.masks[self.labels.index(label)]
+
+
+def _wanted(labels: str | Iterable[str]) -> set[str]:
+    """One label or several."""
+    names = (labels,) if isinstance(labels, str) else tuple(labels) if isinstance(labels, Iterable) else None
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            "labels to keep are text", value=labels, limit="a string, several strings, or None for all"
+        )
+    return set(names)
 
 
 def _label_names(labels: Iterable[str]) -> tuple[str, ...]:

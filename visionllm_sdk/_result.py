@@ -36,7 +36,15 @@ class Result(BaseModel):
                 value=args,
                 limit=f"at most {len(names)}: {names}",
             )
-        data.update(zip(names, args, strict=False))
+        by_place = dict(zip(names, args, strict=False))
+        twice = sorted(set(by_place) & set(data))
+        if twice:
+            raise InputError(
+                f"a field of {type(self).__name__} is given by position and by name",
+                value=twice,
+                remedy="Give it once.",
+            )
+        data.update(by_place)
         try:
             super().__init__(**data)
         except ValidationError as error:

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, singledispatch
 from io import BytesIO
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from visionllm_sdk._numbers import as_whole
 from visionllm_sdk._result import Result
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.geometry import Box, Mask, Point, Scribble
@@ -151,6 +152,8 @@ def draw_region(
         _outline(painter, region, colour, pen, canvas.size)
     elif isinstance(region, Point):
         _dot(painter, region.x, region.y, 3 * pen.line, colour, pen, filled=True)
+    elif len(set(region.points)) == 1:  # a line without length would not be seen
+        _dot(painter, region.points[0].x, region.points[0].y, 2 * pen.line, colour, pen, filled=True)
     else:
         path = [(point.x, point.y) for point in region.points]
         painter.line(path, fill=(255, 255, 255), width=pen.line * 4, joint="curve")
@@ -174,12 +177,15 @@ def contact_sheet(
         cell: side of a cell in pixels.
 
     Raises:
-        InputError: no image, or not as many titles as images.
+        InputError: no image, not as many titles as images, or a number out of range.
     """
-    if not images:
-        raise InputError("a contact sheet needs at least one image", value=0)
+    _check_images(images)
+    _check_whole("columns", 1 if columns is None else columns, 1, 1000)
+    _check_whole("cell", cell, 16, 4096)
     if titles is not None and len(titles) != len(images):
         raise InputError("every image needs one title", value=len(titles), limit=len(images))
+    if not all(isinstance(title, str) for title in titles or ()):
+        raise InputError("titles are text", value=titles, limit="strings")
     columns = min(columns or max(1, round(len(images) ** 0.5 + 0.2)), len(images))
     rows = -(-len(images) // columns)
     gap, size = max(8, cell // 24), max(11, cell // 18)
@@ -196,6 +202,25 @@ def contact_sheet(
             title = _cut(titles[number], font, cell)
             painter.text((left + 1, top + cell + size // 3), title, font=font, fill=_INK)
     return sheet
+
+
+def _check_images(images: Any) -> None:
+    many = isinstance(images, Sequence)
+    if not many or not images or not all(isinstance(image, Image.Image) for image in images):
+        raise InputError(
+            "a contact sheet needs at least one image, and images only",
+            value=[type(image).__name__ for image in images] if many else type(images).__name__,
+            limit="a list of PIL images",
+            remedy="Open files with load_image(path).image.",
+        )
+
+
+def _check_whole(name: str, value: object, least: int, most: int) -> None:
+    number = as_whole(value)
+    if number is None or not least <= number <= most:
+        raise InputError(
+            f"{name} of a contact sheet is out of range", value=value, limit=f"an int, {least} to {most}"
+        )
 
 
 def preview_png(result: ImageResult, image: Image.Image | None = None) -> bytes:

@@ -85,7 +85,12 @@ class Box(Result):
         return self.x1 <= x < self.x2 and self.y1 <= y < self.y2
 
     def iou(self, other: Box) -> float:
-        """Intersection over union, 0..1; 0 if both are empty."""
+        """Intersection over union, 0..1; 0 if both are empty.
+
+        Raises:
+            InputError: not a box.
+        """
+        _check_kind(other, Box)
         wide = min(self.x2, other.x2) - max(self.x1, other.x1)
         high = min(self.y2, other.y2) - max(self.y1, other.y1)
         common = max(wide, 0.0) * max(high, 0.0)
@@ -209,8 +214,9 @@ class Mask(Result):
         """Intersection over union, 0..1; 0 if both are empty.
 
         Raises:
-            InputError: the masks are of different sizes.
+            InputError: not a mask, or one of another size.
         """
+        _check_kind(other, Mask)
         if self.size != other.size:
             raise InputError("masks of different sizes cannot be compared", value=other.size, limit=self.size)
         mine, theirs = self.to_numpy(), other.to_numpy()
@@ -220,6 +226,18 @@ class Mask(Result):
     def to_coco(self) -> dict[str, Any]:
         """`{"size": [height, width], "counts": str}` as in COCO files."""
         return {"size": list(self.size), "counts": self.counts}
+
+
+def _check_kind(other: object, kind: type[Box | Mask]) -> None:
+    """Refuse to compare with something else."""
+    if not isinstance(other, kind):
+        name = kind.__name__
+        raise InputError(
+            f"a {name} can only be compared with a {name}",
+            value=type(other).__name__,
+            limit=name,
+            remedy="Box(*values), Mask.from_numpy(array) and mask.box make one of other things.",
+        )
 
 
 Region: TypeAlias = Annotated[Box | Point | Scribble | Mask, Field(discriminator="type")]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,3 +136,15 @@ def test_supervision_without_masks_or_detections() -> None:
     bare = Detections(width=4, height=3, detections=(Detection("a", 1, Box(0, 0, 1, 1)),)).to_supervision()
     assert bare.mask is None
     assert len(bare) == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"categories": ["dog"]}, {"categories": {"dog": "1"}}, {"image_id": "1"}, {"file_name": Path("a.png")}],
+)
+def test_what_coco_does_not_hold(settings: dict[str, Any]) -> None:
+    detections = Detections(width=9, height=9, detections=(Detection("dog", 0.5, Box(1, 1, 3, 3)),))
+    poses = Poses(width=9, height=9, poses=(Pose("dog", 0.5, Box(1, 1, 3, 3), ()),), label="dog")
+    for result in (detections, poses):
+        with pytest.raises(InputError, match=r"id|categories|file_name"):
+            result.to_coco(**settings)

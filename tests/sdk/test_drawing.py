@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,3 +232,26 @@ def test_contact_sheet_needs_images_and_titles() -> None:
         drawing.contact_sheet([])
     with pytest.raises(InputError, match="one title"):
         drawing.contact_sheet([Image.new("L", (9, 9))], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("images", "settings"),
+    [
+        ([3], {}),
+        (Image.new("L", (9, 9)), {}),
+        ([Image.new("L", (9, 9))], {"columns": 0}),
+        ([Image.new("L", (9, 9))], {"columns": 1.5}),
+        ([Image.new("L", (9, 9))], {"cell": 0}),
+        ([Image.new("L", (9, 9))], {"cell": 10**6}),
+        ([Image.new("L", (9, 9))], {"titles": [3]}),
+    ],
+)
+def test_contact_sheets_that_cannot_be(images: Any, settings: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        drawing.contact_sheet(images, **settings)
+
+
+@pytest.mark.parametrize("points", [[(20, 10)], [(20, 10), (20, 10)]])
+def test_a_scribble_without_length_is_seen(points: list[tuple[float, float]]) -> None:
+    drawn = drawing.draw_region(Scribble(points), Image.new("RGB", (40, 20)))
+    assert drawn.getpixel((20, 10)) == drawing.PALETTE[0]

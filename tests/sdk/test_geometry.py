@@ -205,3 +205,17 @@ def test_regions_inside_other_models(region: Region) -> None:
     assert Request.model_validate_json(request.model_dump_json()) == request
     with pytest.raises(ValidationError, match="swapped"):
         Request.model_validate({"region": {"type": "box", "x1": 4, "y1": 0, "x2": 1, "y2": 1}})
+
+
+def test_a_field_given_twice() -> None:
+    wrong: Any = Box
+    with pytest.raises(InputError, match="x1"):
+        wrong(1, 2, 3, 4, x1=2)
+
+
+def test_only_alike_is_compared() -> None:
+    box, mask = Box(0, 0, 1, 1), Mask.from_numpy(np.ones((1, 1), dtype=bool))
+    others: list[tuple[Any, Any]] = [(box, mask), (mask, box), (box, (0, 0, 1, 1)), (mask, mask.to_numpy())]
+    for one, other in others:
+        with pytest.raises(InputError, match="can only be compared"):
+            one.iou(other)

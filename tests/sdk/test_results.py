@@ -345,3 +345,19 @@ def test_a_result_can_be_drawn_on_an_image_as_large_as_its_own() -> None:
     found, large = Detections(width=40_000, height=2), Image.new("RGB", (40_000, 2))
     assert found.draw(large).size == large.size
     assert found.with_image(large) == found
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"labels": 3},
+        {"labels": [3]},
+        {"labels": [["dog"]]},
+        {"min_score": "high"},
+        {"min_area": None},
+        {"inside": (0, 0, 1, 1)},
+    ],
+)
+def test_conditions_that_are_none(condition: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(condition))):
+        results.Detections(width=3, height=1).filter(**condition)
