@@ -134,7 +134,7 @@ def from_shipped(pose: PoseEstimator, folder: Path) -> StandInLabels:
     """Go on from a finished model. Returns the stand-in labels that its detector learnt from."""
     from visionllm_sdk import VisionLLM
 
-    shipped = VisionLLM.from_pretrained(folder, tools=["pose"], dtype="float32")
+    shipped = VisionLLM.from_pretrained(folder, tools=["detect", "pose"], dtype="float32")
     pose.load_state_dict(shipped.engine.model.tools["pose"].decoder.state_dict())
     labels = StandInLabels(DETECTOR["d_model"])
     warm_start(folder, names=labels)
