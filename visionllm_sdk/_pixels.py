@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from visionllm_sdk.errors import ImageError
 
-__all__ = ["BROKEN", "inside", "to_rgb", "turn_upright"]
+__all__ = ["BROKEN", "check_depth", "inside", "to_rgb", "turn_upright"]
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -94,6 +94,28 @@ def inside(image: Image.Image, name: str) -> BoolArray:
         colours = np.asarray(image.convert("RGB"))
     found: BoolArray = np.logical_and(colours.any(axis=2), opaque)
     return found
+
+
+def check_depth(image: Image.Image, name: str) -> None:
+    """Refuse colours of 16 bits, of which decoding keeps eight: what is faint would become black.
+
+    Args:
+        image: not decoded yet.
+        name: of the image, for messages.
+
+    Raises:
+        ImageError: such colours.
+    """
+    stored = (
+        str(part[3]) for part in getattr(image, "tile", ())
+    )  # tells how the file holds its values, such as RGB;16B
+    if not image.mode.startswith("I") and any(";16" in one for one in stored):
+        raise ImageError(
+            "a mask with colours of 16 bits cannot be read exactly",
+            value=name,
+            limit="8-bit images, and 16-bit grey",
+            remedy="Save the mask as 8-bit, or as 16-bit grey without transparency.",
+        )
 
 
 def _check_range(image: Image.Image, name: str) -> None:

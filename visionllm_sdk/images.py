@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from visionllm_sdk._pixels import BROKEN, inside, to_rgb, turn_upright
+from visionllm_sdk._pixels import BROKEN, check_depth, inside, to_rgb, turn_upright
 from visionllm_sdk.errors import ImageError
 from visionllm_sdk.fetch import UrlPolicy, fetch, is_url
 
@@ -169,10 +169,11 @@ def load_mask(path: str | os.PathLike[str], *, limits: ImageLimits | None = None
 
     Raises:
         ImageError: missing, unreadable, truncated, not an image, animated, too large, or of an unsupported
-            kind.
+            kind, such as colours of 16 bits.
     """
     limits, name = limits or ImageLimits(), os.fsdecode(path)
     image = _open(_read(Path(name), limits), name)
+    check_depth(image, name)
     return _decoded(image, name, limits, None, lambda upright: inside(upright, name))
 
 

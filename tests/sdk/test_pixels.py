@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,3 +105,27 @@ def test_premultiplied_transparency(mode: str) -> None:
     image = (plain.convert("LA") if mode == "La" else plain).convert(mode)
     assert load_image(image).to_numpy().tolist() == [[[255] * 3, [90] * 3]]
     assert _pixels.inside(image, "mask").tolist() == [[False, True]]
+
+
+def png_of_16_bits(colour_type: int, channels: int, value: int) -> bytes:
+    """One pixel; Pillow writes such files in grey only."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, colour_type, 0, 0, 0))
+    pixel = b"\0" + struct.pack(f">{channels}H", *[value] * channels)
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(pixel)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_colours_of_16_bits_make_no_mask(tmp_path: Path, colour_type: int, channels: int) -> None:
+    path = tmp_path / "mask.png"
+    path.write_bytes(png_of_16_bits(colour_type, channels, 1))
+    with pytest.raises(ImageError, match=r"mask\.png.*16-bit grey without transparency"):
+        load_mask(path)
+    assert load_image(path).width == 1
+    path.write_bytes(png_of_16_bits(0, 1, 1))
+    assert load_mask(path).all()
