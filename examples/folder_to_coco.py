@@ -1,6 +1,6 @@
 """Label a folder of images in batches, and write the result as one COCO data set.
 
-python examples/folder_to_coco.py FOLDER "circle,star,dog" labels.json
+python examples/folder_to_coco.py FOLDER "red circle, star, Dog" labels.json
 """
 
 from __future__ import annotations
@@ -35,4 +35,7 @@ def main(folder: Path, labels: list[str], out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2].split(","), Path(sys.argv[3]))
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    names = [name.strip() for name in sys.argv[2].split(",") if name.strip()]
+    main(Path(sys.argv[1]), names, Path(sys.argv[3]))

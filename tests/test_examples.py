@@ -46,14 +46,20 @@ def test_folder_to_coco(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     for seed in held_out_seeds(3):
         render(sample_scene(seed)).image.save(tmp_path / f"{seed}.png")
     out = tmp_path / "labels.json"
-    play("folder_to_coco.py", str(tmp_path), "circle,star,object", str(out))
+    play("folder_to_coco.py", str(tmp_path), "Circle, red star,object", str(out))
     assert "3 of 3 images" in capsys.readouterr().out
     coco = json.loads(out.read_text())
     assert len(coco["images"]) == 3
-    assert [entry["name"] for entry in coco["categories"]] == ["circle", "star", "object"]
+    assert [entry["name"] for entry in coco["categories"]] == ["Circle", "red star", "object"]
     ids = [annotation["id"] for annotation in coco["annotations"]]
     assert ids == list(range(1, len(ids) + 1))
     assert ids
+
+
+@pytest.mark.parametrize("name", ["folder_to_coco.py", "agents/prelabel_to_coco.py"])
+def test_without_arguments_the_usage_is_shown(name: str) -> None:
+    with pytest.raises(SystemExit, match=f"python examples/{name} FOLDER"):
+        play(name)
 
 
 @pytest.mark.skipif(

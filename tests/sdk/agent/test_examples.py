@@ -60,12 +60,13 @@ def test_privacy_blur(play: object, tmp_path: Path) -> None:
 def test_prelabel_to_coco(play: object, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
-    for seed in held_out_seeds(3):
-        render(sample_scene(seed)).image.save(folder / f"{seed}.png")
-    shown = play("prelabel_to_coco.py", str(folder), "circle, star, square")  # type: ignore[operator]
+    for seed, ending in zip(held_out_seeds(3), ("png", "JPG", "jpeg"), strict=True):
+        render(sample_scene(seed)).image.save(folder / f"{seed}.{ending}")
+    shown = play("prelabel_to_coco.py", str(folder), "Circles, star, square")  # type: ignore[operator]
     coco = json.loads((tmp_path / "labels.json").read_text())
     assert f"{len(coco['annotations'])} objects in 3 pictures" in shown
-    assert [one["name"] for one in coco["categories"]] == ["circle", "star", "square"]
+    assert [one["name"] for one in coco["categories"]] == ["Circles", "star", "square"]
+    assert 1 in {one["category_id"] for one in coco["annotations"]}
     assert [one["id"] for one in coco["annotations"]] == list(range(1, len(coco["annotations"]) + 1))
 
 
