@@ -15,6 +15,7 @@ from tests.sdk.scripted import scripted
 from visionllm_sdk import VisionLLM
 from visionllm_sdk.demo import demo_scene
 from visionllm_sdk.errors import InputError, LimitError, ToolError
+from visionllm_sdk.generation import GenerationOptions
 from visionllm_sdk.keypoints import AP10K, COCO
 from visionllm_sdk.registry import ToolRegistry
 from visionllm_sdk.results import Poses
@@ -162,6 +163,9 @@ def test_a_forced_pose_says_first_whose(vlm: VisionLLM, scenes: list[Image.Image
     assert [call.tool for call in reply.calls] == ["detect", "pose"]
     with pytest.raises(InputError, match="both forced and forbidden"):
         vlm.chat("The nose", scenes[0], force="pose", forbid="detect")
+    with pytest.raises(InputError, match="may not use a routing token that it has to use"):
+        vlm.chat("The nose", scenes[0], force="pose", options=GenerationOptions(tokens=("[POSE]",)))
+    assert talk_settings(vlm.engine, {"forbid": "detect"}).generation.tokens == ("[GRD]", "[SEG]")
 
 
 def test_a_forced_pose_of_the_embedded_model() -> None:

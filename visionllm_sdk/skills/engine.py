@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -228,11 +228,15 @@ class Engine:
     def routing_tokens(self) -> tuple[str, ...]:
         """Routing tokens that the checkpoint can write and a loaded tool carries out, with what it needs."""
         written = {spec.token for spec in self.model.core.plan.by_id.values()}
-        known = written.intersection(self.registry.token_texts)
+        return self.usable([token for token in self.registry.token_texts if token in written])
+
+    def usable(self, tokens: Collection[str]) -> tuple[str, ...]:
+        """Those of some routing tokens that can be carried out without others: what they need is among them."""
+        known = set(tokens)
         return tuple(
             token
-            for token in self.registry.token_texts
-            if token in known and known.issuperset(self.kind(token).needed_tokens())
+            for token in tokens
+            if token not in self.registry.token_texts or known.issuperset(self.kind(token).needed_tokens())
         )
 
     def tokens_of(self, name: str) -> tuple[str, ...]:

@@ -108,5 +108,5 @@ def _routing(engine: Engine, settings: ChatSettings) -> GenerationOptions:
             remedy="Leave it out of forbid, or force another.",
         )
     allowed = engine.routing_tokens if chosen.tokens is None else chosen.tokens
-    tokens = tuple(token for token in allowed if token not in barred)
+    tokens = engine.usable([token for token in allowed if token not in barred])
     return replace(chosen, tokens=tokens, require=required, before=before)
