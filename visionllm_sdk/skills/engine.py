@@ -231,7 +231,7 @@ class Engine:
         return self.usable([token for token in self.registry.token_texts if token in written])
 
     def usable(self, tokens: Collection[str]) -> tuple[str, ...]:
-        """Those of some routing tokens that can be carried out without others: what they need is among them."""
+        """Those of some routing tokens that can be carried out: what they need is among them."""
         known = set(tokens)
         return tuple(
             token
