@@ -18,6 +18,7 @@ from visionllm_sdk.agent.grammar import Grammar, Literal, choice
 from visionllm_sdk.agent.limits import Leaf, fits, leaves_of
 from visionllm_sdk.agent.listing import Listing, image_list
 from visionllm_sdk.agent.schema import schema_grammar
+from visionllm_sdk.agent.sharing import Shares, said_in, share
 from visionllm_sdk.agent.wordplay import name_words, numbers_in, phrases_in, relevance
 from visionllm_sdk.skills.talk import CAPTION_REQUEST
 
@@ -135,13 +136,13 @@ def questions_of(parameters: Mapping[str, Any], request: str, *, all_fields: boo
     questions = []
     for leaf in leaves:
         if leaf.schema.get("type") == "array":
-            listing = image_list(leaf.path[-1], leaf.schema) if all_fields else None
+            listing = image_list(_name(leaf), leaf.schema) if all_fields else None
             if listing is not None:
                 questions.append(
                     Question(path=leaf.path, text=CAPTION_REQUEST, schema=leaf.schema, listing=listing)
                 )
             continue
-        text = image_question(leaf.path[-1], leaf.schema)
+        text = image_question(_name(leaf), leaf.schema)
         written_out = str(leaf.schema.get("description", "")).strip() == text
         seen = not numbers or (all_fields and not told) if _is_number(leaf) else all_fields
         if text is not None and (written_out or seen):
@@ -165,24 +166,33 @@ def arguments_grammar(
     """
     leaves = leaves_of(function.parameters)
     known = {leaf.path for leaf in leaves if leaf.path in answers and fits(answers[leaf.path], leaf.schema)}
-    phrases = phrases_in(request, avoid=name_words(function.name)) if copy else []
-    counted = [leaf.path for leaf in leaves if _is_number(leaf) and leaf.path not in answers]
-    numbers = numbers_in(request, wanted=len(counted)) if copy else []
-    in_order = dict(zip(counted, numbers, strict=True)) if len(counted) == len(numbers) else {}
+    unknown = [leaf for leaf in leaves if leaf.path not in answers]
+    avoid = name_words(function.name)
+    shares = share(unknown, request, avoid=avoid) if copy else Shares()
+    phrases, numbers = phrases_in(shares.rest, avoid=avoid), numbers_in(shares.rest)
 
     def offer(leaf: Leaf) -> Sequence[Any]:
         if leaf.path in answers:
             return [answers[leaf.path]]
+        if leaf.path in shares.offers:
+            return shares.offers[leaf.path]
         if leaf.schema.get("type") == "array":
             return []
         if "enum" in leaf.schema:
-            said = request.casefold() if copy else ""
-            return [value for value in leaf.schema["enum"] if str(value).casefold() in said]
-        if _is_number(leaf):
-            return [in_order[leaf.path]] if leaf.path in in_order else numbers
-        return phrases
+            return [value for value in leaf.schema["enum"] if said_in(value, shares.rest)]
+        return numbers if _is_number(leaf) else phrases
 
-    return schema_grammar({"type": "object", **function.parameters}, offer=offer, known=known)
+    return schema_grammar(
+        {"type": "object", **function.parameters},
+        offer=offer,
+        known=known | shares.known,
+        absent=shares.absent - set(answers),
+    )
+
+
+def _name(leaf: Leaf) -> str:
+    """The name of a field; an answer that is one bare value has none."""
+    return leaf.path[-1] if leaf.path else ""
 
 
 def _is_number(leaf: Leaf) -> bool:

@@ -40,10 +40,12 @@ class Leaf:
     Attributes:
         path: names and positions that lead to it.
         schema: what is allowed.
+        required: it must stand.
     """
 
     path: tuple[str, ...]
     schema: Schema
+    required: bool = False
 
 
 def leaves_of(schema: Schema) -> list[Leaf]:
@@ -61,7 +63,7 @@ def leaves_of(schema: Schema) -> list[Leaf]:
                 part = {**{key: value for key, value in part.items() if key != word}, **some[0]}
         return part
 
-    def walk(part: Schema, path: tuple[str, ...], within: tuple[str, ...] = ()) -> list[Leaf]:
+    def walk(part: Schema, path: tuple[str, ...], within: tuple[str, ...], needed: bool) -> list[Leaf]:
         part = plain(part)
         name = part.pop(DEFINITION, None)
         if within.count(name) >= NESTED:
@@ -71,16 +73,16 @@ def leaves_of(schema: Schema) -> list[Leaf]:
             items = plain(part.get("items") or {})
             fields = {name: plain(one) for name, one in items.get("properties", {}).items()}
             part = {**part, "items": {**items, "properties": fields} if fields else items}
-            return [Leaf(path=path, schema=part)]
+            return [Leaf(path=path, schema=part, required=needed)]
         if len(path) > DEPTH:
             return []
         if "properties" in part:
-            inner = part["properties"].items()
-            return [leaf for name, one in inner for leaf in walk(one, (*path, name), within)]
+            inner, due = part["properties"].items(), part.get("required", ()) if needed else ()
+            return [leaf for name, one in inner for leaf in walk(one, (*path, name), within, name in due)]
         is_leaf = "enum" in part or part.get("type") in ("string", "integer", "number", "boolean")
-        return [Leaf(path=path, schema=part)] if is_leaf else []
+        return [Leaf(path=path, schema=part, required=needed)] if is_leaf else []
 
-    return walk(schema, ())
+    return walk(schema, (), (), True)
 
 
 def resolved(schema: Any, definitions: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from visionllm_sdk.agent.grammar import EMPTY, Characters, Grammar, Literal, choice, repeat, row
 from visionllm_sdk.errors import ConfigError
 
-__all__ = ["FORMATS", "PLAIN", "SAID_ONLY", "has_format", "made_up", "pattern_grammar"]
+__all__ = ["FORMATS", "PLAIN", "SAID_ONLY", "has_format", "is_strict", "made_up", "pattern_grammar"]
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -108,6 +108,11 @@ def made_up(name: str, when: str | None = None) -> str | None:
     year = datetime.date.today().year
     years = range(year + 1, year + 10) if when == "future" else range(year - 9, year)
     return expression.replace(_YEAR, f"({'|'.join(map(str, years))})")
+
+
+def is_strict(name: str) -> bool:
+    """Whether texts of a format can be told from other texts."""
+    return name in SAID_ONLY or (name in FORMATS and name not in ("regex", "binary", "password"))
 
 
 def has_format(value: str, name: str) -> bool:

@@ -7,10 +7,14 @@ among what the request itself says; this module reads that from the text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["name_words", "numbers_in", "phrases_in", "relevance", "words_of"]
+__all__ = [
+    "Span", "chunks_of", "is_linked", "masked", "name_words", "number_spans", "numbers_in", "phrase_spans",
+    "phrases_in", "quoted_spans", "relevance", "word_spans", "words_of",
+]  # fmt: skip
 
 _MAX_WORDS: Final = 6
 _MAX_PHRASES: Final = 300
@@ -37,7 +41,66 @@ _GENERAL: Final = frozenset((
     "look", "make", "new", "run", "search", "set", "show", "tool", "update", "use", "value", "image",
     "picture",
 ))
+_LINKING: Final = frozenset((
+    "about", "after", "before", "between", "called", "into", "named", "near", "onto", "regarding", "saying",
+    "titled", "until", "with", "without",
+))
 # fmt: on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A place in a request and what it says.
+
+    Attributes:
+        value: a text or a number.
+        start: its first character.
+        end: behind its last one.
+    """
+
+    value: Any
+    start: int
+    end: int
+
+
+def masked(text: str, spans: Iterable[Span]) -> str:
+    """The text with ends of lines in place of some of its spans; all others stay where they are."""
+    for span in spans:
+        text = text[: span.start] + "\n" * (span.end - span.start) + text[span.end :]
+    return text
+
+
+def quoted_spans(text: str) -> list[Span]:
+    """What stands in quotes; the places include the quotes."""
+    return [
+        Span(value=next(group for group in match.groups() if group), start=match.start(), end=match.end())
+        for match in _QUOTED.finditer(text)
+    ]
+
+
+def word_spans(text: str) -> list[Span]:
+    """The words of a text between its blanks, without quotes, brackets and punctuation around them."""
+    return [
+        Span(value=match[1], start=match.start(1), end=match.end(1))
+        for match in re.finditer(r"""[\s'"“«`(<\[]*([^\s'"”»`<>)\]]*[^\s'"”»`<>)\].,;:!?])""", text)
+    ]
+
+
+def chunks_of(text: str, *, avoid: Iterable[str] = ()) -> list[Span]:
+    """Runs of words between small words, punctuation and words to be avoided, each as long as it gets."""
+    banned = {word.casefold() for word in avoid} | _SMALL | _GENERAL | _LINKING
+    found: list[Span] = []
+    for match in re.finditer(r"[^\s,;()\[\]]+", text):
+        word = match.group().rstrip(".:!?")
+        if not word or word.casefold() in banned:
+            continue
+        end = match.start() + len(word)
+        if found and text[found[-1].end : match.start()] == " ":
+            start = found.pop().start
+            found.append(Span(value=text[start:end], start=start, end=end))
+        else:
+            found.append(Span(value=word, start=match.start(), end=end))
+    return found
 
 
 def phrases_in(text: str, *, avoid: Iterable[str] = ()) -> list[str]:
@@ -47,28 +110,40 @@ def phrases_in(text: str, *, avoid: Iterable[str] = ()) -> list[str]:
         text: the request.
         avoid: words that name the tool, not the argument.
     """
-    quoted = [next(group for group in match if group) for match in _QUOTED.findall(text)]
-    if quoted:
-        return list(dict.fromkeys(quoted))
+    spans = quoted_spans(text) or phrase_spans(text, avoid=avoid)
+    return list(dict.fromkeys(span.value for span in spans))[:_MAX_PHRASES]
+
+
+def is_linked(phrase: str) -> bool:
+    """Whether a phrase says two things, one beside the other: `bread with butter`."""
+    return not _LINKING.isdisjoint(phrase.casefold().split())
+
+
+def phrase_spans(text: str, *, avoid: Iterable[str] = ()) -> list[Span]:
+    """The phrases of a text: word sequences within a clause, the longest ones first; see `phrases_in`."""
     banned = {word.casefold() for word in avoid}
-    found: list[str] = []
-    for clause in re.split(r"[.;:!?\n]+(?=\s|$)", text):
-        found += _runs(clause, banned)
-    return list(dict.fromkeys(found))[:_MAX_PHRASES]
+    found: list[Span] = []
+    start = 0
+    for stop in re.finditer(r"[.;:!?\n]+(?=\s|$)|$", text):
+        clause = text[start : stop.start()]
+        found += [
+            Span(value=clause[first:last], start=start + first, end=start + last)
+            for first, last in _runs(clause, banned)
+        ]
+        start = stop.end()
+    return found
 
 
-def _runs(clause: str, banned: set[str]) -> list[str]:
-    """Word sequences that neither begin nor end with a small word."""
+def _runs(clause: str, banned: set[str]) -> Iterator[tuple[int, int]]:
+    """Places of word sequences that neither begin nor end with a small word."""
     words = list(re.finditer(r"[^\s,()\[\]]+", clause))
-    runs = []
     for size in range(_MAX_WORDS, 0, -1):
         for start in range(len(words) - size + 1):
             first, last = words[start], words[start + size - 1]
             ends = {first.group().casefold(), last.group().casefold()}
             inner = {word.group().casefold() for word in words[start : start + size]}
-            if not ends & _SMALL and not inner & banned:
-                runs.append(clause[first.start() : last.end()])
-    return runs
+            if not ends & (_SMALL | _LINKING) and not inner & banned:
+                yield first.start(), last.end()
 
 
 def numbers_in(text: str, *, wanted: int | None = None) -> list[int | float]:
@@ -79,14 +154,21 @@ def numbers_in(text: str, *, wanted: int | None = None) -> list[int | float]:
         wanted: how many numbers are asked for. It decides what `1,500` is, one number or two; without it, or
             if neither way gives as many, it is one.
     """
+    return [span.value for span in number_spans(text, wanted=wanted)]
+
+
+def number_spans(text: str, *, wanted: int | None = None) -> list[Span]:
+    """The numbers of a request with their places; see `numbers_in`."""
     readings = [
-        [float(word) if "." in word else int(word) for word in found]
-        for found in (
-            [word.replace(",", "") for word in _GROUPED.findall(text)],
-            _NUMBER.findall(text),
-        )
+        [Span(value=_number(found.group()), start=found.start(), end=found.end()) for found in matches]
+        for matches in (_GROUPED.finditer(text), _NUMBER.finditer(text))
     ]
     return next((numbers for numbers in readings if len(numbers) == wanted), readings[0])
+
+
+def _number(word: str) -> int | float:
+    digits = word.replace(",", "")
+    return float(digits) if "." in digits else int(digits)
 
 
 def relevance(request: str, function: Mapping[str, Any]) -> int:

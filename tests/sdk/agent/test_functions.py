@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from langchain_core.tools import StructuredTool
-from pydantic import AwareDatetime, BaseModel, NaiveDatetime, RootModel
+from pydantic import AwareDatetime, BaseModel, NaiveDatetime, RootModel, create_model
 from typing_extensions import TypedDict
 
-from visionllm_sdk.agent.choices import answer_format, as_function, named_choice
+from visionllm_sdk.agent.choices import answer_format, as_function, function_of, named_choice
+from visionllm_sdk.agent.functions import arguments_grammar, questions_of
+from visionllm_sdk.agent.moments import days_in, moments_in, times_in
 from visionllm_sdk.errors import InputError
 
 
@@ -121,3 +125,107 @@ def test_a_type_without_a_schema_is_named() -> None:
 
     with pytest.raises(InputError, match=r"the field 'back' of Calls .*Callable.*another type"):
         as_function(Calls)
+
+
+def send_mail(to: str, subject: str, body: str) -> None:
+    """Send a mail."""
+
+
+def get_weather(city: str, unit: Literal["celsius", "fahrenheit"] = "celsius", days: int = 1) -> None:
+    """Get the weather in a city."""
+
+
+def book_flight(origin: str, destination: str, day: datetime.date) -> None:
+    """Book a flight."""
+
+
+def convert(amount: float, source: Literal["EUR", "USD"], target: Literal["EUR", "USD"]) -> None:
+    """Convert money."""
+
+
+def schedule(
+    title: str, start: datetime.datetime, end: datetime.datetime, attendees: list[str] | None = None
+) -> None:
+    """Schedule a meeting."""
+
+
+def make_list(name: str, items: list[str]) -> None:
+    """Make a list."""
+
+
+def search_hotels(city: str, stars: int, guests: int = 2, price: float | None = None) -> None:
+    """Search hotels."""
+
+
+@pytest.mark.parametrize(
+    ("tool", "request_text", "arguments"),
+    [
+        (send_mail, 'send "hello" to bob@x.org', {"to": "bob@x.org", "subject": "", "body": "hello"}),
+        (send_mail, 'mail ann@b.org "Lunch", "See you"',
+         {"to": "ann@b.org", "subject": "Lunch", "body": "See you"}),
+        (send_mail, 'mail ann@b.org with body "See you" and subject "Lunch"',
+         {"to": "ann@b.org", "subject": "Lunch", "body": "See you"}),
+        (get_weather, "weather in Berlin in fahrenheit", {"city": "Berlin", "unit": "fahrenheit"}),
+        (get_weather, "the weather in Oslo for 3 days", {"city": "Oslo", "days": 3}),
+        (book_flight, "Book a flight to Paris from Rome on May 3rd, 2024",
+         {"origin": "Rome", "destination": "Paris", "day": "2024-05-03"}),
+        (convert, "Convert 1,500 USD to EUR", {"amount": 1500, "source": "USD", "target": "EUR"}),
+        (schedule, "Schedule 'Plan' on 2024-05-03 from 14:30 to 3 pm with Anna and Bob",
+         {"title": "Plan", "start": "2024-05-03T14:30:00", "end": "2024-05-03T15:00:00",
+          "attendees": ["Anna", "Bob"]}),
+        (make_list, "make a list 'food' with items 'milk' and 'eggs'",
+         {"name": "food", "items": ["milk", "eggs"]}),
+        (make_list, "make a list named food with milk, eggs and bread",
+         {"name": "food", "items": ["milk", "eggs", "bread"]}),
+        (search_hotels, "Search hotels in Rome for 3 guests, 4 stars",
+         {"city": "Rome", "stars": 4, "guests": 3}),
+    ],
+)  # fmt: skip
+def test_every_place_of_a_request_fills_one_field(
+    tool: Any, request_text: str, arguments: dict[str, Any]
+) -> None:
+    function = function_of(as_function(tool)["function"])
+    grammar = arguments_grammar(function, request_text, answers={}, copy=True)
+    text = json.dumps(arguments)
+    assert grammar.accepts(text)
+    assert grammar.shortest == len(text)  # and nothing shorter, such as one without an optional field
+    first, *_, last = arguments.values()
+    assert not grammar.accepts(text.replace(json.dumps(first), json.dumps(last)))
+
+
+def test_without_copying_nothing_is_taken() -> None:
+    function = function_of(as_function(get_weather)["function"])
+    grammar = arguments_grammar(function, "weather in Berlin", answers={}, copy=False)
+    assert grammar.accepts('{"city": "Rome", "unit": "celsius"}')
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "value"),
+    [
+        (datetime.datetime, "the meeting is on 2024-05-03 at 14:30", "2024-05-03T14:30:00"),
+        (datetime.datetime, "at 9:05 am on 3 May 2024", "2024-05-03T09:05:00"),
+        (datetime.datetime, "on 2024-05-03", "2024-05-03T00:00:00"),
+        (datetime.datetime, "2024-05-03T14:30:00+02:00", "2024-05-03T14:30:00+02:00"),
+        (NaiveDatetime, "2024-05-03 14:30 UTC", "2024-05-03T14:30:00"),
+        (AwareDatetime, "2024-05-03 14:30", "2024-05-03T14:30:00Z"),
+    ],
+)
+def test_moments_are_taken_from_the_request(form: Any, text: str, value: str) -> None:
+    function = function_of(as_function(create_model("Meeting", when=(form, ...)))["function"])
+    grammar = arguments_grammar(function, text, answers={}, copy=True)
+    assert grammar.accepts(f'{{"when": "{value}"}}')
+    assert not grammar.accepts('{"when": "2012-12-12T12:12:12Z"}')
+
+
+def test_days_and_times() -> None:
+    days = "2024-05-03, the 3rd of May 2024, May 3, 2024, 3.5.2024, not 2024-02-31, 5/3/2024 or v2024-05-03"
+    assert [span.value for span in days_in(days)] == ["2024-05-03"] * 4
+    times = "14:30, 2 pm, 12:05 a.m., 9:00:07Z, not 25:00, 13 pm, 1:2:3:4 or 12"
+    assert [span.value for span in times_in(times)] == ["14:30:00", "14:00:00", "00:05:00", "09:00:07Z"]
+    assert moments_in("at 14:30") == []
+
+
+def test_a_bare_value_has_no_name() -> None:
+    function = answer_format(RootModel[list[int]])
+    assert function is not None
+    assert questions_of(function.parameters, "Count.", all_fields=True) == []
