@@ -120,7 +120,7 @@ def test_a_thousand_labels(random_vlm: VisionLLM, scenes: list[Image.Image]) -> 
     labels = [f"thing {number}" for number in range(1000)]
     found = random_vlm.detect(scenes[0], labels, threshold=0.0, masks=False)
     assert found.labels == tuple(labels)
-    assert len(found) == 100
+    assert len(found) > 1000  # nothing is cut that reaches the threshold
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ class Replier(Requests):
             self.options,
             tokens=everything,
             require=require,
+            before=tuple(before) if require else (),
             processors=(*processors, *self._spelling(prompt, everything)),
             max_new_tokens=max(self.options.max_new_tokens, _POSED_TOKENS if before else _ROUTED_TOKENS),
         )

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionllm_sdk.errors import InputError, LimitError
-from visionllm_tools.diffusion.options import MAX_SEED, check_prompt, spread_seeds
+from visionllm_tools.diffusion.options import check_prompt
 from visionllm_tools.diffusion.sizes import check_size, working_size
 from visionllm_tools.editing.tool import EditingOptions
 from visionllm_tools.generation.tool import GenerationOptions
@@ -66,14 +66,6 @@ def test_options_have_a_schema_without_callbacks() -> None:
 
 def test_blanks_are_squeezed() -> None:
     assert check_prompt("  a red\n star ") == "a red star"
-
-
-def test_seeds_of_several_pictures() -> None:
-    assert spread_seeds(7, 3) == (7, 8, 9)
-    assert spread_seeds(MAX_SEED, 2) == (MAX_SEED, 0)
-    for count in (0, -1, 65):
-        with pytest.raises(InputError, match="pictures"):
-            spread_seeds(0, count)
 
 
 @pytest.mark.parametrize("size", [(66, 64), (64, 16), (10_000, 64), (64, 260)])

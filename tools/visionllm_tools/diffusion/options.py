@@ -20,7 +20,6 @@ MAX_GUIDANCE: Final = 100.0
 MAX_WORDS: Final = 300
 MAX_CHARACTERS: Final = 3000
 MAX_SEED: Final = 2**63 - 1
-MAX_PICTURES: Final = 64
 _SHOWN: Final = 60
 
 
@@ -113,21 +112,3 @@ def check_prompt(text: str) -> str:
             remedy="Describe the picture more briefly.",
         )
     return squeezed
-
-
-def spread_seeds(seed: int, count: int) -> tuple[int, ...]:
-    """Seeds of `count` pictures that are asked for at once: `seed`, `seed + 1`, ...
-
-    The first picture is the one that `seed` alone would give.
-
-    Raises:
-        InputError: fewer than one picture, or more than 64.
-    """
-    if not 1 <= count <= MAX_PICTURES:
-        raise InputError(
-            "this many pictures cannot be made at once",
-            value=count,
-            limit=f"1 to {MAX_PICTURES}",
-            remedy="Ask several times.",
-        )
-    return tuple((seed + number) % (MAX_SEED + 1) for number in range(count))
