@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionllm_sdk.errors import InputError, LimitError
-from visionllm_tools.diffusion.options import check_prompt
+from visionllm_tools.diffusion.options import MAX_SEED, check_prompt
 from visionllm_tools.diffusion.sizes import check_size, working_size
 from visionllm_tools.editing.tool import EditingOptions
 from visionllm_tools.generation.tool import GenerationOptions
