@@ -33,6 +33,8 @@ __all__ = ["Shares", "said_in", "share"]
 Path: TypeAlias = tuple[str, ...]
 
 _MAX_PHRASES: Final = 300
+_MAX_READ: Final = 4000  # characters of a request that are shared out: what follows is material
+_BESIDE: Final = 60  # characters in which the words beside a place stand
 _MOMENTS: Final = ("date-time", "local-date-time", "zoned-date-time")
 # Words in names of fields, and the words before what they mean.
 _CUES: Final[tuple[tuple[frozenset[str], frozenset[str]], ...]] = tuple(
@@ -85,7 +87,7 @@ def share(leaves: Sequence[Leaf], request: str, *, avoid: Iterable[str] = ()) ->
         request: what the user said.
         avoid: words that name the tool, not an argument.
     """
-    sharing = _Sharing(request, tuple(avoid))
+    sharing = _Sharing(request[:_MAX_READ], tuple(avoid))
     leaves = [leaf for leaf in leaves if "const" not in leaf.schema]
     texts = [leaf for leaf in leaves if leaf.schema.get("type") == "string" and "enum" not in leaf.schema]
     strict = [leaf for leaf in texts if is_strict(leaf.schema.get("format", ""))]
@@ -221,10 +223,11 @@ class _Sharing:
     def _is_cued(self, leaf: Leaf, span: Span) -> bool:
         """Whether the words beside a place speak of a field."""
         names, cues = _cues(leaf)
-        after = re.match(r"\W?(\w+)", self._request[span.end :])
+        after = re.match(r"\W?(\w+)", self._request[span.end : span.end + _BESIDE])
         if isinstance(span.value, (int, float)) and after and _singular(after[1]) in names:
             return True
-        words = re.findall(r"\w+|[.;!?\n](?=\s)", self._request[: span.start].casefold())[-4:]
+        before = self._request[max(span.start - _BESIDE, 0) : span.start].casefold()
+        words = re.findall(r"\w+|[.;!?\n](?=\s)", before)[-4:]
         while words:
             word = words.pop()
             if word in cues or _singular(word) in names:

@@ -21,6 +21,8 @@ _MAX_PHRASES: Final = 300
 _QUOTED = re.compile(
     r"'([^'\n]{1,200})'(?!\w)|\"([^\"\n]{1,200})\"|“([^”\n]{1,200})”|«([^»\n]{1,200})»|`([^`\n]{1,200})`"
 )
+_OPENING: Final = "'\"“«`(<["
+_CLOSING: Final = "'\"”»`>)].,;:!?"
 _UNITS: Final = "km|cm|mm|m|kg|mg|g|lbs?|oz|l|ml|hrs?|h|min|sec|s|ms|px|pt|kb|mb|gb|hz|mph|kph"
 _END: Final = rf"(?![\w]|\.\d)|(?=(?:{_UNITS})\b)"  # `5km`, but no `2nd` and no `3D`
 _NUMBER: Final = re.compile(rf"(?<![\w.])-?\d{{1,18}}(?:\.\d{{1,18}})?(?:{_END})", re.IGNORECASE)
@@ -65,9 +67,10 @@ class Span:
 
 def masked(text: str, spans: Iterable[Span]) -> str:
     """The text with ends of lines in place of some of its spans; all others stay where they are."""
+    characters = list(text)
     for span in spans:
-        text = text[: span.start] + "\n" * (span.end - span.start) + text[span.end :]
-    return text
+        characters[span.start : span.end] = "\n" * (span.end - span.start)
+    return "".join(characters)
 
 
 def quoted_spans(text: str) -> list[Span]:
@@ -80,10 +83,13 @@ def quoted_spans(text: str) -> list[Span]:
 
 def word_spans(text: str) -> list[Span]:
     """The words of a text between its blanks, without quotes, brackets and punctuation around them."""
-    return [
-        Span(value=match[1], start=match.start(1), end=match.end(1))
-        for match in re.finditer(r"""[\s'"“«`(<\[]*([^\s'"”»`<>)\]]*[^\s'"”»`<>)\].,;:!?])""", text)
-    ]
+    found = []
+    for match in re.finditer(r"\S+", text):
+        word = match.group().lstrip(_OPENING)
+        start = match.end() - len(word)
+        if word := word.rstrip(_CLOSING):
+            found.append(Span(value=word, start=start, end=start + len(word)))
+    return found
 
 
 def chunks_of(text: str, *, avoid: Iterable[str] = ()) -> list[Span]:

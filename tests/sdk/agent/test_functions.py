@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -229,3 +230,11 @@ def test_a_bare_value_has_no_name() -> None:
     function = answer_format(RootModel[list[int]])
     assert function is not None
     assert questions_of(function.parameters, "Count.", all_fields=True) == []
+
+
+@pytest.mark.parametrize("text", ["in word to ", '"a" ', "2024-05-03 14:30 ", "'", "a.b@", "1 "])
+def test_long_requests_take_no_time(text: str) -> None:
+    function = function_of(as_function(schedule)["function"])
+    start = time.monotonic()
+    arguments_grammar(function, text * 5000, answers={}, copy=True)
+    assert time.monotonic() - start < 5
