@@ -62,6 +62,7 @@ class Dialogue:
         reports: the tool messages that wait for an answer.
         calls: all tool calls, by their ids.
         called: names of the tools that were called since the user spoke last.
+        told: what tools have reported since then and before the reports that wait.
     """
 
     turns: list[Turn] = field(default_factory=list)
@@ -75,6 +76,7 @@ class Dialogue:
     reports: list[ToolMessage] = field(default_factory=list)
     calls: dict[str, ToolCall] = field(default_factory=dict)
     called: list[str] = field(default_factory=list)
+    told: list[Report] = field(default_factory=list)
 
 
 @dataclass
@@ -181,6 +183,7 @@ class _Reader:
             self._answer(("",))
         self._dialogue.reports = []
         self._dialogue.called = []
+        self._dialogue.told = []
         fresh = self._open is None
         self._open = self._open or _Open("human")
         self._open.images += made + len(handles)
@@ -206,6 +209,10 @@ class _Reader:
         return count
 
     def _read_ai(self, message: AIMessage) -> None:
+        answered = [
+            report_of(one.text, self._dialogue.calls[one.tool_call_id]) for one in self._dialogue.reports
+        ]
+        self._dialogue.told = [*self._dialogue.told, *answered] if message.tool_calls else []
         calls = {call["id"]: call for call in message.tool_calls if call["id"]}
         self._called = set(calls)
         self._dialogue.calls |= calls

@@ -18,11 +18,11 @@ from visionllm_sdk.agent.grammar import Grammar, Literal, choice
 from visionllm_sdk.agent.limits import Leaf, fits, leaves_of
 from visionllm_sdk.agent.listing import Listing, image_list
 from visionllm_sdk.agent.schema import schema_grammar
-from visionllm_sdk.agent.sharing import Shares, said_in, share
+from visionllm_sdk.agent.sharing import Findings, Shares, said_in, share
 from visionllm_sdk.agent.wordplay import name_words, numbers_in, phrases_in, relevance
 from visionllm_sdk.skills.talk import CAPTION_REQUEST
 
-__all__ = ["Function", "Question", "arguments_grammar", "choose_function", "questions_of"]
+__all__ = ["Function", "Question", "arguments_grammar", "choose_function", "questions_of", "speaks_of"]
 
 _SPOKEN: Final = (
     4  # relevance from which a request speaks of a function, where the model's own skills compete
@@ -110,13 +110,20 @@ def choose_function(request: str, functions: Sequence[Function], *, rivals: bool
     """
     if not functions:
         return None
-    scores = [
-        relevance(request, {"name": one.name, "description": one.description, "parameters": one.parameters})
-        for one in functions
-    ]
+    scores = [_relevance(request, one) for one in functions]
     best = max(range(len(functions)), key=lambda number: scores[number])  # the first of equals
     enough = scores[best] >= (_SPOKEN if rivals else _HINTED)
     return functions[best] if enough else None
+
+
+def speaks_of(text: str, function: Function) -> bool:
+    """Whether a part of a request speaks of a tool more than of anything else."""
+    return _relevance(text, function) >= _SPOKEN
+
+
+def _relevance(text: str, function: Function) -> int:
+    told = {"name": function.name, "description": function.description, "parameters": function.parameters}
+    return relevance(text, told)
 
 
 def questions_of(parameters: Mapping[str, Any], request: str, *, all_fields: bool) -> list[Question]:
@@ -151,7 +158,12 @@ def questions_of(parameters: Mapping[str, Any], request: str, *, all_fields: boo
 
 
 def arguments_grammar(
-    function: Function, request: str, *, answers: Mapping[tuple[str, ...], Any], copy: bool
+    function: Function,
+    request: str,
+    *,
+    answers: Mapping[tuple[str, ...], Any],
+    copy: bool,
+    findings: Findings | None = None,
 ) -> Grammar:
     """The JSON texts that may stand as a tool's arguments.
 
@@ -160,6 +172,7 @@ def arguments_grammar(
         request: what the user said.
         answers: values that are known already, by their path.
         copy: take texts and numbers from the request, where it offers any that fit.
+        findings: what was found before, where the request leaves something to it.
 
     Raises:
         ConfigError: a schema that cannot be written by.
@@ -168,7 +181,7 @@ def arguments_grammar(
     known = {leaf.path for leaf in leaves if leaf.path in answers and fits(answers[leaf.path], leaf.schema)}
     unknown = [leaf for leaf in leaves if leaf.path not in answers]
     avoid = name_words(function.name)
-    shares = share(unknown, request, avoid=avoid) if copy else Shares()
+    shares = share(unknown, request, avoid=avoid, findings=findings) if copy else Shares()
     phrases, numbers = phrases_in(shares.rest, avoid=avoid), numbers_in(shares.rest)
 
     def offer(leaf: Leaf) -> Sequence[Any]:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
-import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from langchain_core.messages import AIMessage, ToolMessage
-from langchain_core.messages.tool import ToolCall, tool_call
+from langchain_core.messages.tool import ToolCall
 
-from visionllm_sdk.agent.asking import Asker
-from visionllm_sdk.agent.closing import closing_grammar, passed_on, report_of
+from visionllm_sdk.agent.closing import Report, closing_grammar, merged_report, passed_on, report_of
 from visionllm_sdk.agent.dialogue import OVERLAY, PRODUCED, laid_out, marks_block
-from visionllm_sdk.agent.functions import Function, arguments_grammar, choose_function, questions_of
+from visionllm_sdk.agent.forms import Forms, new_call
+from visionllm_sdk.agent.functions import Function, choose_function
 from visionllm_sdk.agent.grammar import Literal
 from visionllm_sdk.agent.labels import LabelSpelling
 from visionllm_sdk.agent.recipes import RECIPE, Recipe
-from visionllm_sdk.agent.requests import Job, Outcome, Requests
+from visionllm_sdk.agent.requests import Job, Outcome
 from visionllm_sdk.agent.routing import MustRoute, Prescribed, SaySomething, SoonRoute
 from visionllm_sdk.agent.skills import Skill
+from visionllm_sdk.agent.stages import Stages, stages_of
 from visionllm_sdk.errors import InputError
 from visionllm_sdk.generation import GeneratedReply, RoutedCall
 from visionllm_sdk.keypoints import AP10K, COCO
@@ -38,14 +37,15 @@ _REMEMBERED: Final = 4  # messages whose words a label may use
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replier(Requests):
+class Replier(Forms):
     """Answers one dialogue.
 
     Attributes:
-        answers: what the model said to the questions of a schema, by their places in it.
+        later: the tool of somebody else that is called with what is found now, and the part of the request
+            that speaks of it.
     """
 
-    answers: dict[tuple[str, ...], Any] = field(default_factory=dict)
+    later: tuple[Function, Stages] | None = None
 
     def start(self) -> Outcome:
         """The first job, or the message if there is nothing to generate."""
@@ -54,16 +54,19 @@ class Replier(Requests):
         if dialogue.reports:
             function = self._function(needed=needed)
             if needed and function is not None:
-                return self._call(function)
-            return self._answer(binding.answer) if binding.answer else self._close()
+                return self.call_function(function)
+            if (stages := self._stages(function)) and function is not None and not self._failed():
+                return self.call_function(function, stages, merged_report(self._reports()))
+            return self.answer_form(binding.answer) if binding.answer else self._close()
         if binding.choice in binding.skills and binding.skills[binding.choice].token is None:
             return self._asks(binding.skills[binding.choice])
         alone = not binding.tokens and not binding.skills
         function = self._function(needed=needed and (alone or binding.choice not in ("any", *binding.skills)))
         if function is not None and binding.choice != "none":
-            return self._call(function)
+            stages = self._stages(function) if binding.tokens and dialogue.focus else None
+            return self._look_first(function, stages) if stages else self.call_function(function)
         if binding.answer is not None and not binding.tokens:
-            return self._answer(binding.answer)
+            return self.answer_form(binding.answer)
         return self._talk()
 
     def _function(self, *, needed: bool) -> Function | None:
@@ -78,6 +81,28 @@ class Replier(Requests):
         rivals = bool(self.binding.tokens) and not needed
         spoken_of = choose_function(self.dialogue.request, fresh, rivals=rivals)
         return spoken_of or (functions[-1] if needed and functions else None)
+
+    def _stages(self, function: Function | None) -> Stages | None:
+        """The two stages of a request that wants something found before it is handed to a tool."""
+        fitting = self.binding.choice == "auto" and self.binding.copy and function is not None
+        if not fitting or function is None or function.name in self.dialogue.called:
+            return None
+        return stages_of(self.dialogue.request, function)
+
+    def _look_first(self, function: Function, stages: Stages) -> Job:
+        """The reply to the first part of a request, which the model reads alone."""
+        *earlier, last = self.dialogue.turns
+        whole = self.dialogue.request
+        question = [
+            part.replace(whole, stages.look) if isinstance(part, str) else part for part in last.question
+        ]
+        looking = replace(
+            self.dialogue,
+            turns=[*earlier, replace(last, question=tuple(question))],
+            request=stages.look,
+            said=[*self.dialogue.said[:-1], stages.look],
+        )
+        return replace(self, dialogue=looking, later=(function, stages))._talk()
 
     # -- talking and routing -------------------------------------------------------------------------------
 
@@ -107,7 +132,7 @@ class Replier(Requests):
             return self._routed(tokens[:1]) if again else self._talked(prompt, reply)
 
         # Words that a call or an answer may take the place of are not shown.
-        streams = binding.choice != "any" and binding.answer is None
+        streams = binding.choice != "any" and binding.answer is None and self.later is None
         return self.job(prompt, options, talked, streams=streams)
 
     def _routed(self, tokens: Sequence[str], before: Sequence[str] = ()) -> Job:
@@ -171,16 +196,18 @@ class Replier(Requests):
 
     def _talked(self, prompt: Prompt, reply: GeneratedReply) -> Outcome:
         binding = self.binding
+        if self.later is not None and not reply.calls:  # it was answered in words
+            return self.call_function(*self.later, reply.text.strip())
         if not reply.calls and not self.dialogue.reports:
             if binding.choice == "any":
                 skill = self._word_skill()
                 function = self._function(needed=True)
                 if function is not None:
-                    return self._call(function)
+                    return self.call_function(function)
                 if skill is not None:
                     return self._asks(skill)
             if binding.answer is not None:
-                return self._answer(binding.answer)
+                return self.answer_form(binding.answer)
         calls = self._tool_calls(prompt, reply)
         message = self.message(prompt, reply, text=reply.text.strip(), calls=calls)
         message.response_metadata["routing"] = [
@@ -198,7 +225,7 @@ class Replier(Requests):
         """A call of a skill without routing token: the request itself is its question."""
         asked = {skill.subject: self.dialogue.request} if skill.subject else {}
         arguments = {**(asked if skill.speaks else self._marked(skill)), **self._place(skill, -1)}
-        return self.message(None, None, text="", calls=[_tool_call(skill.name, arguments)])
+        return self.message(None, None, text="", calls=[new_call(skill.name, arguments)])
 
     def _marked(self, skill: Skill) -> dict[str, Any]:
         """The places that the user has marked as arguments of a skill that must be called about them."""
@@ -237,7 +264,7 @@ class Replier(Requests):
             arguments = skill.phrased(call, self.dialogue.request)
             if self.binding.linked:
                 arguments["superlink"] = self.session.keep(call, key=recipe.key(digests, number))
-            made += [_tool_call(skill.name, {**arguments, **place}) for place in self._places(skill)]
+            made += [new_call(skill.name, {**arguments, **place}) for place in self._places(skill)]
         return made if self.binding.parallel else made[:1]
 
     def _places(self, skill: Skill) -> list[dict[str, str]]:
@@ -268,8 +295,7 @@ class Replier(Requests):
 
     def _close(self) -> Outcome:
         """The turn after the tools: under a grammar of what they reported, unless there is more to see."""
-        calls = self.dialogue.calls
-        reports = [report_of(one.text, calls[one.tool_call_id]) for one in self.dialogue.reports]
+        reports = self._reports()
         more_to_see = any(_shows_more(one) for one in self.dialogue.reports)
         posed = any(self._posed(one) for one in self.dialogue.reports)
         grounded = self.binding.grounded and not more_to_see
@@ -290,6 +316,16 @@ class Replier(Requests):
             options = replace(options, max_new_tokens=most, stop=self.options.stop)
         return self.job(prompt, options, lambda reply: self._closed(prompt, reply), streams=True)
 
+    def _reports(self) -> list[Report]:
+        """All that tools have reported since the user spoke."""
+        calls = self.dialogue.calls
+        waiting = [report_of(one.text, calls[one.tool_call_id]) for one in self.dialogue.reports]
+        return [*self.dialogue.told, *waiting]
+
+    def _failed(self) -> bool:
+        """Whether a tool reports an error."""
+        return any(one.status == "error" for one in self.dialogue.reports)
+
     def _posed(self, report: ToolMessage) -> bool:
         """Whether a tool reports poses, which nobody asks for to learn yes or no."""
         skill = self.binding.skills.get(report.name or "")
@@ -297,49 +333,6 @@ class Replier(Requests):
 
     def _closed(self, prompt: Prompt, reply: GeneratedReply) -> AIMessage:
         return self.message(prompt, reply, text=reply.text.strip(), calls=[])
-
-    # -- tools of others -----------------------------------------------------------------------------------
-
-    def _call(self, function: Function) -> Outcome:
-        # Whoever forces a call, as structured output does, hands out a form to fill in.
-        self._ask_image(function, all_fields=self.binding.choice not in ("auto", "none"))
-        return self._write(function, lambda arguments: ("", [_tool_call(function.name, arguments)]))
-
-    def _answer(self, function: Function) -> Outcome:
-        self._ask_image(function, all_fields=True)
-        return self._write(function, lambda arguments: (json.dumps(arguments, ensure_ascii=False), []))
-
-    def _write(
-        self, function: Function, use: Callable[[dict[str, Any]], tuple[str, list[ToolCall]]]
-    ) -> Outcome:
-        """Arguments under the function's schema."""
-        *earlier, last = self.dialogue.turns
-        turns = [*earlier, replace(last, question=(*last.question, f"\n{function.instruction()}"))]
-        prompt = self.prompt(turns)
-        grammar = arguments_grammar(
-            function, self.dialogue.request, answers=self.answers, copy=self.binding.copy
-        )
-        options = self.constrained(prompt, grammar)
-
-        def written(reply: GeneratedReply) -> AIMessage:
-            text, calls = use(json.loads(reply.text))
-            return self.message(prompt, reply, text=text, calls=calls)
-
-        return self.job(prompt, options, written)
-
-    def _ask_image(self, function: Function, *, all_fields: bool) -> None:
-        """Ask the model what the schema wants to know of the image."""
-        if not self.dialogue.focus:
-            return
-        questions = questions_of(function.parameters, self.dialogue.request, all_fields=all_fields)
-        if not questions:
-            return
-        focused = [self.session.images.get(handle) for handle in self.dialogue.focus]
-        asker = Asker(
-            engine=self.workspace.vlm.engine, images=focused, constrained=self.constrained, spent=self.spent
-        )
-        for question, value in zip(questions, asker.answer(questions), strict=True):
-            self.answers[question.path] = value
 
 
 def _shows_more(report: ToolMessage) -> bool:
@@ -363,7 +356,3 @@ def _numbers(region: Region) -> list[float]:
         limit="box, point",
         remedy="Call the typed method, which takes scribbles and masks, too.",
     )
-
-
-def _tool_call(name: str, arguments: dict[str, Any]) -> ToolCall:
-    return tool_call(name=name, args=arguments, id=f"call_{uuid.uuid4().hex}")

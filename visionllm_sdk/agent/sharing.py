@@ -22,13 +22,15 @@ from visionllm_sdk.agent.wordplay import (
     is_linked,
     masked,
     number_spans,
+    numbers_in,
     phrase_spans,
+    phrases_in,
     quoted_spans,
     word_spans,
     words_of,
 )
 
-__all__ = ["Shares", "said_in", "share"]
+__all__ = ["Findings", "Shares", "said_in", "share"]
 
 Path: TypeAlias = tuple[str, ...]
 
@@ -59,6 +61,11 @@ _NAMED: Final = {
     "time": ("time", "hour", "when"),
 }
 _BETWEEN: Final = frozenset(("the", "a", "an", "my", "our", "of", "is", "be", "to"))  # a cue and its words
+_REFERRING: Final = re.compile(
+    r"\b(?:it|its|them|this|that|these|those|results?|numbers?|counts?|amount|answer|findings?|"
+    r"how (?:many|much)|what|which|where|total|list|report|description|summary)\b",
+    re.IGNORECASE,
+)
 _TELLING: Final = ("email", "uri", "uuid", "ipv4", "ipv6")  # formats whose digits are no numbers
 
 
@@ -79,13 +86,33 @@ class Shares:
     rest: str = ""
 
 
-def share(leaves: Sequence[Leaf], request: str, *, avoid: Iterable[str] = ()) -> Shares:
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What was found before a tool is called.
+
+    Attributes:
+        text: of the reports.
+        asked: the part of the request to which they are the answer.
+    """
+
+    text: str
+    asked: str
+
+
+def share(
+    leaves: Sequence[Leaf],
+    request: str,
+    *,
+    avoid: Iterable[str] = (),
+    findings: Findings | None = None,
+) -> Shares:
     """Share a request out among the fields of a tool.
 
     Args:
         leaves: the fields, in their order, without those that are known otherwise.
         request: what the user said.
         avoid: words that name the tool, not an argument.
+        findings: what was found before; it goes where the request leaves something open and refers to it.
     """
     sharing = _Sharing(request[:_MAX_READ], tuple(avoid))
     leaves = [leaf for leaf in leaves if "const" not in leaf.schema]
@@ -96,6 +123,8 @@ def share(leaves: Sequence[Leaf], request: str, *, avoid: Iterable[str] = ()) ->
     free = sharing.named([leaf for leaf in texts if leaf not in strict])
     numbers = [leaf for leaf in leaves if leaf.schema.get("type") in ("integer", "number")]
     sharing.numbers([*numbers, *(leaf for leaf in leaves if _is_list(leaf, "integer", "number"))])
+    if findings is not None:
+        sharing.findings(findings, numbers, free)
     sharing.texts([*free, *(leaf for leaf in leaves if _is_list(leaf, "string"))])
     return sharing.shares
 
@@ -151,6 +180,26 @@ class _Sharing:
         outside = masked(rest, (*quoted_spans(rest), *_telling(rest)))
         return number_spans(outside, wanted=wanted) or number_spans(rest, wanted=wanted)
 
+    def findings(self, found: Findings, numbers: Sequence[Leaf], texts: Sequence[Leaf]) -> None:
+        """What was found before: its numbers, and the whole of it where the request refers to it."""
+        for leaf in self._open(numbers):
+            counted = [value for value in numbers_in(found.text) if fits(value, leaf.schema)]
+            if counted:
+                self.shares.offers[leaf.path] = [*counted]
+                self.shares.absent.discard(leaf.path)
+        quotes = quoted_spans(self.shares.rest)
+        left = [leaf for leaf in self._open(texts) if not any(self._is_cued(leaf, quote) for quote in quotes)]
+        if not left or not _REFERRING.search(masked(self.shares.rest, quotes)):
+            return
+        *others, last = [leaf for leaf in left if leaf.required] or left[:1]
+        offers = {last.path: [found.text]}
+        offers |= {} if quotes else {other.path: phrases_in(found.asked) for other in others}
+        for leaf in left:
+            values = [value for value in offers.get(leaf.path, ()) if fits(value, leaf.schema)]
+            if values:
+                self.shares.offers[leaf.path] = [*values]
+                self.shares.known.add(leaf.path)
+
     def texts(self, leaves: Sequence[Leaf]) -> None:
         """What is left, for fields of free text and lists of them."""
         for leaf in leaves:
@@ -161,10 +210,20 @@ class _Sharing:
         self._cued_phrases(self._open(leaves))
         self._assign(self._open(leaves), quoted_spans(self.shares.rest))
         left = self._open(leaves)
+        if len(left) == 1 and not _is_list(left[0]):
+            self._give(left[0], [span for span in self._behind_colon() if fits(span.value, left[0].schema)])
+            left = self._open(leaves)
         alone = left[:1] if len(left) == len(leaves) and not any(leaf.required for leaf in leaves) else []
         self._phrases(alone or [leaf for leaf in left if leaf.required])
         for leaf in self._open(leaves):
             self._nothing(leaf)
+
+    def _behind_colon(self) -> list[Span]:
+        """What stands behind the only colon of a request, if nothing of it is taken: `save this: ...`."""
+        head, colon, tail = self.shares.rest.rstrip().partition(": ")
+        value = tail.strip()
+        told = colon and value and not re.search(r": |\n", tail)
+        return [Span(value=value, start=len(head) + 2, end=len(head) + 2 + len(tail))] if told else []
 
     # -- one group -----------------------------------------------------------------------------------------
 

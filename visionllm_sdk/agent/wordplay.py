@@ -188,7 +188,8 @@ def relevance(request: str, function: Mapping[str, Any]) -> int:
     name = _content(words_of(function["name"])) - _GENERAL
     fields = _content(words_of(" ".join(function.get("parameters", {}).get("properties", {})))) - _GENERAL
     described = _content(words_of(function.get("description", ""))) - _GENERAL - name
-    exact = 100 if re.search(rf"(?<!\w){re.escape(function['name'])}(?!\w)", request) else 0
+    named = re.compile(rf"(?<!\w){re.escape(function['name'])}(?!\w)")
+    exact = 100 if named.search(request) or named.match(request[:1].lower() + request[1:]) else 0
     near = len(said & described)
     return exact + 4 * len(said & name) + 2 * len(said & fields) + (near if near >= 2 else 0)
 

@@ -238,3 +238,13 @@ def test_long_requests_take_no_time(text: str) -> None:
     start = time.monotonic()
     arguments_grammar(function, text * 5000, answers={}, copy=True)
     assert time.monotonic() - start < 5
+
+
+def test_what_stands_behind_a_colon_is_taken_whole() -> None:
+    def save_note(text: str) -> None:
+        """Save a note."""
+
+    function = function_of(as_function(save_note)["function"])
+    grammar = arguments_grammar(function, "Save a note: buy milk and eggs", answers={}, copy=True)
+    assert grammar.walk(b'{"text": "buy milk and eggs"}') is not None
+    assert grammar.walk(b'{"text": "milk') is None
