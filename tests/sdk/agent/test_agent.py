@@ -451,4 +451,4 @@ def test_middleware_sees_the_run(random_vlm: VisionLLM) -> None:
 def test_results_drawn_over_an_image_are_no_more_to_see(vlm: VisionLLM) -> None:
     agent = create_agent(vlm.as_chat_model(), tools_of(vlm, overlay=True))
     state = agent.invoke({"messages": [asking("Find the red circle.", drawn(1))]})
-    assert state["messages"][-1].text in ("I found 1 red circle.", "I found no red circle.")
+    assert state["messages"][-1].text.startswith("I found the red circle")
