@@ -43,6 +43,8 @@ _GENERAL: Final = frozenset((
     "look", "make", "new", "run", "search", "set", "show", "tool", "update", "use", "value", "image",
     "picture",
 ))
+_ORDERS: Final = _GENERAL - {"function", "list", "new", "tool", "value", "image", "picture"}
+"""Words that say what to do where they begin a clause."""
 _LINKING: Final = frozenset((
     "about", "after", "before", "between", "called", "into", "named", "near", "onto", "regarding", "saying",
     "titled", "until", "with", "without",
@@ -148,6 +150,8 @@ def _runs(clause: str, banned: set[str]) -> Iterator[tuple[int, int]]:
             first, last = words[start], words[start + size - 1]
             ends = {first.group().casefold(), last.group().casefold()}
             inner = {word.group().casefold() for word in words[start : start + size]}
+            if start == 0 and len(words) > 1 and first.group().casefold() in _ORDERS:
+                continue
             if not ends & (_SMALL | _LINKING) and not inner & banned:
                 yield first.start(), last.end()
 

@@ -69,3 +69,9 @@ def test_the_exact_name_counts_most() -> None:
     assert relevance("call get_weather for the location", WEATHER) > relevance(
         "call get_weather for the location", other
     )
+
+
+def test_the_order_is_no_phrase() -> None:
+    assert phrases_in("Set the price of apples to 3.5", avoid=["set_price", "price"])[0] == "apples to 3.5"
+    assert "Set" not in phrases_in("Set the price of apples")
+    assert phrases_in("search") == ["search"]
