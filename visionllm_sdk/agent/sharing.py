@@ -42,7 +42,10 @@ _MOMENTS: Final = ("date-time", "local-date-time", "zoned-date-time")
 _CUES: Final[tuple[tuple[frozenset[str], frozenset[str]], ...]] = tuple(
     (frozenset(names.split()), frozenset(before.split()))
     for names, before in (
-        ("city town location place country region area venue where", "in at near around for"),
+        (
+            "city town location place country region area venue where restaurant hotel shop store bar cafe",
+            "in at near around for",
+        ),
         ("origin source from start departure sender", "from"),
         ("destination target to end arrival recipient receiver language", "to into"),
         ("name title label", "named called titled"),
@@ -60,6 +63,10 @@ _NAMED: Final = {
     "date": ("date", "day", "deadline", "due", "when"),
     "time": ("time", "hour", "when"),
 }
+_TOLD: Final = (
+    *("body", "message", "text", "content", "note", "comment", "caption", "description", "question"),
+    *("title", "subject", "query", "phrase", "sentence"),
+)
 _BETWEEN: Final = frozenset(("the", "a", "an", "my", "our", "of", "is", "be", "to"))  # a cue and its words
 _REFERRING: Final = re.compile(
     r"\b(?:it|its|them|this|that|these|those|results?|numbers?|counts?|amount|answer|findings?|"
@@ -118,6 +125,7 @@ def share(
     leaves = [leaf for leaf in leaves if "const" not in leaf.schema]
     texts = [leaf for leaf in leaves if leaf.schema.get("type") == "string" and "enum" not in leaf.schema]
     strict = [leaf for leaf in texts if is_strict(leaf.schema.get("format", ""))]
+    sharing.switches([leaf for leaf in leaves if leaf.schema.get("type") == "boolean"])
     sharing.choices([leaf for leaf in leaves if "enum" in leaf.schema])
     sharing.formats(strict)
     free = sharing.named([leaf for leaf in texts if leaf not in strict])
@@ -136,6 +144,11 @@ class _Sharing:
         self.shares = Shares(rest=request)
         self._request = request
         self._avoid = avoid
+
+    def switches(self, leaves: Sequence[Leaf]) -> None:
+        """Yes or no: left out where no word of their names is said."""
+        said = {_singular(word) for word in words_of(self._request)}
+        self.shares.absent |= {leaf.path for leaf in leaves if not _cues(leaf)[0] & said}
 
     def choices(self, leaves: Sequence[Leaf]) -> None:
         """Members of a choice that are said as words of their own."""
@@ -207,13 +220,18 @@ class _Sharing:
             first = next((number for number, span in enumerate(quotes) if self._is_cued(leaf, span)), None)
             if first is not None:
                 self._give(leaf, self._enumerated(quotes[first:]) if _is_list(leaf) else [quotes[first]])
+        quotes = quoted_spans(self.shares.rest)
+        if len(quotes) < len(self._open(leaves)):  # rather what is told than whom
+            telling = [leaf for leaf in self._open(leaves) if _means(leaf, _TOLD)]
+            self._assign(telling[: len(quotes)], quotes)
         self._cued_phrases(self._open(leaves))
         self._assign(self._open(leaves), quoted_spans(self.shares.rest))
         left = self._open(leaves)
         if len(left) == 1 and not _is_list(left[0]):
             self._give(left[0], [span for span in self._behind_colon() if fits(span.value, left[0].schema)])
             left = self._open(leaves)
-        alone = left[:1] if len(left) == len(leaves) and not any(leaf.required for leaf in leaves) else []
+        untouched = self.shares.rest == self._request and not any(leaf.required for leaf in leaves)
+        alone = left[:1] if untouched else []
         self._phrases(alone or [leaf for leaf in left if leaf.required])
         for leaf in self._open(leaves):
             self._nothing(leaf)

@@ -43,7 +43,7 @@ _GENERAL: Final = frozenset((
     "look", "make", "new", "run", "search", "set", "show", "tool", "update", "use", "value", "image",
     "picture",
 ))
-_ORDERS: Final = _GENERAL - {"function", "list", "new", "tool", "value", "image", "picture"}
+_ORDERS: Final = _GENERAL - {"function", "new", "tool", "value", "image", "picture"}
 """Words that say what to do where they begin a clause."""
 _LINKING: Final = frozenset((
     "about", "after", "before", "between", "called", "into", "named", "near", "onto", "regarding", "saying",

@@ -248,3 +248,27 @@ def test_what_stands_behind_a_colon_is_taken_whole() -> None:
     grammar = arguments_grammar(function, "Save a note: buy milk and eggs", answers={}, copy=True)
     assert grammar.walk(b'{"text": "buy milk and eggs"}') is not None
     assert grammar.walk(b'{"text": "milk') is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "written"),
+    [
+        (
+            "Book a table for 4 people at Luigi's at 7 pm",
+            '{"place": "Luigi\'s", "people": 4, "time": "7 pm"}',
+        ),
+        ('tell Ann "call me"', None),
+    ],
+)
+def test_places_and_switches(request_: str, written: str | None) -> None:
+    def book_table(place: str, people: int, time: str, outside: bool = False) -> None:
+        """Book a table."""
+
+    def send_message(recipient: str, message: str) -> None:
+        """Send a message."""
+
+    wanted = written or '{"recipient": "Ann", "message": "call me"}'
+    function = function_of(as_function(book_table if written else send_message)["function"])
+    grammar = arguments_grammar(function, request_, answers={}, copy=True)
+    assert grammar.walk(wanted.encode()) is not None
+    assert written is None or grammar.walk(wanted[:-1].encode() + b', "outside"') is None
