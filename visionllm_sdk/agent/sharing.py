@@ -354,6 +354,7 @@ class _Sharing:
             if _is_list(leaf) or (shared and leaf is not leaves[-1]):
                 mine = chunks_of(self.shares.rest, avoid=self._avoid)
             mine = [one for one in mine if start <= one.start and one.end <= end]
+            mine = _largest(mine)
             self._give(leaf, [one for one in mine if fits(one.value, leaf.schema)], certain=False)
             start = end
 
@@ -429,6 +430,15 @@ def _means(leaf: Leaf, words: Sequence[str]) -> bool:
     """Whether a field's name ends with one of the words: `to`, `user_email`, `email_address`."""
     name = [word for word in words_of(leaf.path[-1]) if word != "address"] if leaf.path else []
     return name[-1:] != [] and name[-1] in words
+
+
+def _largest(spans: Sequence[Span]) -> list[Span]:
+    """The places that are no part of another one."""
+    kept: list[Span] = []
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+        if not kept or span.end > kept[-1].end:
+            kept.append(span)
+    return kept
 
 
 def _is_list(leaf: Leaf, *types: str) -> bool:
