@@ -124,6 +124,8 @@ def _check_set(data: DataSet, faults: Faults) -> None:
         faults.warning(
             data.name, "one class only", f"{data.labels[0]}: the model is never shown what is not one"
         )
+    for label in data.twins():
+        faults.error(data.name, "label unusable", f"{label!r} differs from another class in case alone")
     for label in data.labels:
         if len(label) > _LONGEST_LABEL:
             problem = f"{label[:_LONG_LABEL]}... has {len(label)} characters, at most {_LONGEST_LABEL}"

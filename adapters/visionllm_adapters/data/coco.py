@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from visionllm_adapters.data.faults import Faults
 from visionllm_adapters.data.reading import (
+    name_of,
     numbers,
     open_picture,
     points_inside,
@@ -125,18 +126,18 @@ class _CocoReader:
         self.path = path
         self.images = images
         self.faults = Faults()
-        categories = content.get("categories") or [{"id": 1, "name": "object"}]
+        categories: list[Mapping[str, Any]] = content.get("categories") or [{"id": 1, "name": "object"}]
         self.faults.repeated(((f"category {c.get('id')}", c.get("id")) for c in categories), "duplicate id")
-        nameless = [c for c in categories if not {"id", "name"} <= c.keys()]
-        for c in nameless:
-            self.faults.error(
-                f"category {c.get('id', '?')}", "category unnamed", f"its keys are {', '.join(c)}"
-            )
-        categories = [c for c in categories if c not in nameless]
-        self.names = {c["id"]: str(c["name"]) for c in categories}
+        named: list[dict[str, Any]] = [{**c, "name": name_of(c.get("name"))} for c in categories]
+        for c, spelt in zip(categories, named, strict=True):
+            if "id" not in c or spelt["name"] is None:
+                told = f"name {c['name']!r}" if "name" in c else f"its keys are {', '.join(c)}"
+                self.faults.error(f"category {c.get('id', '?')}", "category unnamed", told)
+        categories = [c for c in named if "id" in c and c["name"] is not None]
+        self.names: dict[Any, str] = {c["id"]: c["name"] for c in categories}
         posed = [c for c in categories if c.get("keypoints") and _names_keypoints(c, self.faults)]
-        self.keypoints = {str(c["name"]): tuple(map(str, c["keypoints"])) for c in posed}
-        self.skeletons = {str(c["name"]): _bones(c, self.faults) for c in posed if c.get("skeleton")}
+        self.keypoints = {c["name"]: tuple(map(str, c["keypoints"])) for c in posed}
+        self.skeletons = {c["name"]: _bones(c, self.faults) for c in posed if c.get("skeleton")}
         refs = content.get("refs") or []
         own = self._of_split(refs, split)
         self.chosen = self._images_of(own) if any("split" in ref for ref in refs) else None
@@ -163,11 +164,15 @@ class _CocoReader:
     def read(self) -> DataSet:
         entries = self.content["images"]
         self.faults.repeated(((_image_name(e), e.get("id")) for e in entries), "duplicate id")
-        self.faults.repeated(((_image_name(e), e.get("file_name")) for e in entries), "duplicate file")
+        again = self.faults.repeated(
+            ((_image_name(e), e.get("file_name")) for e in entries), "duplicate file"
+        )
         annotations = self._by_image({entry.get("id") for entry in entries})
         records, seen = [], set()
-        for entry in entries:
-            if entry.get("id") in seen or (self.chosen is not None and entry.get("id") not in self.chosen):
+        for place, entry in enumerate(entries):
+            if entry.get("id") in seen or place in again:
+                continue
+            if self.chosen is not None and entry.get("id") not in self.chosen:
                 continue
             seen.add(entry.get("id"))
             record = self._record(entry, annotations[entry.get("id")])
@@ -185,9 +190,11 @@ class _CocoReader:
     def _by_image(self, known: set[Any]) -> dict[Any, list[Mapping[str, Any]]]:
         grouped: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
         entries = self.content["annotations"]
-        with_ids = [(_name(e), e["id"]) for e in entries if "id" in e]
-        self.faults.repeated(with_ids, "duplicate id")
-        for entry in entries:
+        ids = [(_name(e), e.get("id", f"none, place {place}")) for place, e in enumerate(entries)]
+        again = self.faults.repeated(ids, "duplicate id")
+        for place, entry in enumerate(entries):
+            if place in again:
+                continue
             if entry.get("image_id") in known:
                 grouped[entry["image_id"]].append(entry)
             else:

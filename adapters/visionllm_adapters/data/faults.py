@@ -57,13 +57,16 @@ class Faults:
         """Something to look at."""
         self.found.append(Fault(item, kind, problem, "warning"))
 
-    def repeated(self, values: Iterable[tuple[str, Any]], kind: str) -> None:
-        """One error for every value that occurs again; pairs of (item, value)."""
+    def repeated(self, values: Iterable[tuple[str, Any]], kind: str) -> set[int]:
+        """One error for every value that occurs again; pairs of (item, value). Returns their places."""
         first: dict[Any, str] = {}
-        for item, value in values:
+        again = set()
+        for place, (item, value) in enumerate(values):
             if value in first:
                 self.error(item, kind, f"{value!r} is also that of {first[value]}")
+                again.add(place)
             first.setdefault(value, item)
+        return again
 
 
 def errors(faults: Iterable[Fault]) -> list[Fault]:

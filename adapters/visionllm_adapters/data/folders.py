@@ -22,6 +22,10 @@ def is_class_folder(source: Path) -> bool:
     )
 
 
+def _class_of(folder: Path) -> str:
+    return " ".join(folder.name.replace("_", " ").split())
+
+
 def read_class_folder(source: Path) -> DataSet:
     """Read class folders; every picture becomes a question for its class.
 
@@ -34,10 +38,18 @@ def read_class_folder(source: Path) -> DataSet:
     if not is_class_folder(source):
         raise DataError("no folder of a class with pictures in it", value=str(source))
     faults, records = Faults(), []
+    for path in listed_pictures(source):
+        faults.warning(path.name, "picture without class", "left out: it lies in no folder of a class")
     classes = sorted(child for child in source.iterdir() if child.is_dir())
     for folder in classes:
-        label = folder.name.replace("_", " ")
+        label = _class_of(folder)
         pictures = listed_pictures(folder)
+        for path in listed_pictures(folder, deep=True):
+            if path.parent != folder:
+                item = str(path.relative_to(source))
+                faults.warning(
+                    item, "picture too deep", "left out: only the pictures of the class's own folder are read"
+                )
         if not pictures:
             faults.warning(folder.name, "class without examples", "the folder holds no picture")
         for path in pictures:
@@ -57,6 +69,6 @@ def read_class_folder(source: Path) -> DataSet:
         name=source.name,
         form="class folders",
         records=tuple(records),
-        labels=tuple(folder.name.replace("_", " ") for folder in classes),
+        labels=tuple(map(_class_of, classes)),
         faults=tuple(faults.found),
     )

@@ -42,17 +42,21 @@ def read_data(
     if isinstance(source, str) and source.startswith(hub.PREFIX):
         return hub.read_hub(source, split=split)
     if not isinstance(source, str | os.PathLike):
+        if isinstance(source, Mapping) or not isinstance(source, Iterable):
+            raise DataError(
+                "this is no labelled data", value=type(source).__name__, limit=f"rows, or {_KNOWN}"
+            )
         return hub.from_rows(source, images=None if images is None else Path(images))
     path, pictures = Path(source), None if images is None else Path(images)
     if pictures is not None and not pictures.is_dir():
         raise DataError("the folder of pictures does not exist", value=str(pictures))
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike the methods of a path these take names of any length
         return _read_folder(path, split)
-    if not path.is_file():
-        raise DataError("there are no such annotations", value=str(path), limit=_KNOWN)
-    if path.suffix in {".yaml", ".yml"}:
+    if not os.path.isfile(path):
+        raise DataError("there are no such annotations", value=str(path)[:300], limit=_KNOWN)
+    if path.suffix.lower() in {".yaml", ".yml"}:
         return yolo.read_yolo(path, split=split)
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() in {".jsonl", ".ndjson"}:
         return lines.read_entries(path, pictures)
     return _read_json_file(path, pictures, split)
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from visionllm_adapters.data.faults import Faults
 from visionllm_adapters.data.folders import CLASS_QUESTION
 from visionllm_adapters.data.lines import IMAGE, first_of, from_entries, picture_in
-from visionllm_adapters.data.reading import open_picture, thing_of
+from visionllm_adapters.data.reading import name_of, open_picture, thing_of
 from visionllm_adapters.data.records import DataSet, Record, Thing
 from visionllm_sdk.errors import DataError
 from visionllm_sdk.extras import import_extra
@@ -112,12 +112,18 @@ def from_rows(
     listed = [(f"row {number}", row) for number, row in enumerate(rows)]
     if not listed:
         raise DataError("the data set holds no row", value=name)
+    if odd := [(item, row) for item, row in listed if not isinstance(row, Mapping)]:
+        raise DataError(
+            f"{odd[0][0]} of the data set is no mapping of columns",
+            value=f"{odd[0][1]!r}"[:80],
+            limit='{"image": ..., "caption": ...}',
+        )
     if "objects" in listed[0][1]:
         return _detections(listed, classes.get("objects", ()), name, images or Path())
     if "label" in listed[0][1] and not {"caption", "question"} & listed[0][1].keys():
         names = classes.get("label", ())
         listed = [
-            (item, {**row, "question": CLASS_QUESTION, "answer": _named(row["label"], names)})
+            (item, {**row, "question": CLASS_QUESTION, "answer": _named(row.get("label"), names)})
             for item, row in listed
         ]
     return from_entries(listed, name=name, images=images or Path())
@@ -139,9 +145,11 @@ def _class_names(rows: Any) -> dict[str, Sequence[str]]:
     return found
 
 
-def _named(value: Any, names: Sequence[str]) -> str:
-    place = int(value) if isinstance(value, Integral) else -1  # arrays have integers of their own
-    return str(names[place]) if 0 <= place < len(names) else str(value)
+def _named(value: Any, names: Sequence[str]) -> str | None:
+    """The name of a class that is told by its number or by itself; None where there is none."""
+    if names and isinstance(value, Integral):  # arrays have integers of their own; -1 says "not labelled"
+        return name_of(names[int(value)]) if 0 <= int(value) < len(names) else None
+    return name_of(_plain(value))
 
 
 def _detections(
@@ -159,7 +167,8 @@ def _detections(
         size = (picture.width, picture.height)
         things = tuple(_things(row.get("objects"), size, item, names, faults))
         records.append(Record(key=item, source=source, width=size[0], height=size[1], things=things))
-    labels = dict.fromkeys([*names, *(thing.label for record in records for thing in record.things or ())])
+    known = [label for name in names if (label := name_of(name)) is not None]
+    labels = dict.fromkeys([*known, *(thing.label for record in records for thing in record.things or ())])
     return DataSet(
         name=name,
         form="rows with objects",
@@ -175,11 +184,11 @@ def _things(
     things = []
     for number, entry in enumerate(_entries(objects, item, faults)):
         own = f"{item}, object {number}"
-        label = first_of(entry, _CLASS)
+        label = _named(first_of(entry, _CLASS), names)
         if label is None:
             faults.error(own, "category missing", f"its keys are {', '.join(map(str, entry))}")
             continue
-        thing = thing_of(entry, _named(label, names), size, own, faults)
+        thing = thing_of(entry, label, size, own, faults)
         things += [thing] if thing is not None else []
     return things
 

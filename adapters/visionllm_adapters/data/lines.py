@@ -14,6 +14,7 @@ from visionllm_adapters.data.faults import Faults
 from visionllm_adapters.data.reading import (
     box_inside,
     mask_of,
+    name_of,
     numbers,
     open_picture,
     read_lines,
@@ -134,7 +135,9 @@ def _conversation(record: Record, entry: Entry, _: LoadedImage, __: Path, faults
         return None
     exchanges = []
     for asked, replied in zip(turns[::2], turns[1::2], strict=True):
-        question = text_of(str(asked.get("value", "")).replace("<image>", ""), record.key, "question", faults)
+        value = asked.get("value")
+        said = value.replace("<image>", "") if isinstance(value, str) else value
+        question = text_of(said, record.key, "question", faults)
         answer = text_of(replied.get("value"), record.key, "answer", faults)
         if question is None or answer is None:
             return None
@@ -180,7 +183,7 @@ def _expression(record: Record, entry: Entry, picture: LoadedImage, _: Path, fau
         faults.error(record.key, "expression missing", "an empty list")
     if box is None or (segmentation and mask is None) or None in texts or not texts:
         return None
-    label = str(entry.get("label") or entry.get("category") or "object")
+    label = name_of(entry.get("label")) or name_of(entry.get("category")) or "object"
     thing = Thing(label=label, box=box, mask=mask, area=float(mask.area if mask else box.area))
     return replace(record, references=tuple(Reference(text, thing) for text in texts if text))
 

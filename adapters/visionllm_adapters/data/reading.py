@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,12 +23,16 @@ ROUNDING: Final = 1.0
 """Pixels by which a box may stick out: annotation tools round; such a box is cut at the border."""
 PICTURES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 """File names that count as pictures when a folder is listed."""
+_SHOWN: Final = 300
+"""Characters of a path in a message: some sets hold pictures themselves in the place of their names."""
 
 
 def open_picture(source: Path | bytes | Image.Image, item: str, faults: Faults) -> LoadedImage | None:
     """Decode a picture fully; None, with a fault, if it cannot be learnt from."""
-    if isinstance(source, Path) and not source.is_file():
-        faults.error(item, "file missing", f"there is no {source}")
+    if isinstance(source, Path) and not os.path.isfile(
+        source
+    ):  # unlike `is_file` it takes names of any length
+        faults.error(item, "file missing", f"there is no {str(source)[:_SHOWN]}")
         return None
     try:
         loaded = load_image(source)
@@ -64,13 +69,21 @@ def box_inside(corners: Sequence[float], size: tuple[int, int], item: str, fault
 
 def numbers(value: Any, count: int | None, item: str, word: str, faults: Faults) -> list[float] | None:
     """A list of numbers of a given length (None: any); None, with a fault, if it is none."""
-    fits = isinstance(value, list | tuple) and all(
-        isinstance(one, int | float) and not isinstance(one, bool) for one in value
-    )
+    fits = isinstance(value, list | tuple) and all(map(_is_number, value))
     if not fits or (count is not None and len(value) != count):
         faults.error(item, f"{word} malformed", f"{str(value)[:80]} is not a list of {count or ''} numbers")
         return None
     return [float(one) for one in value]
+
+
+def _is_number(value: Any) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False
+    return True
 
 
 def points_inside(
@@ -112,7 +125,7 @@ def mask_of(segmentation: Any, size: tuple[int, int], item: str, faults: Faults)
         if isinstance(segmentation, Mapping):
             return _from_code(segmentation, size, item, faults)
         mask = Mask.from_polygons(segmentation, height, width)
-    except (InputError, TypeError, ValueError) as error:
+    except (InputError, TypeError, ValueError, OverflowError) as error:
         problem = error.problem if isinstance(error, InputError) else str(error)
         faults.error(item, "mask broken", problem)
         return None
@@ -157,9 +170,11 @@ def thing_of(
     if box is None:
         return None
     area = area_of(entry.get("area"), float(mask.area if mask else box.area), item, faults)
-    if area is None:
+    crowd = entry.get("iscrowd") or 0
+    if crowd not in (0, 1):  # "0" would pass for true
+        faults.error(item, "crowd malformed", f"iscrowd is {str(crowd)[:80]!r}, neither 0 nor 1")
         return None
-    return Thing(label=label, box=box, mask=mask, crowd=bool(entry.get("iscrowd", 0)), area=area)
+    return None if area is None else Thing(label=label, box=box, mask=mask, crowd=bool(crowd), area=area)
 
 
 def text_of(value: Any, item: str, word: str, faults: Faults) -> str | None:
@@ -168,6 +183,15 @@ def text_of(value: Any, item: str, word: str, faults: Faults) -> str | None:
         faults.error(item, f"{word} missing", f"got {value!r}")
         return None
     return " ".join(value.split())
+
+
+def name_of(value: Any) -> str | None:
+    """A class's name with blanks squeezed, as results will spell it; None if it is none.
+
+    YAML reads the words yes, no, on and off as truth values, which are no names.
+    """
+    known = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return " ".join(str(value).split()) or None if known else None
 
 
 def read_text(path: Path) -> str:

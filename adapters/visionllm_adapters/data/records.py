@@ -159,10 +159,16 @@ class DataSet:
             skip_faulty: leave faulty items out (they stay counted in `faults`) instead of refusing the set.
 
         Raises:
-            DataError: faulty items, or nothing left.
+            DataError: faulty items, or nothing left, or two classes that a model cannot be asked for apart.
         """
         if not skip_faulty:
             raise_for(self.faults, self.name)
+        if twins := self.twins():
+            raise DataError(
+                f"{self.name} has classes whose names differ in case alone, which one question asks for",
+                value=", ".join(map(repr, twins)),
+                remedy="Give them one spelling, or other names.",
+            )
         if not self.records:
             raise DataError(
                 f"{self.name} holds no usable picture",
@@ -170,6 +176,12 @@ class DataSet:
                 remedy="Run `visionllm data check` to see why.",
             )
         return self
+
+    def twins(self) -> list[str]:
+        """Classes of labelled objects whose names differ in case alone; none where there are no objects."""
+        same = Counter(label.casefold() for label in self.labels)
+        known = any(record.things for record in self.records)
+        return [label for label in self.labels if known and same[label.casefold()] > 1]
 
     def without(self, keys: set[str]) -> DataSet:
         """The set without these records."""

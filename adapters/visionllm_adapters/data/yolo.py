@@ -12,6 +12,7 @@ from visionllm_adapters.data.reading import (
     box_inside,
     listed_pictures,
     mask_of,
+    name_of,
     open_picture,
     points_inside,
     read_text,
@@ -43,7 +44,9 @@ def read_yolo(source: Path, *, split: str = "train") -> DataSet:
     faults = Faults()
     shape = _shape(description, root)
     records = []
-    for path in _pictures_of(description, root, split):
+    pictures = _pictures_of(description, root, split)
+    _check_lone_labels(pictures, description.get(split), root, faults)
+    for path in pictures:
         record = _record(path, root, names, shape, faults)
         records += [record] if record is not None else []
     labels = tuple(dict.fromkeys(names.values()))
@@ -143,7 +146,7 @@ def _names(description: Mapping[str, Any], root: Path) -> dict[int, str]:
             limit="`names` in data.yaml, or classes.txt",
         )
     try:
-        return {int(str(number)): str(name) for number, name in names.items()}
+        found = {int(str(number)): name_of(name) for number, name in names.items()}
     except ValueError as error:
         raise DataError(
             f"`names` of the YOLO set do not number its classes: {error}",
@@ -151,6 +154,15 @@ def _names(description: Mapping[str, Any], root: Path) -> dict[int, str]:
             limit="a list of names, or `0: name`",
             remedy=f"Correct the description in {root}.",
         ) from error
+    nameless = [number for number, name in found.items() if name is None]
+    if nameless:
+        raise DataError(
+            f"class {nameless[0]} of the YOLO set has no name",
+            value=f"{names}"[:80],
+            limit="text; YAML reads yes, no, on and off as truth values",
+            remedy=f"Put the names in {root} into quotation marks.",
+        )
+    return {number: name for number, name in found.items() if name is not None}
 
 
 def _pictures_of(description: Mapping[str, Any], root: Path, split: str) -> list[Path]:
@@ -197,6 +209,18 @@ def _label_file(picture: Path) -> Path:
     if places:
         parts[places[-1]] = "labels"
     return Path(*parts) / f"{picture.stem}.txt"
+
+
+def _check_lone_labels(pictures: list[Path], said: Any, root: Path, faults: Faults) -> None:
+    """Name label files whose pictures are not there; of lists, other splits may own them."""
+    if any(str(place).endswith(".txt") for place in (said if isinstance(said, list) else [said])):
+        return
+    known = {_label_file(path) for path in pictures}
+    for folder in sorted({path.parent for path in known if "labels" in path.parent.parts}):
+        for path in sorted(folder.glob("*.txt")):
+            if path not in known and path.name != "classes.txt":
+                item = str(path.relative_to(root) if path.is_relative_to(root) else path)
+                faults.error(item, "file missing", "there is no picture of this name beside the label file")
 
 
 def _record(

@@ -90,16 +90,17 @@ def test_faulty_pictures_are_named(write: Write, pictures: Path) -> None:
     (pictures / "1.png").unlink()
     (pictures / "2.png").write_bytes((pictures / "0.png").read_bytes()[:50])
     Image.new("RGB", (5, 5)).save(pictures / "3.png")
+    Image.new("RGB", (60, 40)).save(pictures / "5.png")
     content = coco([BOX])
     content["images"] += [
         {"id": 3, "file_name": "3.png"},
         {"id": 0, "file_name": "0.png"},
-        {"id": 5, "file_name": "0.png", "width": 61, "height": 40},
+        {"id": 5, "file_name": "5.png", "width": 61, "height": 40},
     ]
     found = kinds(read_data(write(content), images=pictures))
     expected = ("file missing", "picture unreadable", "picture too small", "duplicate id", "size differs")
     assert all(found[kind] == 1 for kind in expected)
-    assert found["duplicate file"] == 2
+    assert found["duplicate file"] == 1
 
 
 def test_rounding_at_the_border_is_cut(write: Write, pictures: Path) -> None:
@@ -272,3 +273,83 @@ def test_a_label_that_is_no_name(write: Write, pictures: Path) -> None:
     content["categories"][0]["name"] = "cup " * 200
     with pytest.raises(DataError, match="label unusable"):
         check(read_data(write(content), images=pictures), sheet=0).raise_if_broken()
+
+
+@pytest.mark.parametrize("crowd", ["0", "1", 2, [0]])
+def test_a_crowd_is_said_by_a_number(write: Write, pictures: Path, crowd: Any) -> None:
+    data = read_data(write(coco([{**BOX, "iscrowd": crowd}])), images=pictures)
+    assert kinds(data) == {"crowd malformed": 1}
+
+
+def test_repeated_items_are_left_out_when_they_are_skipped(write: Write, pictures: Path) -> None:
+    content = coco([BOX, {**BOX, "bbox": [1, 1, 9, 9]}])
+    content["images"].append({"id": 3, "file_name": "0.png"})
+    data = read_data(write(content), images=pictures).usable(skip_faulty=True)
+    assert kinds(data) == {"duplicate id": 1, "duplicate file": 1}
+    assert [record.key for record in data.records] == ["0.png", "1.png", "2.png"]
+    assert [len(record.things or ()) for record in data.records] == [1, 0, 0]
+
+
+def test_pictures_in_the_place_of_their_names_are_faults(write: Write, pictures: Path) -> None:
+    turns = [{"from": "human", "value": "What?"}, {"from": "gpt", "value": "A cup."}]
+    data = read_data(write([{"image": "QUJD" * 3000, "conversations": turns}], "talk.json"), images=pictures)
+    assert kinds(data) == {"file missing": 1}
+    assert len(data.faults[0].problem) < 400
+
+
+@pytest.mark.parametrize("digits", ["bbox", "segmentation"])
+def test_numbers_of_hundreds_of_digits_are_faults(write: Write, pictures: Path, digits: str) -> None:
+    value = [1, 1, 10**400, 9]
+    entry = {**BOX, digits: [[*value, 5, 5]] if digits == "segmentation" else value}
+    assert len(kinds(read_data(write(coco([entry])), images=pictures))) == 1
+
+
+def test_a_question_of_nothing_is_a_fault(write: Write, pictures: Path) -> None:
+    turns = [{"from": "human", "value": None}, {"from": "gpt", "value": "A cup."}]
+    data = read_data(write([{"image": "0.png", "conversations": turns}], "talk.json"), images=pictures)
+    assert kinds(data) == {"question missing": 1}
+
+
+def test_names_are_spelt_as_results_spell_them(write: Write, pictures: Path) -> None:
+    content = coco([BOX]) | {"categories": [{"id": 1, "name": " coffee  cup "}, {"id": 2, "name": "plate"}]}
+    data = read_data(write(content), images=pictures)
+    assert data.labels == ("coffee cup", "plate")
+    assert data.counts == {"coffee cup": 1, "plate": 0}
+
+
+@pytest.mark.parametrize("name", ["", "  ", None, True, ["cup"]])
+def test_a_category_without_a_name_is_a_fault(write: Write, pictures: Path, name: Any) -> None:
+    content = coco([{**BOX, "category_id": 2}]) | {
+        "categories": [{"id": 1, "name": name}, {"id": 2, "name": "plate"}]
+    }
+    data = read_data(write(content), images=pictures)
+    assert kinds(data) == {"category unnamed": 1}
+    assert data.labels == ("plate",)
+
+
+def test_classes_that_differ_in_case_alone_are_refused(write: Write, pictures: Path) -> None:
+    content = coco([BOX]) | {"categories": [{"id": 1, "name": "Cup"}, {"id": 2, "name": "cup"}]}
+    data = read_data(write(content), images=pictures)
+    with pytest.raises(DataError, match="'Cup', 'cup'"):
+        data.usable()
+    assert {fault.kind for fault in check(data, sheet=0).faults} >= {"label unusable"}
+
+
+@pytest.mark.parametrize("source", [None, 5, {"image": "a.png", "label": "cup"}, ["a.png label"], "[" * 5000])
+def test_what_is_no_data_is_refused(source: Any) -> None:
+    with pytest.raises(DataError):
+        read_data(source)
+
+
+def test_json_lines_by_any_ending(tmp_path: Path, pictures: Path) -> None:
+    path = tmp_path / "captions.JSONL"
+    path.write_text('{"image": "0.png", "caption": "red"}\n{"image": "1.png", "caption": "green"}\n')
+    assert len(read_data(path, images=pictures)) == 2
+
+
+def test_pictures_outside_of_class_folders_are_named(tmp_path: Path, pictures: Path) -> None:
+    deep = tmp_path / "classes" / "red" / "deep"
+    deep.mkdir(parents=True)
+    for number, folder in enumerate((deep.parent, deep, deep.parent.parent)):
+        shutil.copy(pictures / f"{number}.png", folder)
+    assert kinds(read_data(tmp_path / "classes")) == {"picture without class": 1, "picture too deep": 1}

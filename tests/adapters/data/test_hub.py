@@ -86,3 +86,19 @@ def test_objects_that_cannot_be(pictures: Path, objects: Any, kind: str) -> None
 @pytest.mark.parametrize("objects", [[], {}, {"bbox": [], "category": []}])
 def test_pictures_without_objects(pictures: Path, objects: Any) -> None:
     assert from_rows([row(pictures, objects)]).usable().records[0].things == ()
+
+
+def test_numbers_without_a_name_are_no_classes(pictures: Path) -> None:
+    image = Image.open(pictures / "0.png")
+    rows = Rows([{"image": image, "label": 0}, {"image": image, "label": -1}], label=["cup", "plate"])
+    data = from_rows(rows)
+    assert [one.answers for record in data.records for one in record.exchanges] == [("cup",)]
+    assert counted(data.faults) == {"entry unknown": 1}
+    found = from_rows(Rows([row(pictures, {"bbox": [[1, 1, 9, 9]], "category": [-1]})], category=["cup"]))
+    assert counted(found.faults) == {"category missing": 1}
+
+
+def test_a_row_without_the_label_of_the_others_is_a_fault(pictures: Path) -> None:
+    image = Image.open(pictures / "0.png")
+    data = from_rows([{"image": image, "label": "cup"}, {"image": image}, {"image": image, "label": None}])
+    assert counted(data.faults) == {"entry unknown": 2}

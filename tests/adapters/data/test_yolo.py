@@ -96,3 +96,23 @@ def test_places_that_are_no_text_are_refused(tmp_path: Path, pictures: Path, lin
     root = small(tmp_path, pictures, f"names: [cup]\n{line}\n")
     with pytest.raises(DataError, match=r"does not name a place.*Correct"):
         read_data(root)
+
+
+@pytest.mark.parametrize("names", ["[yes, cup]", "{0: , 1: cup}", "[[a], cup]"])
+def test_what_is_no_name_is_refused(tmp_path: Path, pictures: Path, names: str) -> None:
+    with pytest.raises(DataError, match=r"class 0 .* has no name"):
+        read_data(small(tmp_path, pictures, f"names: {names}\ntrain: images\n"))
+
+
+def test_labels_without_their_picture_are_faults(tmp_path: Path, pictures: Path) -> None:
+    root = small(tmp_path, pictures)
+    (root / "images" / "b.png").unlink()
+    (root / "labels" / "classes.txt").write_text("cup\n")
+    data = read_data(root)
+    assert [(fault.item, fault.kind) for fault in data.faults] == [("labels/b.txt", "file missing")]
+
+
+def test_labels_of_pictures_that_a_list_leaves_out_are_none(tmp_path: Path, pictures: Path) -> None:
+    root = small(tmp_path, pictures, "names: [cup]\ntrain: list.txt\n")
+    (root / "list.txt").write_text("images/a.png\n")
+    assert read_data(root).faults == ()
