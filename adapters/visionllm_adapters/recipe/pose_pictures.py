@@ -23,7 +23,7 @@ from visionllm_tools.pose.targets import ImagePoses, PoseTargets
 
 _ASPECTS: Final = (1.0, 1.0, 4 / 3, 4 / 3, 3 / 4, 1.5, 2 / 3, 2.0, 0.5, 3.0, 1 / 3)
 _OWN_SET: Final = {"person": COCO, "dog": AP10K}
-_FIGURES: Final = SceneOptions(figures=0.6, objects=(1, 5), figure_extent=(0.26, 0.85), manners=0.35)
+_FIGURES: Final = SceneOptions(figures=0.6, objects=(1, 5), figure_extent=(0.26, 0.85), manners=0.5)
 _CLUTTERED: Final = _FIGURES.model_copy(update={"backgrounds": ("clutter",), "effects": 0.3})
 _CLUTTER: Final = 0.25
 _STRANGE: Final = "anything else"
