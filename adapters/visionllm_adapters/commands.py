@@ -28,7 +28,12 @@ DataArgument = Annotated[
 ]
 ImagesOption = Annotated[Path | None, typer.Option("--images", metavar="FOLDER", help="Pictures of DATA.")]
 ValOption = Annotated[
-    str | None, typer.Option("--val", metavar="DATA", help="What the result is measured on.")
+    str | None,
+    typer.Option(
+        "--val",
+        metavar="DATA",
+        help="What the result is measured on. (default: DATA's own split val, else DATA itself)",
+    ),
 ]
 ValImagesOption = Annotated[
     Path | None, typer.Option("--val-images", metavar="FOLDER", help="Its pictures. (default: --images)")
@@ -144,11 +149,15 @@ def finetune_model(
 def _shown(report: FinetuneReport) -> dict[str, str]:
     """Every figure before and after, and where the adapter is."""
     rows = {
-        f"{name}.{figure}": f"{change.before.figures.get(figure) or 0:.3f} -> {value or 0:.3f}"
+        f"{name}.{figure}": f"{_told(change.before.figures.get(figure))} -> {_told(value)}"
         for name, change in report.skills.items()
         for figure, value in change.after.figures.items()
     }
     return {**rows, "adapter": str(report.path), "report": str(report.path / "report.html")}
+
+
+def _told(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3f}"
 
 
 def merge_adapter(

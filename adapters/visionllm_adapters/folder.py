@@ -155,18 +155,20 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if content.get("version", _VERSION) != _VERSION:  # before its fields, which may be others
+            raise AdapterError(
+                "the adapter is of another layout",
+                value=content["version"],
+                limit=_VERSION,
+                remedy="Use the version of visionllm-sdk that wrote it.",
+            )
         manifest = Manifest(**content | {name: tuple(content[name]) for name in ("skills", "labels")})
         if not all(math.isfinite(shift) for shift in manifest.score_shift.values()):
             raise ValueError(f"score_shift is {manifest.score_shift}")
+        if not isinstance(manifest.base, str) or not isinstance(manifest.files, Mapping):
+            raise ValueError("`base` is no text, or `files` no object")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise AdapterError(f"{MANIFEST} cannot be read: {error}", value=str(folder)) from error
-    if manifest.version != _VERSION:
-        raise AdapterError(
-            "the adapter is of another layout",
-            value=manifest.version,
-            limit=_VERSION,
-            remedy="Use the version of visionllm-sdk that wrote it.",
-        )
     for name in {LORA_CONFIG, LORA, *manifest.files}:
         _check_file(folder, name, manifest.files.get(name))
     if (folder / MODULES).is_file() and MODULES not in manifest.files:

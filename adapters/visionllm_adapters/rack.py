@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,10 @@ def _with_shifts(config: ModelConfig, shifts: Mapping[str, float]) -> ModelConfi
     return ModelConfig.from_released(released)
 
 
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
 class AdapterRack:
     """Holds the adapters of one model; see `visionllm_sdk.adapters.AdapterRack`.
 
@@ -98,17 +104,7 @@ class AdapterRack:
         folder = Path(path)
         manifest = read_manifest(folder)
         chosen = re.sub(r"[^\w-]", "-", folder.resolve().name) if name is None else name
-        if not re.fullmatch(r"[\w-]+", chosen):
-            raise AdapterError(
-                "this is no name for an adapter",
-                value=chosen,
-                limit="letters, digits, '-' and '_'",
-                remedy="Pass name='...'.",
-            )
-        if chosen in self._loaded:
-            raise AdapterError(
-                "an adapter of this name is loaded", value=chosen, remedy="Unload it, or pass another name."
-            )
+        self._check_name(chosen)
         self._check_base(manifest)
         modules = read_modules(folder)
         loaded = self._prepare(manifest, modules)
@@ -116,6 +112,19 @@ class AdapterRack:
         self._loaded[chosen] = loaded
         self._settle()
         return chosen
+
+    def _check_name(self, name: str) -> None:
+        if not isinstance(name, str) or not re.fullmatch(r"[\w-]+", name):
+            raise AdapterError(
+                "this is no name for an adapter",
+                value=name,
+                limit="letters, digits, '-' and '_'",
+                remedy="Pass name='...'.",
+            )
+        if name in self._loaded:
+            raise AdapterError(
+                "an adapter of this name is loaded", value=name, remedy="Unload it, or pass another name."
+            )
 
     def _check_base(self, manifest: Manifest) -> None:
         if not same_base(manifest.base, self.fingerprint):
@@ -224,9 +233,15 @@ class AdapterRack:
 
     def combine(self, weights: Mapping[str, float], name: str) -> str:
         """A new adapter, the weighted sum of low-rank updates; see `VisionLLM.combine_adapters`."""
+        self._check_name(name)
         parts = {own: self._get(own) for own in weights}
-        if not parts or name in self._loaded:
-            raise AdapterError("no adapter to add, or the name is taken", value=name, limit=list(weights))
+        if not any(weights.values()) or not all(map(_is_weight, weights.values())):
+            raise AdapterError(
+                "adapters are added by their weights",
+                value=dict(weights),
+                limit="a finite number for each, one of them not 0",
+                remedy="Pass {name: weight, ...}.",
+            )
         full = sorted({key for part in parts.values() for key in part.own})
         if full:
             raise AdapterError(

@@ -198,6 +198,19 @@ def test_a_tampered_or_incomplete_adapter(
     assert tiny_vlm.adapters == ()
 
 
+def test_a_later_layout_is_said_to_be_one(adapter: Path, tiny_vlm: VisionLLM, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(adapter, copy)
+    content = json.loads((copy / MANIFEST).read_text())
+    (copy / MANIFEST).write_text(json.dumps({**content, "version": 2, "licence": "MIT"}))
+    with pytest.raises(AdapterError, match="another layout"):
+        tiny_vlm.load_adapter(copy)
+    for odd in ({"files": []}, {"base": 5}):
+        (copy / MANIFEST).write_text(json.dumps({**content, **odd}))
+        with pytest.raises(AdapterError, match="cannot be read"):
+            tiny_vlm.load_adapter(copy)
+
+
 def test_what_is_no_adapter(tiny_vlm: VisionLLM, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="no such adapter"):
         tiny_vlm.load_adapter(tmp_path / "nothing")

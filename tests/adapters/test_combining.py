@@ -58,6 +58,27 @@ def test_the_sum_of_one_is_that_one(tiny_checkpoint: Path, tmp_path: Path) -> No
     torch.testing.assert_close(one, other)
 
 
+def test_weights_may_be_negative(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    rack = AdapterRack(VisionLLM.from_pretrained(tiny_checkpoint).engine.model)
+    base = read(rack, None)
+    name = rack.load(low_rank(tmp_path / "plain", tiny_checkpoint, seed=1))
+    twin = rack.load(tmp_path / "plain", "twin")
+    torch.testing.assert_close(read(rack, rack.combine({name: 1.0, twin: -1.0}, "nothing")), base)
+    torch.testing.assert_close(read(rack, rack.combine({name: 0.0, twin: 1.0}, "one")), read(rack, name))
+
+
+def test_sums_that_cannot_be(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    rack = AdapterRack(VisionLLM.from_pretrained(tiny_checkpoint).engine.model)
+    name = rack.load(low_rank(tmp_path / "plain", tiny_checkpoint, seed=1))
+    for weights in ({}, {name: 0.0}, {name: float("nan")}, {name: "1"}, {name: None}):
+        with pytest.raises(AdapterError, match="finite number"):
+            rack.combine(weights, "sum")  # type: ignore[arg-type]
+    for odd in ("a.b", "", "a b", name, None):
+        with pytest.raises(AdapterError, match=r"no name for|of this name"):
+            rack.combine({name: 1.0}, odd)  # type: ignore[arg-type]
+    assert rack.names == (name,)
+
+
 def test_magnitudes_cannot_be_added(tiny_checkpoint: Path, tmp_path: Path) -> None:
     rack = AdapterRack(VisionLLM.from_pretrained(tiny_checkpoint).engine.model)
     name = rack.load(low_rank(tmp_path / "scaled", tiny_checkpoint, seed=1, dora=True))

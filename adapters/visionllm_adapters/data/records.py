@@ -112,19 +112,17 @@ class Record:
             "key": self.key,
             "size": [self.width, self.height],
             "things": None if self.things is None else [_thing_facts(thing) for thing in self.things],
-            "references": [[one.expression, list(one.thing.box.xyxy)] for one in self.references],
+            "references": [[one.expression, _thing_facts(one.thing)] for one in self.references],
             "exchanges": [[one.question, list(one.answers)] for one in self.exchanges],
             "captions": list(self.captions),
-            "changes": [
-                [one.instruction, one.after.name if isinstance(one.after, Path) else None]
-                for one in self.changes
-            ],
+            "changes": [[one.instruction, load_image(one.after).digest] for one in self.changes],
         }
 
 
 def _thing_facts(thing: Thing) -> list[Any]:
     mask = None if thing.mask is None else thing.mask.counts
-    return [thing.label, list(thing.box.xyxy), mask, [list(point) for point in thing.keypoints], thing.crowd]
+    points = [list(point) for point in thing.keypoints]
+    return [thing.label, list(thing.box.xyxy), mask, points, thing.crowd, thing.area]
 
 
 @dataclass(frozen=True, kw_only=True)

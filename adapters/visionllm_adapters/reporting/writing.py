@@ -44,7 +44,8 @@ def before_after(change: SkillChange, limit: int = _PICTURES) -> Image.Image | N
     cells = []
     for key in shown:
         for word, score in (("before", change.before), ("after", change.after)):
-            cells.append(_cell(score.drawings[key], f"{word} ({score.verdicts.get(key, 0):.2f}): {key}"))
+            told = f" ({score.verdicts[key]:.2f})" if key in score.verdicts else ""
+            cells.append(_cell(score.drawings[key], f"{word}{told}: {key}"))
     return contact_sheet(cells, columns=min(4, len(cells)), cell=_CELL) if cells else None
 
 
@@ -87,7 +88,8 @@ def _sections(report: FinetuneReport, manifest: Manifest, sheets: dict[str, str]
 def _remarks(report: FinetuneReport, change: SkillChange) -> list[str]:
     changed = change.changed()
     better = sum(after > before for _, before, after in changed)
-    lines = [f"{better} items are answered better, {len(changed) - better} worse."]
+    judged = bool(change.after.verdicts)  # poses are judged as a whole
+    lines = [f"{better} items are answered better, {len(changed) - better} worse."] if judged else []
     if report.by_heart:
         lines.append(
             "Measured on the training pictures: this says what was learnt by heart, not what was understood."

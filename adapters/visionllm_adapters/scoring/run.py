@@ -32,7 +32,8 @@ def evaluate(
     Args:
         data: annotations of any format of `read_data`.
         images: folder of the pictures.
-        skill: `detect` (COCO AP of boxes and masks), `ground` (Acc@0.5, cIoU), `vqa`, `caption`.
+        skill: `detect` (COCO AP of boxes and masks), `ground` (Acc@0.5, cIoU), `pose`, `vqa`, `caption`;
+            `describe`, `classify`, `segment_regions`; `generate`, `edit`.
         adapter: name of a loaded adapter, or the folder of one, which is loaded for the time of the call.
         model: a model, or its name or folder; None is the embedded one.
         split: part of a set that has several.

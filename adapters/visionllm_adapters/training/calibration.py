@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 from visionllm_adapters.training.replay_scenes import replayed_scene
+from visionllm_adapters.training.state import write_json
 from visionllm_sdk.model.assembly import Model
 from visionllm_sdk.scenes.facts import FIGURES, SHAPES
 
@@ -98,5 +99,5 @@ def kept_scores(vlm: VisionLLM, place: Path) -> list[float]:
     if place.is_file():
         return list(json.loads(place.read_text(encoding="utf-8")))
     scores = known_scores(vlm)
-    place.write_text(json.dumps(scores), encoding="utf-8")
+    write_json(place, scores)
     return scores

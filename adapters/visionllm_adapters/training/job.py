@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,7 @@ from visionllm_adapters.data.records import DataSet
 from visionllm_adapters.folder import Manifest, write_folder
 from visionllm_adapters.reporting.report import FinetuneReport, SkillChange
 from visionllm_adapters.reporting.writing import write_report
+from visionllm_adapters.scoring.basics import chunks
 from visionllm_adapters.scoring.measures import MEASURES
 from visionllm_adapters.scoring.score import Score
 from visionllm_adapters.training.batches import Schedule
@@ -35,8 +37,9 @@ from visionllm_adapters.training.replay import Replay
 from visionllm_adapters.training.selection import NAME, Learning, prepare
 from visionllm_adapters.training.settings import FinetuneSettings
 from visionllm_adapters.training.sizes import InputSizes
-from visionllm_adapters.training.state import RunFolder
+from visionllm_adapters.training.state import RunFolder, write_json
 from visionllm_adapters.training.trainee import Trainee
+from visionllm_sdk.errors import DataError
 
 if TYPE_CHECKING:
     from visionllm_sdk import VisionLLM
@@ -83,9 +86,10 @@ class Job:
         return {
             "settings": self.settings.as_dict(),
             "skills": list(self.skills),
-            "data": self.train.fingerprint,
-            "validation": self.watched.fingerprint,
+            "data": _facts(self.train),
+            "validation": _facts(self.watched),
             "base": self.base,
+            "scenes": self.scenes,
         }
 
     def run(self, target: Path, *, resume: bool) -> FinetuneReport:
@@ -204,11 +208,24 @@ class Job:
         return Loop(parts, accelerator, resume=resumed), learning
 
     def validate(self) -> tuple[float, dict[str, float]]:
-        """The mean task metric over the skills, on the first watched pictures."""
-        part = replace(self.watched, records=self.watched.records[:_WATCHED])
-        scores = [self._score(name, part) for name in self.skills if name in MEASURES]
+        """The mean task metric over the skills, on a few watched pictures."""
+        scores = [self._score(name, self._part(name)) for name in self.skills if name in MEASURES]
         figures = {f"{one.skill}_{one.metric}": one.value for one in scores}
         return sum(one.value for one in scores) / max(1, len(scores)), figures
+
+    def _part(self, skill: str) -> DataSet:
+        """The first watched pictures in a row that say anything about a skill.
+
+        The very first need not: pictures without objects may come first by their names, captions of one
+        skill before the questions of another.
+        """
+        room = Classroom(model=self.vlm.engine.model)
+        for records in chunks(self.watched.records, _WATCHED):
+            part = replace(self.watched, records=tuple(records))
+            with suppress(DataError):  # which says that these have nothing for the skill
+                LESSONS[skill](part, room)
+                return part
+        return self.watched
 
     def _score(self, skill: str, data: DataSet) -> Score:
         return MEASURES[skill](self._fresh(), data, adapter=None, batch=16)
@@ -243,8 +260,14 @@ class Job:
             if (value := measured.skills[name].figures.get(figure)) is not None
         }
         if place is not None:
-            place.write_text(json.dumps(figures), encoding="utf-8")
+            write_json(place, figures)
         return figures
+
+
+def _facts(data: DataSet) -> list[Any]:
+    """What a set teaches: its pictures with their labels, and what classes and keypoints are called."""
+    names = {label: list(points) for label, points in data.keypoints.items()}
+    return [data.fingerprint, list(data.labels), names]
 
 
 def _manifest(job: Job, report: FinetuneReport) -> Manifest:

@@ -127,7 +127,7 @@ class DetectLesson(Lesson):
     def collect(self, data: DataSet) -> Sequence[tuple[Record, int]]:
         """See `Lesson`."""
         known = [(record, 0) for record in data.records if record.things is not None]
-        return known if any(record.things for record, _ in known) else []
+        return known if any(record.learnable for record, _ in known) else []
 
     def example(self, item: tuple[Record, int], random: Random) -> Example:
         """See `Lesson`."""

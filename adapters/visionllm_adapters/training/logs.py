@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,11 +28,13 @@ class Log:
 
     def __init__(self, folder: Path, step: int = 0) -> None:
         self.path = folder / LOG
-        kept = [row for row in read_log(self.path) if row["step"] <= step] if self.path.is_file() else []
-        with self.path.open("w", newline="", encoding="utf-8") as stream:
+        kept = [row for row in _lines(self.path) if row["step"] <= step] if self.path.is_file() else []
+        unfinished = folder / f"{LOG}.unfinished"
+        with unfinished.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, _FIELDS)
             writer.writeheader()
             writer.writerows(kept)
+        unfinished.replace(self.path)
         self._board = _board(folder / "tensorboard")
 
     def add(self, step: int, seconds: float, kind: str, numbers: Mapping[str, float]) -> None:
@@ -63,18 +66,21 @@ def _board(folder: Path) -> Any:
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The lines of a log, numbers as numbers."""
+    return list(_lines(path))
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    return [
-        {
+        text = stream.read()
+    whole = text[: text.rfind("\n") + 1]  # a kill cuts the last line: the run that goes on writes it again
+    for row in csv.DictReader(StringIO(whole)):
+        yield {
             "step": int(row["step"]),
             "seconds": float(row["seconds"]),
             "kind": row["kind"],
             "name": row["name"],
             "value": float(row["value"]),
         }
-        for row in rows
-    ]
 
 
 def draw_curves(path: Path, out: Path) -> None:

@@ -103,7 +103,7 @@ class Loop:
         self.log = Log(parts.folder.path, self.progress.step) if self.accelerator.is_main_process else None
         self.trainee, self._stepper = self.accelerator.prepare(parts.trainee, self.optimiser)
         self._started = time.monotonic() - self.progress.elapsed
-        self._saved = time.monotonic()
+        self._saved = self.progress.elapsed
         self._lost = 0
 
     def _planned(self) -> int:
@@ -130,12 +130,12 @@ class Loop:
             self.trainee.train()
             numbers = self._step_that_fits()
             self.progress.step += 1
-            self.progress.elapsed = time.monotonic() - self._started
+            self.progress.elapsed = self._elapsed()
             self._note("loss", numbers)
             due = len(self.progress.history) < math.floor(self.fraction * settings.validate + 1e-9)
             if due:
                 self._measure()
-            if due or time.monotonic() - self._saved > settings.save_seconds:
+            if due or self.progress.elapsed - self._saved > settings.save_seconds:
                 self._save()
         if not self.progress.history or self.progress.history[-1]["step"] != self.progress.step:
             self._measure()
@@ -147,6 +147,20 @@ class Loop:
         if self.log is not None:
             self.log.close()
         return self.progress
+
+    def _elapsed(self) -> float:
+        """Seconds of work by the clock of the first process.
+
+        When to measure, to save and to end hangs on it: two that go by their own clocks part, and wait for
+        each other for ever.
+        """
+        own = time.monotonic() - self._started
+        if self.world == 1:
+            return own
+        told = torch.tensor(
+            [own if self.accelerator.is_main_process else 0.0], device=self.accelerator.device
+        )
+        return float(self.accelerator.reduce(told, "sum")[0])
 
     def _patience_is_over(self) -> bool:
         patience = self.parts.settings.patience
@@ -241,7 +255,7 @@ class Loop:
         self.trainee.eval()
         value, figures = self.parts.validate()
         progress = self.progress
-        progress.elapsed = time.monotonic() - self._started
+        progress.elapsed = self._elapsed()
         progress.history.append(
             {"step": progress.step, "value": value, "seconds": round(progress.elapsed, 1), **figures}
         )
@@ -275,7 +289,7 @@ class Loop:
         if self.accelerator.is_main_process:
             self.parts.folder.save(self.progress, self.parameters, self.optimiser, self.best)
         self.accelerator.wait_for_everyone()
-        self._saved = time.monotonic()
+        self._saved = self._elapsed()
 
 
 def make_accelerator(settings: FinetuneSettings, device: torch.device) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral, Real
 from typing import Any, Final
 
 from visionllm_sdk.errors import ConfigError
@@ -36,6 +38,13 @@ PRESETS: Final[Mapping[str, Preset]] = {
     "standard": Preset(rank=16, bridge="read", decoder="heads"),
     "full": Preset(rank=32, bridge="always", decoder="all"),
 }
+
+
+_WHOLE: Final = ("batch", "micro_batch", "steps", "rank", "validate", "patience", "points", "seed")
+_NUMBERS: Final = (
+    "minutes", "epochs", "alpha", "lora_dropout", "lora_rate", "decoder_rate", "backbone_factor",
+    "weight_decay", "warmup", "clip", "replay", "zoom", "slack", "small", "save_seconds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,12 +128,22 @@ class FinetuneSettings:
             raise ConfigError("unknown precision", value=self.precision, limit="auto, fp32, bf16")
         if self.quantization not in {None, "int8", "int4"}:
             raise ConfigError("unknown quantization", value=self.quantization, limit="int8, int4")
-        for name in ("batch", "micro_batch", "steps", "rank", "validate", "patience"):
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        for name in _WHOLE:
+            _whole(name, getattr(self, name))
+        for name in ("batch", "micro_batch", "steps", "rank", "validate", "patience", "points"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("minutes", "epochs", "lora_rate", "decoder_rate", "clip", "save_seconds"):
+        for name in _NUMBERS:
+            _finite(name, getattr(self, name))
+        for name in ("minutes", "epochs", "alpha", "lora_rate", "decoder_rate", "clip", "save_seconds"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name} must be positive", value=value)
+        for name in ("weight_decay", "backbone_factor"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative", value=getattr(self, name))
         for name in ("replay", "warmup", "lora_dropout", "slack"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
@@ -170,6 +189,18 @@ class FinetuneSettings:
         if unknown:
             raise ConfigError("unknown setting", value=unknown[0], limit=", ".join(sorted(known)))
         return cls(**{name: value for name, value in values.items() if value is not None})
+
+
+def _whole(name: str, value: Any) -> None:
+    if value is not None and (value is True or value is False or not isinstance(value, Integral)):
+        raise ConfigError(f"{name} is a whole number", value=value, limit="1, 2, 3, ...")
+    if value is not None and abs(int(value)) >= 2**63:
+        raise ConfigError(f"{name} is too large", value=value, limit="64 bits")
+
+
+def _finite(name: str, value: Any) -> None:
+    if value is not None and (not isinstance(value, Real) or not math.isfinite(value)):
+        raise ConfigError(f"{name} is no finite number", value=value, remedy="Pass a number.")
 
 
 def _at_least(name: str, value: int | None, least: int) -> None:

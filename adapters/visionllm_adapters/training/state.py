@@ -30,7 +30,6 @@ class Progress:
         best: best value of the task metric.
         best_step: when.
         since_best: measurements since then.
-        before: scores of the base model, by skill.
         history: measurements: step, value and figures.
         notes: what happened, for the report.
     """
@@ -48,6 +47,13 @@ class Progress:
     def as_dict(self) -> dict[str, Any]:
         """JSON-safe."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON in one move: a kill never leaves half of it for the run that goes on."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    unfinished.replace(path)
 
 
 class RunFolder:
@@ -80,7 +86,7 @@ class RunFolder:
     def _open(self, *, resume: bool) -> bool:
         known = self.path / "run.json"
         if known.is_file():
-            if json.loads(known.read_text(encoding="utf-8")) == self.identity and resume:
+            if resume and self._identity_in(known) == self.identity:
                 return (self.path / STATE).is_file()
             if resume:
                 raise AdapterError(
@@ -90,8 +96,15 @@ class RunFolder:
                 )
             shutil.rmtree(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
-        known.write_text(json.dumps(self.identity, indent=2) + "\n", encoding="utf-8")
+        write_json(known, self.identity)
         return False
+
+    @staticmethod
+    def _identity_in(path: Path) -> Any:
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise _damaged(path, error) from error
 
     def save(
         self,
@@ -133,13 +146,16 @@ class RunFolder:
         """Put everything back; returns the progress and the best values so far.
 
         Raises:
-            AdapterError: a state of other parameters.
+            AdapterError: a state of other parameters, or a damaged one.
         """
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
-        with safe_open(self.path / STATE, framework="pt") as file:
-            progress = Progress(**json.loads(file.metadata()["progress"]))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+        try:
+            with safe_open(self.path / STATE, framework="pt") as file:
+                progress = Progress(**json.loads(file.metadata()["progress"]))
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+        except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+            raise _damaged(self.path / STATE, error) from error
         missing = [name for name in parameters if f"value/{name}" not in tensors]
         if missing:
             raise AdapterError(
@@ -158,3 +174,11 @@ class RunFolder:
     def close(self) -> None:
         """Remove the folder: the adapter is finished."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _damaged(path: Path, error: Exception) -> AdapterError:
+    return AdapterError(
+        f"the state of the unfinished run cannot be read: {error}",
+        value=str(path),
+        remedy="Remove its folder, or pass resume=False (--restart).",
+    )

@@ -260,6 +260,18 @@ def test_the_fingerprint_follows_labels_and_pixels(write: Write, pictures: Path)
     assert read_data(path, images=pictures).fingerprint != first
 
 
+def test_the_fingerprint_follows_wanted_pictures_and_what_is_meant(write: Write, pictures: Path) -> None:
+    edit = {"before": "0.png", "after": "1.png", "instruction": "make it green"}
+    mask = {"image": "2.png", "expression": "it", "bbox": [10, 5, 20, 10]}
+    outline = [[10, 5, 30, 5, 30, 15, 10, 15]]
+    known = set()
+    for entries in ([edit, mask], [edit, {**mask, "segmentation": outline}]):
+        known.add(read_data(write(entries, "lines.json"), images=pictures).fingerprint)
+    Image.new("RGB", (60, 40), "white").save(pictures / "1.png")
+    known.add(read_data(write([edit, mask], "lines.json"), images=pictures).fingerprint)
+    assert len(known) == 3
+
+
 @pytest.mark.parametrize(
     ("part", "value"), [("images", None), ("images", ["a.png"]), ("annotations", {}), ("categories", "cup")]
 )
