@@ -15,6 +15,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
@@ -29,6 +30,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """Random weights and pixels of a test do not hang on the tests before it in the same process."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

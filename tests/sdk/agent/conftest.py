@@ -17,6 +17,7 @@ from PIL import Image
 import visionllm_sdk.images
 from tests.sdk.conftest import drawing_changes, pose_sections, write_random_checkpoint
 from visionllm_sdk import VisionLLM
+from visionllm_sdk.agent.sessions import Sessions
 
 
 def drawn(seed: int = 0, width: int = 72, height: int = 56) -> Image.Image:
@@ -44,6 +45,13 @@ def asking(text: str, *images: Image.Image) -> HumanMessage:
     """A human message with pictures."""
     blocks = [{"type": "image", "base64": base64_png(one), "mime_type": "image/png"} for one in images]
     return HumanMessage([*blocks, {"type": "text", "text": text}])
+
+
+@pytest.fixture(autouse=True)
+def own_conversations(request: pytest.FixtureRequest) -> None:
+    """No test finds the images that another one left in a thread of the same name."""
+    for name in {"vlm", "random_vlm", "whole_vlm"} & set(request.fixturenames):
+        request.getfixturevalue(name).workspace.sessions = Sessions()
 
 
 @pytest.fixture

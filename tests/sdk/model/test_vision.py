@@ -73,7 +73,8 @@ def test_a_conv_encoder_yields_patches_and_levels():
     pixels = torch.randn(5, 3, 96, 96)  # more than are encoded at once
     features = frozen_features(encoder, pixels, levels=True)
     assert features.tokens.shape == (5, 9, 24)
-    torch.testing.assert_close(features.tokens[4:], encoder(pixels[4:]).tokens)
+    alone = encoder(pixels[4:]).tokens  # sums of another batch are added in another order
+    torch.testing.assert_close(features.tokens[4:], alone, rtol=1e-4, atol=1e-4)
     assert [tuple(level.shape[1:]) for level in features.levels] == [(12, 12, 12), (16, 6, 6), (24, 3, 3)]
     assert not features.tokens.requires_grad
 
