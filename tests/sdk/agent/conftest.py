@@ -49,7 +49,12 @@ def asking(text: str, *images: Image.Image) -> HumanMessage:
 
 @pytest.fixture(autouse=True)
 def own_conversations(request: pytest.FixtureRequest) -> None:
-    """No test finds the images that another one left in a thread of the same name."""
+    """No test finds the images that another one left in a thread of the same name.
+
+    But for the library's suites, which are classes that share what they have set up.
+    """
+    if request.cls is not None:
+        return
     for name in {"vlm", "random_vlm", "whole_vlm"} & set(request.fixturenames):
         request.getfixturevalue(name).workspace.sessions = Sessions()
 

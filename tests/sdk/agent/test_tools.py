@@ -265,7 +265,7 @@ def test_photos_larger_than_a_session_are_read_together(random_vlm: VisionLLM) -
 # -- calls that a person has changed -----------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def routed(random_vlm: VisionLLM) -> dict[str, dict[str, Any]]:
     """Arguments of calls that the vision model made, by skill."""
     made = {}
