@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Final
 
@@ -15,17 +16,21 @@ from visionllm_sdk.scenes.expressions import (
     stands,
     unique_names,
 )
-from visionllm_sdk.scenes.facts import SceneFacts
+from visionllm_sdk.scenes.facts import COLOURS, SHAPES, SceneFacts
 from visionllm_sdk.scenes.labels import Label, article, in_other_words, matching, plural
 from visionllm_sdk.scenes.phrases import TRAINING, Phrases
 from visionllm_sdk.scenes.requests import label_of, near_miss
 from visionllm_sdk.scenes.wording import draw_wording
 
+_CLAIMS: Final = 0.25
+"""Of training's questions whether there is something, the share that asks whether a thing has a property."""
 VQA_KINDS: Final = ("existence", "count", "colour", "shape", "position", "comparison")
 
 
 def existence(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange:
-    """Is there a ...? Half of the answers are yes."""
+    """Is there a ...? Half of the answers are yes. In training also: is the star yellow?"""
+    if phrases is TRAINING and rng.random() < _CLAIMS and (claimed := _claim(scene, rng)) is not None:
+        return claimed
     if rng.random() < 0.5 and scene.objects:
         label = label_of(rng.choice(scene.objects), rng)
     else:
@@ -34,6 +39,31 @@ def existence(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Ex
     text = _spoken(label, phrases, rng)
     sentence = _asked("existence", phrases, rng, a=article(text), one=text, many=plural(text))
     return _looked_up("existence", sentence, [Link("[DET]", text, label)], "yes" if hits else "no", rng)
+
+
+def _claim(scene: SceneFacts, rng: Random) -> Exchange | None:
+    """Is the star yellow? Is the blue thing a ring? Looked up: a yellow star, a blue ring."""
+    things = [thing for thing in scene.objects if thing.colour is not None]
+    if not things:
+        return None
+    thing, true, of_colour = rng.choice(things), rng.random() < 0.5, rng.random() < 0.6
+    size = thing.size if rng.random() < 0.25 else None
+    known = Label(thing.kind, None, size) if of_colour else Label(colour=thing.colour, size=size)
+    if len(matching(known, scene.objects)) != 1:
+        return None
+    if of_colour:
+        others = [colour for colour in COLOURS if colour != thing.colour]
+        label = replace(known, colour=thing.colour if true else rng.choice(others))
+    else:
+        others = [kind for kind in SHAPES if kind != thing.kind]
+        label = replace(known, kind=thing.kind if true else rng.choice(others))
+    text = _spoken(label, TRAINING, rng)
+    words = text.split()
+    value = words.pop(-2) if of_colour else article(words.pop())
+    if not of_colour:
+        words.append(rng.choice(("object", "thing", "shape", "one")))
+    sentence = _asked("claim", TRAINING, rng, x=f"the {' '.join(words)}", value=value)
+    return _looked_up("existence", sentence, [Link("[DET]", text, label)], "yes" if true else "no", rng)
 
 
 def count(scene: SceneFacts, rng: Random, phrases: Phrases = TRAINING) -> Exchange:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from random import Random
 
 import pytest
@@ -239,3 +240,26 @@ def test_one_sentence_may_point_at_two_things(scene: SceneFacts) -> None:
         assert first.referent != second.referent
     held_out = [MAKERS["ground"](scene, Random(seed), HELD_OUT) for seed in range(200)]
     assert all(one is not None and len(one.links) == 1 for one in held_out)
+
+
+def test_what_is_claimed_of_a_thing_is_looked_up(scene: SceneFacts) -> None:
+    """Training also asks whether the circle is blue, of things that the rest of their name tells apart."""
+    of_colour = re.compile(r"is the (?:(small|medium|large) )?(star|circle) (\w+)\?", re.IGNORECASE)
+    seen = set()
+    for seed in range(1500):
+        asked = MAKERS["existence"](scene, Random(seed), TRAINING)
+        assert asked is not None
+        if (claim := of_colour.fullmatch(asked.question)) is None:
+            continue
+        size, kind, colour = claim.groups()
+        (meant,) = matching(Label(kind, size=size), scene.objects)
+        assert asked.final == ("yes" if scene.objects[meant].colour == colour else "no")
+        assert isinstance(asked.answer[0], Link)
+        assert asked.answer[0].label == Label(kind, colour, size)
+        seen.add(asked.final)
+    assert seen == {"yes", "no"}
+
+
+def test_the_evaluation_claims_nothing(scene: SceneFacts) -> None:
+    asked = [MAKERS["existence"](scene, Random(seed), HELD_OUT) for seed in range(300)]
+    assert not any("the circle" in one.question for one in asked if one is not None)
