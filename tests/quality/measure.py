@@ -34,7 +34,7 @@ SCENES = {
     "caption": 40,
     "routing": 30,
     "pose": 60,
-    "pointed_routing": 30,
+    "pointed_routing": 20,
     "region_recognition": 40,
     "region_description": 40,
     "interactive_segmentation": 40,
@@ -47,7 +47,7 @@ TOKENS = ("none", "[DET]", "[GRD]", "[SEG]")
 FOREIGN_SCENES = 30
 EVERY_WORDING, WORDING_SCENES = 3, 12
 STRANGERS_OF_A_STYLE, STRANGER_FIGURES = 4, 24
-PLAIN_PICTURES = 6
+PLAIN_PICTURES = 4
 FOREIGN_BARS = [
     bar for bar in BARS if bar.skill == "detection" or (bar.skill, bar.figure) == ("vqa", "accuracy")
 ]

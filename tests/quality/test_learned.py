@@ -130,7 +130,7 @@ def test_shapes_of_any_size_in_crowds_and_on_photographs_are_seen(
     figures = plain_figures(vlm, pictures=PLAIN_PICTURES)
     for name, before in reached["plain"].items():
         lost = figures[name] - before if name.endswith(".wrong") else before - figures[name]
-        # One shape a picture: one more or less of six is no loss of a skill.
+        # One shape a picture: one more or less of four is no loss of a skill.
         margin = 0.34 if name.startswith(("large", "huge")) else PART_MARGIN
         assert lost <= margin, (name, figures[name], before)
 
